@@ -1,0 +1,89 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Kind says what a caller can do about an error. package api turns it into an HTTP status, and nothing else does.
+type Kind string
+
+// The kinds of error.
+const (
+	KindInternal        Kind = "internal"        // a fault of ours; retrying may or may not help
+	KindInvalid         Kind = "invalid"         // the input is wrong; Findings say where and how to mend it
+	KindNotFound        Kind = "not_found"       // no such thing, or none the caller may see
+	KindConflict        Kind = "conflict"        // the thing exists already, or is in a state that forbids this
+	KindStale           Kind = "stale"           // the version or fencing token given is not the current one
+	KindDenied          Kind = "denied"          // the caller is known but has no right to this
+	KindUnauthenticated Kind = "unauthenticated" // the caller is not known
+	KindUnavailable     Kind = "unavailable"     // a part we need does not answer; try again later
+	KindExhausted       Kind = "exhausted"       // a limit or quota is reached
+	KindDamaged         Kind = "damaged"         // a file of ours is damaged or foreign; the message says what to do
+)
+
+// Finding is one thing wrong with what a user gave, with the place and the way to mend it.
+type Finding struct {
+	Path    string `json:"path"`    // the field, dotted from the top of the document: "schedule.spec", "params.urls[2]"
+	Message Text   `json:"message"` // what is wrong and how to mend it
+}
+
+// Error is the one structured error of Gnomon.
+type Error struct {
+	Kind     Kind
+	Op       string // what was being done and to which thing: `create task "Common.KeepAlive/web"`
+	Err      error  // why; nil if Findings say it all
+	Findings []Finding
+}
+
+// Error gives op, cause and findings in one readable English line.
+func (e *Error) Error() string {
+	var parts []string
+	if e.Op != "" {
+		parts = append(parts, e.Op)
+	}
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	if len(e.Findings) > 0 {
+		said := make([]string, 0, len(e.Findings))
+		for _, f := range e.Findings {
+			if f.Path == "" {
+				said = append(said, f.Message.En)
+				continue
+			}
+			said = append(said, f.Path+": "+f.Message.En)
+		}
+		parts = append(parts, strings.Join(said, "; "))
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an Error of a kind; format and args are those of fmt.Errorf, so %w keeps the chain.
+func Errorf(kind Kind, op, format string, args ...any) *Error {
+	return &Error{Kind: kind, Op: op, Err: fmt.Errorf(format, args...)}
+}
+
+// Invalid makes a KindInvalid error out of findings.
+func Invalid(op string, findings ...Finding) *Error {
+	return &Error{Kind: KindInvalid, Op: op, Findings: findings}
+}
+
+// KindOf gives the kind of the first Error in err's chain, or KindInternal if there is none.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return KindInternal
+}
+
+// Causes a context is cancelled with; read them with context.Cause.
+var (
+	ErrRunTimeout   = errors.New("hard timeout reached")        // the attempt's own time limit
+	ErrRunCancelled = errors.New("cancelled on request")        // a person or an API call asked for it
+	ErrShuttingDown = errors.New("the server is shutting down") // drain time is over
+)

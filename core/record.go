@@ -1,0 +1,174 @@
+package core
+
+import "time"
+
+// Level is the severity of a log line. The zero value is below LevelDebug.
+type Level uint8
+
+// The levels.
+const (
+	LevelDebug Level = 1
+	LevelInfo  Level = 2
+	LevelWarn  Level = 3
+	LevelError Level = 4
+)
+
+var levelNames = [...]string{"", "debug", "info", "warn", "error"}
+
+// String gives debug, info, warn or error; "" for any other value.
+func (l Level) String() string {
+	if int(l) < len(levelNames) {
+		return levelNames[l]
+	}
+	return ""
+}
+
+// ParseLevel gives the level of a name as String writes it; ok is false for an unknown name.
+func ParseLevel(name string) (level Level, ok bool) {
+	for i, n := range levelNames {
+		if i > 0 && n == name {
+			return Level(i), true
+		}
+	}
+	return 0, false
+}
+
+// Stream is where a log line came from.
+type Stream uint8
+
+// The streams.
+const (
+	StreamLog    Stream = 1 // said through the SDK's logger
+	StreamStdout Stream = 2 // written by a child process of the task
+	StreamStderr Stream = 3
+	StreamSystem Stream = 4 // said by Gnomon about the attempt: started, crashed, killed, gap
+)
+
+var streamNames = [...]string{"", "log", "stdout", "stderr", "system"}
+
+// String gives log, stdout, stderr or system; "" for any other value.
+func (s Stream) String() string {
+	if int(s) < len(streamNames) {
+		return streamNames[s]
+	}
+	return ""
+}
+
+// Origin is whose attempt a log line or a sample belongs to.
+type Origin struct {
+	RunID     string
+	Attempt   int
+	TaskID    string
+	Namespace string
+	TaskName  string
+	TaskType  string
+	FireAt    time.Time // the run's nominal instant: history is partitioned by its day
+}
+
+// Attr is one structured attribute of a log line.
+type Attr struct{ Key, Value string }
+
+// LogLine is one line an attempt said. (RunID, Attempt, Seq) is its identity for ever.
+type LogLine struct {
+	At      time.Time // by the clock of the process that said it, UTC
+	Level   Level
+	Stream  Stream
+	Seq     uint64 // from 1 without holes, per attempt, over all its streams; the recorder assigns it
+	Message string // UTF-8; longer than the recorder's limit is cut and says so in the attribute gnomon.cut_bytes
+	Attrs   []Attr
+}
+
+// ProcSample is one reading of a process tree.
+type ProcSample struct {
+	At         time.Time     // when the reading was taken, UTC
+	CPU        time.Duration // user plus system time since the tree's root process began
+	RSSBytes   uint64        // resident memory of the tree now
+	ReadBytes  uint64        // fetched from storage since the root began
+	WriteBytes uint64
+	Threads    int
+	FDs        int // open descriptors; -1 if unreadable
+	Processes  int
+}
+
+// RunSample is what one attempt was using.
+type RunSample struct {
+	Origin
+	At         time.Time
+	CPU        time.Duration // since the attempt began
+	CPUSource  Source
+	RSSBytes   uint64
+	RSSSource  Source
+	ReadBytes  uint64
+	WriteBytes uint64
+	IOSource   Source
+	Final      bool // the reading taken as the attempt ended
+}
+
+// PluginSample is what the process tree of a plugin or Lua worker was using.
+type PluginSample struct {
+	ProcSample
+	Plugin    string // "common", or "lua-worker"
+	Version   string
+	Namespace string // of a Lua worker; "" for a plugin that serves several
+	PID       int
+	Running   int // attempts in progress
+}
+
+// HostSample is what the whole machine was using.
+type HostSample struct {
+	At             time.Time
+	Host           string
+	CPU            time.Duration // busy time of all cores since boot
+	CPUIdle        time.Duration // idle and iowait time of all cores since boot
+	Cores          int
+	Load1          float64
+	MemTotalBytes  uint64
+	MemUsedBytes   uint64 // total minus available
+	SwapUsedBytes  uint64
+	DiskReadBytes  uint64 // all whole disks, since boot
+	DiskWriteBytes uint64
+	NetRecvBytes   uint64 // all interfaces but loopback, since boot
+	NetSentBytes   uint64
+	DataTotalBytes uint64 // the file system that holds the data folder
+	DataFreeBytes  uint64
+}
+
+// AttemptRecord is one finished attempt, for history.
+type AttemptRecord struct {
+	Origin
+	Token     int64
+	StartedAt time.Time // handed to the executor
+	Began     time.Time // the handler began; zero: it never did
+	EndedAt   time.Time
+	Verdict   Verdict
+	Message   string
+	RetryAt   time.Time // when the next attempt was planned; zero: none
+	Usage     Usage
+}
+
+// LoggedLine is a log line with whose it is. Many lines share one Origin; nobody changes it.
+type LoggedLine struct {
+	Origin *Origin
+	LogLine
+}
+
+// Segment is one sealed part of the recorder's spool. The same ID always carries the same records in the same order,
+// so that writing a segment to history twice leaves it there once.
+type Segment struct {
+	ID            string // unique for ever: spool incarnation and segment number
+	Logs          []LoggedLine
+	RunSamples    []RunSample
+	PluginSamples []PluginSample
+	HostSamples   []HostSample
+	Attempts      []AttemptRecord
+}
+
+// LineFilter selects log lines of one run, in the order (Attempt, Seq).
+type LineFilter struct {
+	RunID        string
+	Attempt      int   // 0: all attempts
+	MinLevel     Level // 0: all
+	AfterAttempt int   // cursor: only lines after (AfterAttempt, AfterSeq)
+	AfterSeq     uint64
+	Limit        int // 1 to 10000
+}

@@ -1,0 +1,148 @@
+package core
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// RunState is where a live run stands. A run that has ended has RunEnded and a verdict.
+type RunState string
+
+// The states of a run:
+//
+//	claimed ──(its instant arrives)──> [executing] ──> ended
+//	queued ──(Start)──> claimed            └──> retrying ──(its instant arrives)──> [executing]
+//
+// A claimed or retrying row is committed before StartAt arrives; from StartAt on it must be taken as started, because
+// no further write precedes the start. A queued row has certainly not started. RunRunning is written late, for
+// attempts that take longer than a second, so that short runs do not pay for it.
+const (
+	RunClaimed  RunState = "claimed"  // will start at StartAt by Owner, with no further write
+	RunQueued   RunState = "queued"   // waits for a decision; needs Start before it may execute
+	RunRunning  RunState = "running"  // known to be executing
+	RunRetrying RunState = "retrying" // an attempt ended; the next starts at StartAt
+	RunEnded    RunState = "ended"    // terminal: Verdict or Reason is set; waits to be shipped to history
+)
+
+// Verdict is how an attempt or a run ended.
+type Verdict string
+
+// The verdicts.
+const (
+	Succeeded Verdict = "succeeded"
+	Failed    Verdict = "failed"    // the task said so, or could not be run at all
+	TimedOut  Verdict = "timed_out" // the hard timeout passed
+	Cancelled Verdict = "cancelled" // a person, or the shutdown after the drain time, stopped it
+	Crashed   Verdict = "crashed"   // its process died
+	Lost      Verdict = "lost"      // the server died while it ran, or may have
+	Skipped   Verdict = "skipped"   // not a run: the fire was skipped; Reason says why
+)
+
+// Reason says why a fire was skipped. The list is closed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonOverlap     Reason = "overlap"                // an earlier run was still live
+	ReasonCatchUp     Reason = "catch_up"               // missed while no server ran, and the policy did not want it
+	ReasonNonexistent Reason = "nonexistent_local_time" // the local time does not exist on that date
+	ReasonDisabled    Reason = "disabled"               // the task was disabled after the fire was claimed
+	ReasonEdited      Reason = "edited"                 // the task was changed or deleted after the fire was claimed
+	ReasonShutdown    Reason = "shutdown"               // the server was stopping
+	ReasonUnknownType Reason = "unknown_type"           // no provider offers the task's type any more
+	ReasonPoisoned    Reason = "poisoned"               // the stored definition cannot be read; Facts say why
+)
+
+// Trigger says what made a fire.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerSchedule Trigger = "schedule"
+	TriggerManual   Trigger = "manual"
+	TriggerCatchUp  Trigger = "catch_up"
+)
+
+// Run is one fire and what became of it. A skipped fire is a Run with Verdict Skipped, so that each fire is one row.
+type Run struct {
+	ID          string // UUIDv7; the idempotency key handed to the task
+	TaskID      string
+	TaskVersion int64
+	Namespace   string
+	TaskName    string
+	TaskType    string
+	Trigger     Trigger
+	FireAt      time.Time // nominal instant, UTC, whole microseconds; unique per task
+	FireThrough time.Time // last nominal instant covered; equals FireAt unless FireCount > 1 (a range of skipped fires)
+	FireCount   int       // nominal instants covered; 1 except for a skipped range
+	Params      json.RawMessage
+
+	State     RunState
+	Owner     string          // id of the server that has claimed it
+	StartAt   time.Time       // when the next (or current) attempt starts
+	Attempt   int             // number of the next (or current) attempt, from 1
+	Token     int64           // fencing token of that attempt; rises with every claim and attempt of the task
+	DecidedAt time.Time       // when started-or-skipped was decided
+	Reason    Reason          // only with Verdict Skipped
+	Facts     json.RawMessage // what the decision was made on; small; may be empty
+
+	StartedAt  time.Time // when the last attempt was handed to its executor; zero if none was
+	EndedAt    time.Time // when the run ended
+	Verdict    Verdict   // "" while live
+	Message    string    // the outcome's message, at most 4 KiB
+	Output     json.RawMessage
+	Usage      Usage
+	Checkpoint []byte // what the last attempt left for the next
+	CreatedBy  string // principal of a manual run; else "gnomon"
+}
+
+// Source says how a figure was obtained. A figure is never invented.
+type Source string
+
+// The sources.
+const (
+	SourceUnknown  Source = "unknown"  // the figure is zero and means nothing
+	SourceMeasured Source = "measured" // exact for this attempt alone
+	SourceShared   Source = "shared"   // of a process that ran other attempts at the same time
+)
+
+// Usage is what one attempt used.
+type Usage struct {
+	CPU          time.Duration `json:"cpu"`            // user plus system time
+	CPUSource    Source        `json:"cpu_source"`     // how CPU was obtained
+	PeakRSSBytes uint64        `json:"peak_rss_bytes"` // highest resident memory of the process
+	RSSSource    Source        `json:"rss_source"`
+	ReadBytes    uint64        `json:"read_bytes"` // bytes fetched from storage, /proc/<pid>/io read_bytes
+	WriteBytes   uint64        `json:"write_bytes"`
+	IOSource     Source        `json:"io_source"`
+}
+
+// Outcome is the verdict of one attempt. It is apart from error: an Outcome says the task ran and how it ended.
+type Outcome struct {
+	Verdict    Verdict
+	Message    string          // one line for a person; empty on success
+	Output     json.RawMessage // what the task hands on; may be empty
+	Permanent  bool            // retrying cannot help: parameters are wrong, the thing is gone
+	RetryAfter time.Duration   // the task asks for at least this wait before the next attempt; 0: no wish
+	Began      time.Time       // when the handler began, by the executing process's clock; zero: it never did
+	Usage      Usage
+	Checkpoint []byte // the last checkpoint of the attempt; nil: none
+}
+
+// Attempt is what an executor needs to try a run once.
+type Attempt struct {
+	RunID       string
+	TaskID      string
+	Namespace   string
+	TaskName    string
+	TaskType    string
+	Number      int   // from 1
+	Token       int64 // fencing token; rises with every attempt of the task
+	FireAt      time.Time
+	PrevSuccess time.Time // nominal end of the previous success; zero: none
+	Params      json.RawMessage
+	Checkpoint  []byte
+	Zone        string // the schedule's zone
+	Trigger     Trigger
+	LogLevel    Level
+}
