@@ -10,17 +10,20 @@ type RunState string
 
 // The states of a run:
 //
-//	claimed ──(its instant arrives)──> [executing] ──> ended
-//	queued ──(Start)──> claimed            └──> retrying ──(its instant arrives)──> [executing]
+//	claimed ──(its instant arrives)──> executing ──> ended
+//	   ^                                   │
+//	   └──(Start)── queued                 │
+//	   └──(Start)── retrying <─────────────┘
 //
-// A claimed or retrying row is committed before StartAt arrives; from StartAt on it must be taken as started, because
-// no further write precedes the start. A queued row has certainly not started. RunRunning is written late, for
-// attempts that take longer than a second, so that short runs do not pay for it.
+// A claimed row is committed before StartAt arrives and is started with no further write, so that the commit is not part
+// of the lateness: a claimed run of a dead server may have started. A queued or retrying run has certainly not started:
+// Start is written before it is. RunRunning is written late, for attempts that take longer than a second, so that short
+// runs do not pay for it.
 const (
 	RunClaimed  RunState = "claimed"  // will start at StartAt by Owner, with no further write
-	RunQueued   RunState = "queued"   // waits for a decision; needs Start before it may execute
+	RunQueued   RunState = "queued"   // waits for a decision at StartAt; needs Start before it executes
 	RunRunning  RunState = "running"  // known to be executing
-	RunRetrying RunState = "retrying" // an attempt ended; the next starts at StartAt
+	RunRetrying RunState = "retrying" // an attempt ended; the next is due at StartAt and needs Start before it executes
 	RunEnded    RunState = "ended"    // terminal: Verdict or Reason is set; waits to be shipped to history
 )
 
@@ -93,7 +96,9 @@ type Run struct {
 	Output     json.RawMessage
 	Usage      Usage
 	Checkpoint []byte // what the last attempt left for the next
-	CreatedBy  string // principal of a manual run; else "gnomon"
+	// PrevSuccess is when the task's last successful run had ended as this run was claimed. It is not stored.
+	PrevSuccess time.Time
+	CreatedBy   string // principal of a manual run; else "gnomon"
 }
 
 // Source says how a figure was obtained. A figure is never invented.

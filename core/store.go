@@ -23,6 +23,7 @@ type Claim struct {
 	NextFire time.Time // as seen; the compare-and-set value
 	Then     time.Time // the fire after that; zero: none
 	Runs     []Run     // at most one that starts, and any number of skipped ones (range rows); IDs already given
+	Overlap  Overlap   // the task's policy: with skip, a run that would start beside a live one is queued
 }
 
 // Claimed answers a Claim.
@@ -30,17 +31,26 @@ type Claimed struct {
 	Won   bool  // false: somebody else moved the mark or edited the task; nothing was written
 	Live  int   // live runs of the task before this claim
 	Token int64 // fencing token of the run that starts
+	// LastSuccess is when the task's last successful run ended, for the run that starts; zero: none yet.
+	LastSuccess time.Time
 	// Queued says that the starting run was inserted as RunQueued instead of RunClaimed, because the task's overlap
 	// policy is skip and Live was not zero: it must be decided at its instant, by Start or Skip.
 	Queued bool
+	// Decided says that the fire that would start had a row already (an edit moved the mark back over it): the mark
+	// was moved on, nothing was inserted and nothing starts.
+	Decided bool
 }
 
-// Start makes a queued run executable at once.
+// Start makes a queued or retrying run claimed, before it executes; it is answered by a Claimed with the new token. It
+// loses if the run is in neither state or has another token.
 type Start struct {
 	RunID  string
 	TaskID string
+	Token  int64 // the current one
 	Owner  string
-	// OnlyAlone lets the start succeed only if no other run of the task is live.
+	At     time.Time // becomes StartAt
+	// OnlyAlone lets the start succeed only if every other live run of the task is queued too; Claimed.Live counts the
+	// other live runs.
 	OnlyAlone bool
 }
 
@@ -52,13 +62,16 @@ type Skip struct {
 	Reason    Reason
 	Facts     json.RawMessage
 	DecidedAt time.Time
+	NextFire  time.Time // for @after schedules: the fire that follows the skipped one; zero: leave the mark alone
+	Version   int64     // task version NextFire belongs to
 }
 
 // Finish ends an attempt. Exactly one of the two ways: Retry set, or the run ends with Outcome.
 type Finish struct {
 	RunID     string
 	TaskID    string
-	Token     int64 // of the attempt; a stale one changes nothing
+	Token     int64  // of the attempt; a stale one changes nothing
+	Owner     string // the server that writes this; a retry is its own from now on
 	Outcome   Outcome
 	StartedAt time.Time
 	EndedAt   time.Time

@@ -102,6 +102,7 @@ type Task struct {
 	CreatedAt      time.Time // UTC
 	UpdatedAt      time.Time // UTC
 	UpdatedBy      string    // the principal, or "gnomon"
+	Problem        string    // why the stored definition cannot be read; empty: it can. Set by the store, never stored
 
 	State TaskState
 }
