@@ -1,0 +1,11 @@
+// Command noop is a plugin for measuring and testing Gnomon itself: Bench.NoOp does nothing, Bench.Witness leaves
+// evidence outside Gnomon of every attempt it made.
+package main
+
+import "github.com/gnomon-scheduler/gnomon/sdk"
+
+func main() { sdk.Serve(plugin()) }
+
+func plugin() sdk.Plugin {
+	return sdk.Plugin{Name: "noop", Version: "1.0.0", Types: []sdk.TaskType{noOp, witness}}
+}
