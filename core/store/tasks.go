@@ -1,0 +1,473 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/store/sqlcgen"
+	"github.com/huandu/go-sqlbuilder"
+)
+
+// taskDoc is what a person wrote about a task and no list filters by. Fields are only ever added to it.
+type taskDoc struct {
+	Params      json.RawMessage   `json:"params,omitempty"`
+	Schedule    core.Schedule     `json:"schedule"`
+	StopOnError bool              `json:"stop_on_error,omitempty"`
+	Owner       string            `json:"owner,omitempty"`
+	Category    string            `json:"category,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Policies    policyDoc         `json:"policies"`
+}
+
+type policyDoc struct {
+	Timeout     time.Duration  `json:"timeout_ns,omitempty"`
+	Overlap     core.Overlap   `json:"overlap,omitempty"`
+	CatchUp     core.CatchUp   `json:"catch_up,omitempty"`
+	MaxAttempts int            `json:"max_attempts,omitempty"`
+	RetryDelay  time.Duration  `json:"retry_delay_ns,omitempty"`
+	RetryOn     []core.Verdict `json:"retry_on,omitempty"`
+	LogLevel    core.Level     `json:"log_level,omitempty"`
+}
+
+func docOf(t *core.Task) (string, error) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // parameters stay as they were written
+	err := enc.Encode(taskDoc{Params: t.Params, Schedule: t.Schedule, StopOnError: t.StopOnError, Owner: t.Owner,
+		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: policyDoc(t.Policies)})
+	if err != nil {
+		return "", core.Invalid(taskOp("store", t), core.Finding{Path: "params", Message: core.Text{
+			Zh: "不是合法的 JSON：" + err.Error(), En: "not valid JSON: " + err.Error()}})
+	}
+	return strings.TrimSuffix(text.String(), "\n"), nil
+}
+
+// readDoc fills in what doc holds; a doc that cannot be read becomes the task's problem.
+func readDoc(t *core.Task, text string) {
+	var doc taskDoc
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Problem = "the stored definition cannot be read: " + err.Error()
+		return
+	}
+	t.Params, t.Schedule, t.StopOnError, t.Owner, t.Category = doc.Params, doc.Schedule, doc.StopOnError, doc.Owner, doc.Category
+	t.Description, t.Labels, t.Policies = doc.Description, doc.Labels, core.Policies(doc.Policies)
+}
+
+func taskOp(verb string, t *core.Task) string {
+	return fmt.Sprintf("%s task %q", verb, t.Namespace+"/"+t.Name)
+}
+
+func searchText(t *core.Task) string { return clean(strings.ToLower(t.Name + "\n" + t.Description)) }
+
+// next gives the mark that a stored task begins with.
+func next(t *core.Task) int64 {
+	if !t.Enabled {
+		return 0
+	}
+	return micros(t.State.NextFire)
+}
+
+// PutNamespace creates a namespace, or changes the title and description of the one of that name.
+func (s *Store) PutNamespace(ctx context.Context, ns core.Namespace) error {
+	op := fmt.Sprintf("put namespace %q", ns.Name)
+	title, err := json.Marshal(ns.Title)
+	if err != nil {
+		return core.Errorf(core.KindInvalid, op, "%w", err)
+	}
+	if ns.CreatedAt.IsZero() {
+		ns.CreatedAt = s.clock.Now()
+	}
+	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
+		return q.PutNamespace(ctx, sqlcgen.PutNamespaceParams{Name: clean(ns.Name), Title: clean(title), Description: clean(ns.Description),
+			CreatedAt: micros(ns.CreatedAt)})
+	})
+}
+
+func namespaceOf(r sqlcgen.Namespace) core.Namespace {
+	ns := core.Namespace{Name: r.Name, Description: r.Description, CreatedAt: instant(r.CreatedAt)}
+	if err := json.Unmarshal([]byte(r.Title), &ns.Title); err != nil {
+		ns.Title = core.Text{} // a title that cannot be read is only not shown
+	}
+	return ns
+}
+
+// Namespace gives one namespace, or KindNotFound.
+func (s *Store) Namespace(ctx context.Context, name string) (core.Namespace, error) {
+	op := fmt.Sprintf("read namespace %q", name)
+	var row sqlcgen.Namespace
+	err := s.look(ctx, op, func(ctx context.Context) (err error) {
+		row, err = s.q.ReadNamespace(ctx, name)
+		return err
+	})
+	if notFound(err) {
+		return core.Namespace{}, core.Errorf(core.KindNotFound, op, "no such namespace")
+	}
+	return namespaceOf(row), err
+}
+
+// Namespaces gives all namespaces, by name.
+func (s *Store) Namespaces(ctx context.Context) ([]core.Namespace, error) {
+	var rows []sqlcgen.Namespace
+	err := s.look(ctx, "list namespaces", func(ctx context.Context) (err error) {
+		rows, err = s.q.Namespaces(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]core.Namespace, len(rows))
+	for i, r := range rows {
+		list[i] = namespaceOf(r)
+	}
+	return list, nil
+}
+
+// DeleteNamespace removes a namespace. It fails with KindConflict while the namespace has tasks.
+func (s *Store) DeleteNamespace(ctx context.Context, name string) error {
+	op := fmt.Sprintf("delete namespace %q", name)
+	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
+		switch task, err := q.TaskOfNamespace(ctx, name); {
+		case err == nil:
+			return core.Errorf(core.KindConflict, op, "it still has tasks (%q for one); delete them first", task)
+		case !notFound(err):
+			return err
+		}
+		gone, err := q.DeleteNamespace(ctx, name)
+		if err == nil && gone == 0 {
+			return core.Errorf(core.KindNotFound, op, "no such namespace")
+		}
+		return err
+	})
+}
+
+// CreateTask stores a new task as version 1, whatever task.Version says; its mark is task.State.NextFire. It fails with
+// KindNotFound if the namespace is not there, with KindConflict if the id or the name is taken.
+func (s *Store) CreateTask(ctx context.Context, task core.Task) (core.Task, error) {
+	tasks := []core.Task{task}
+	if err := s.createTasks(ctx, taskOp("create", &task), tasks, false); err != nil {
+		return core.Task{}, err
+	}
+	return tasks[0], nil
+}
+
+// CreateTasks stores new tasks as CreateTask does: all of them or none. It has a transaction of its own, and other
+// writes wait until it has ended.
+func (s *Store) CreateTasks(ctx context.Context, tasks []core.Task) error {
+	if len(tasks) == 0 {
+		return nil
+	}
+	copied := make([]core.Task, len(tasks))
+	copy(copied, tasks)
+	return s.createTasks(ctx, fmt.Sprintf("create %d tasks", len(tasks)), copied, true)
+}
+
+func (s *Store) createTasks(ctx context.Context, op string, tasks []core.Task, bulk bool) error {
+	now := s.clock.Now()
+	docs := make([]string, len(tasks))
+	namespaces := map[string]bool{}
+	for i := range tasks {
+		t := &tasks[i]
+		var err error
+		if docs[i], err = docOf(t); err != nil {
+			return err
+		}
+		t.Version, t.Problem = 1, ""
+		if t.CreatedAt.IsZero() {
+			t.CreatedAt = now
+		}
+		if t.UpdatedAt.IsZero() {
+			t.UpdatedAt = t.CreatedAt
+		}
+		t.CreatedAt, t.UpdatedAt = instant(micros(t.CreatedAt)), instant(micros(t.UpdatedAt))
+		t.State = core.TaskState{NextFire: instant(next(t))}
+		namespaces[t.Namespace] = true
+	}
+	return s.fault(op, s.w.submit(ctx, &request{bulk: bulk, do: func(ctx context.Context, t session) error {
+		for ns := range namespaces {
+			_, err := t.queries().ReadNamespace(ctx, ns)
+			if notFound(err) {
+				return core.Errorf(core.KindNotFound, op, "namespace %q does not exist; create it first", ns)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return insertTasks(ctx, t, op, tasks, docs)
+	}}))
+}
+
+// insertTasks stops at the first task that is there already. One task alone has then written nothing; many fail as a
+// whole.
+func insertTasks(ctx context.Context, s session, op string, tasks []core.Task, docs []string) error {
+	const chunk = 1000
+	for from := 0; from < len(tasks); from += chunk {
+		part := tasks[from:min(from+chunk, len(tasks))]
+		taken := -1
+		err := s.many(ctx, insertTask, len(part), func(i int, args []any) []any {
+			t := &part[i]
+			return append(args, t.ID, clean(t.Namespace), clean(t.Name), clean(t.Type), t.Enabled, clean(t.DisabledReason), t.Version,
+				searchText(t), clean(docs[from+i]), micros(t.CreatedAt), micros(t.UpdatedAt), clean(t.UpdatedBy))
+		}, func(i int, affected int64, _ []int64) {
+			if affected == 0 && taken < 0 {
+				taken = i
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if taken >= 0 {
+			err := core.Errorf(core.KindConflict, op, "a task %q, or one with id %s, exists already",
+				part[taken].Namespace+"/"+part[taken].Name, part[taken].ID)
+			if len(tasks) > 1 {
+				return partial{err}
+			}
+			return err
+		}
+		err = s.many(ctx, insertState, len(part), func(i int, args []any) []any {
+			return append(args, part[i].ID, part[i].Version, micros(part[i].State.NextFire))
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partial marks an error of kind conflict after which the transaction must not go on.
+type partial struct{ error }
+
+func (p partial) Unwrap() error { return p.error }
+
+// UpdateTask replaces a definition. task.Version is the version the caller saw: it fails with KindStale if the stored one
+// is another, with KindNotFound if the task is gone, and with KindConflict if its new name is taken. The mark becomes
+// task.State.NextFire, so that an edit fires nothing retroactively; the rest of the state stays. It gives the task as
+// stored, with its new version.
+func (s *Store) UpdateTask(ctx context.Context, task core.Task) (core.Task, error) {
+	op := taskOp("change", &task)
+	doc, err := docOf(&task)
+	if err != nil {
+		return core.Task{}, err
+	}
+	if task.UpdatedAt.IsZero() {
+		task.UpdatedAt = s.clock.Now()
+	}
+	err = s.change(ctx, op, []string{task.ID}, func(ctx context.Context, q *sqlcgen.Queries) error {
+		version, err := q.VersionOfTask(ctx, task.ID)
+		if notFound(err) {
+			return core.Errorf(core.KindNotFound, op, "no such task")
+		}
+		if err != nil {
+			return err
+		}
+		if version != task.Version {
+			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read the task again and repeat the change", task.Version, version)
+		}
+		switch id, err := q.TaskIDByName(ctx, task.Namespace, task.Name); {
+		case err == nil && id != task.ID:
+			return core.Errorf(core.KindConflict, op, "another task has this name")
+		case err != nil && !notFound(err):
+			return err
+		}
+		if err := q.KeepVersion(ctx, task.ID); err != nil {
+			return err
+		}
+		_, err = q.UpdateTask(ctx, sqlcgen.UpdateTaskParams{ID: task.ID, Version: task.Version, Namespace: clean(task.Namespace),
+			Name: clean(task.Name), Type: clean(task.Type), Enabled: task.Enabled, DisabledReason: clean(task.DisabledReason),
+			Search: searchText(&task), Doc: clean(doc), UpdatedAt: micros(task.UpdatedAt), UpdatedBy: clean(task.UpdatedBy)})
+		if err != nil {
+			return err
+		}
+		return q.FollowVersion(ctx, task.ID, next(&task))
+	})
+	if err != nil {
+		return core.Task{}, err
+	}
+	return s.Task(ctx, task.ID)
+}
+
+// DeleteTask removes a task, or fails with KindNotFound. Its versions stay; its live runs end as they would have.
+func (s *Store) DeleteTask(ctx context.Context, id string) error {
+	op := "delete task " + id
+	return s.change(ctx, op, []string{id}, func(ctx context.Context, q *sqlcgen.Queries) error {
+		if err := q.KeepVersion(ctx, id); err != nil {
+			return err
+		}
+		if _, err := q.DeleteTaskState(ctx, id); err != nil {
+			return err
+		}
+		gone, err := q.DeleteTask(ctx, id)
+		if err == nil && gone == 0 {
+			return core.Errorf(core.KindNotFound, op, "no such task")
+		}
+		return err
+	})
+}
+
+var taskColumns = []string{"t.id", "t.namespace", "t.name", "t.type", "t.enabled", "t.disabled_reason", "t.version", "t.doc",
+	"t.created_at", "t.updated_at", "t.updated_by", "s.next_fire", "s.live", "s.last_start", "s.last_end", "s.last_success", "s.last_outcome"}
+
+func selectTasks() *sqlbuilder.SelectBuilder {
+	b := sqlbuilder.PostgreSQL.NewSelectBuilder()
+	b.Select(taskColumns...).From("tasks t").Join("task_state s", "s.task_id = t.id")
+	return b
+}
+
+// tasks runs a select made by selectTasks.
+func (s *Store) tasks(ctx context.Context, op string, b *sqlbuilder.SelectBuilder) (list []core.Task, err error) {
+	text, args := b.Build()
+	err = s.look(ctx, op, func(ctx context.Context) (err error) {
+		list, err = s.scanTasks(ctx, text, args)
+		return err
+	})
+	return list, err
+}
+
+func (s *Store) scanTasks(ctx context.Context, text string, args []any) (list []core.Task, err error) {
+	rows, err := s.read.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var t core.Task
+		var doc string
+		var created, updated, nextFire, lastStart, lastEnd, lastSuccess int64
+		if err := rows.Scan(&t.ID, &t.Namespace, &t.Name, &t.Type, &t.Enabled, &t.DisabledReason, &t.Version, &doc, &created,
+			&updated, &t.UpdatedBy, &nextFire, &t.State.Live, &lastStart, &lastEnd, &lastSuccess, &t.State.LastOutcome); err != nil {
+			return nil, err
+		}
+		t.CreatedAt, t.UpdatedAt = instant(created), instant(updated)
+		t.State.NextFire, t.State.LastStart = instant(nextFire), instant(lastStart)
+		t.State.LastEnd, t.State.LastSuccess = instant(lastEnd), instant(lastSuccess)
+		readDoc(&t, doc)
+		list = append(list, t)
+	}
+	return list, rows.Err()
+}
+
+func (s *Store) oneTask(ctx context.Context, op string, b *sqlbuilder.SelectBuilder) (core.Task, error) {
+	list, err := s.tasks(ctx, op, b)
+	if err != nil {
+		return core.Task{}, err
+	}
+	if len(list) == 0 {
+		return core.Task{}, core.Errorf(core.KindNotFound, op, "no such task")
+	}
+	return list[0], nil
+}
+
+// Task gives one task, or KindNotFound. A task whose stored definition cannot be read has a Problem.
+func (s *Store) Task(ctx context.Context, id string) (core.Task, error) {
+	b := selectTasks()
+	b.Where(b.Equal("t.id", id))
+	return s.oneTask(ctx, "read task "+id, b)
+}
+
+// TaskByName gives one task, or KindNotFound.
+func (s *Store) TaskByName(ctx context.Context, namespace, name string) (core.Task, error) {
+	b := selectTasks()
+	b.Where(b.Equal("t.namespace", namespace), b.Equal("t.name", name))
+	return s.oneTask(ctx, fmt.Sprintf("read task %q", namespace+"/"+name), b)
+}
+
+// Tasks gives the tasks that pass the filter, by id.
+func (s *Store) Tasks(ctx context.Context, f core.TaskFilter) ([]core.Task, error) {
+	if f.Namespaces != nil && len(f.Namespaces) == 0 {
+		return nil, nil
+	}
+	b := selectTasks()
+	switch {
+	case len(f.Namespaces) == 1:
+		b.Where(b.Equal("t.namespace", f.Namespaces[0]))
+	case f.Namespaces != nil:
+		// As an expression, so that rows are read in the order of id until the page is full; the index would have all
+		// rows of these namespaces sorted first (1.3 s for a million).
+		b.Where(b.In("t.namespace || ''", sqlbuilder.List(f.Namespaces)))
+	}
+	if f.Type != "" {
+		b.Where(b.Equal("t.type", f.Type))
+	}
+	if f.Enabled != nil {
+		b.Where(b.Equal("t.enabled", *f.Enabled))
+	}
+	if f.Search != "" {
+		b.Where("t.search LIKE " + b.Var("%"+likeText(f.Search)+"%") + ` ESCAPE '\'`)
+	}
+	if f.AfterID != "" {
+		b.Where(b.GreaterThan("t.id", f.AfterID))
+	}
+	b.OrderByAsc("t.id").Limit(page(f.Limit))
+	return s.tasks(ctx, "list tasks", b)
+}
+
+// likeText takes the meaning of wildcards out of a search.
+func likeText(search string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(clean(strings.ToLower(search)))
+}
+
+// Definitions gives tasks by id, in no order, without those that are gone. A task whose stored definition cannot be read
+// is not among them: problems says, by id, why.
+func (s *Store) Definitions(ctx context.Context, ids []string) (tasks []core.Task, problems map[string]error, err error) {
+	const chunk = 500
+	tasks = make([]core.Task, 0, len(ids))
+	for from := 0; from < len(ids); from += chunk {
+		b := selectTasks()
+		b.Where(b.In("t.id", sqlbuilder.List(ids[from:min(from+chunk, len(ids))])))
+		part, err := s.tasks(ctx, "read definitions", b)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, t := range part {
+			if t.Problem == "" {
+				tasks = append(tasks, t)
+				continue
+			}
+			if problems == nil {
+				problems = map[string]error{}
+			}
+			problems[t.ID] = core.Errorf(core.KindDamaged, taskOp("read", &t), "%s", t.Problem)
+		}
+	}
+	return tasks, problems, nil
+}
+
+// TaskVersions gives every version of a task, newest first, also of one that was deleted; or KindNotFound. State is that
+// of now, and only with the current version.
+func (s *Store) TaskVersions(ctx context.Context, id string) ([]core.Task, error) {
+	op := "list versions of task " + id
+	var list []core.Task
+	switch current, err := s.Task(ctx, id); {
+	case err == nil:
+		list = append(list, current)
+	case core.KindOf(err) != core.KindNotFound:
+		return nil, err
+	}
+	var rows []sqlcgen.TaskVersion
+	err := s.look(ctx, op, func(ctx context.Context) (err error) {
+		rows, err = s.q.TaskVersions(ctx, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		t := core.Task{ID: r.TaskID, Namespace: r.Namespace, Name: r.Name, Type: r.Type, Enabled: r.Enabled, Version: r.Version,
+			DisabledReason: r.DisabledReason, CreatedAt: instant(r.CreatedAt), UpdatedAt: instant(r.UpdatedAt), UpdatedBy: r.UpdatedBy}
+		readDoc(&t, r.Doc)
+		if len(list) > 0 && t.Version >= list[len(list)-1].Version { // changed between the two reads
+			continue
+		}
+		list = append(list, t)
+	}
+	if len(list) == 0 {
+		return nil, core.Errorf(core.KindNotFound, op, "no such task")
+	}
+	return list, nil
+}
