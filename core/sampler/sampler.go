@@ -1,0 +1,257 @@
+// Package sampler reads what processes, process trees and the machine use, each second while something runs. It scans
+// /proc once per tick for all trees. A figure that cannot be read is marked unknown or left out, never invented.
+// DESIGN.md, beside this file, says what each figure means. It runs on Linux.
+package sampler
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Target is the process of a plugin or of a Lua worker.
+type Target struct {
+	PID        int
+	StartTicks uint64 // of StartTicks(PID) when it was started, so that a reused PID is not taken for it; 0: not known
+	Plugin     string // "common", or "lua-worker"
+	Version    string
+	Namespace  string        // of a Lua worker; "" for a plugin that serves several
+	Running    []core.Origin // attempts in progress
+	Alone      bool          // it never runs two attempts at a time
+
+	// Base is the tree's reading when the one attempt in Running began, for a process with Alone. If its At is zero, or
+	// before the process served another attempt, leave it out: the attempt is then measured from where it was first seen.
+	Base core.ProcSample
+}
+
+// Sink takes the samples; the recorder implements it.
+type Sink interface {
+	RecordPlugin(ctx context.Context, sample core.PluginSample) error
+	RecordHost(ctx context.Context, sample core.HostSample) error
+	RecordRun(ctx context.Context, sample core.RunSample) error
+}
+
+// Options is what New needs. Log, Sink, Targets and DataDir are required.
+type Options struct {
+	Log       *slog.Logger
+	Sink      Sink
+	Targets   func() []Target // asked once per tick
+	DataDir   string          // whose file system is part of the host's sample
+	Every     time.Duration   // while something runs; default 1 s
+	IdleEvery time.Duration   // while nothing runs; default 15 s
+	Clock     core.Clock      // default core.SystemClock
+}
+
+// Sampler takes the samples.
+type Sampler struct {
+	log       *slog.Logger
+	sink      Sink
+	targets   func() []Target
+	every     time.Duration
+	idleEvery time.Duration
+	clock     core.Clock
+	host      *host
+
+	mu    sync.Mutex // one Sample at a time
+	procs *reader
+	trees map[treeKey]reading
+	runs  map[runKey]runState
+	sunk  bool // the last sample was taken by the sink
+
+	cancel   context.CancelFunc
+	worker   sync.WaitGroup
+	stopOnce sync.Once
+}
+
+type treeKey struct {
+	pid   int
+	start uint64
+}
+
+type runKey struct {
+	run     string
+	attempt int
+}
+
+// runState is what is known of an attempt from earlier ticks.
+type runState struct {
+	tree   treeKey
+	base   reading
+	shared bool // it was once seen beside another attempt
+}
+
+// New checks the options and finds out where to read.
+func New(opts Options) (*Sampler, error) {
+	const op = "set up the sampler"
+	if opts.Log == nil || opts.Sink == nil || opts.Targets == nil || opts.DataDir == "" {
+		return nil, core.Errorf(core.KindInvalid, op, "Log, Sink, Targets and DataDir are required")
+	}
+	if opts.Every < 0 || opts.IdleEvery < 0 {
+		return nil, core.Errorf(core.KindInvalid, op, "Every and IdleEvery must not be negative")
+	}
+	h, err := newHost(opts.DataDir)
+	if err != nil {
+		return nil, core.Errorf(core.KindUnavailable, op, "%w", err)
+	}
+	s := &Sampler{log: opts.Log, sink: opts.Sink, targets: opts.Targets, every: opts.Every, idleEvery: opts.IdleEvery, clock: opts.Clock,
+		host: h, procs: newReader(), trees: map[treeKey]reading{}, runs: map[runKey]runState{}, sunk: true}
+	if s.every == 0 {
+		s.every = time.Second
+	}
+	if s.idleEvery == 0 {
+		s.idleEvery = 15 * time.Second
+	}
+	s.idleEvery = max(s.idleEvery, s.every)
+	if s.clock == nil {
+		s.clock = core.SystemClock{}
+	}
+	return s, nil
+}
+
+// Start begins to sample.
+func (s *Sampler) Start(ctx context.Context) error {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	s.worker.Go(func() { s.loop(running) }) // ends with running
+	return nil
+}
+
+// Stop ends it. ctx is not needed to wait: a tick ends as soon as it is cancelled.
+func (s *Sampler) Stop(context.Context) error {
+	if s.cancel != nil {
+		s.stopOnce.Do(s.cancel)
+		s.worker.Wait()
+	}
+	return nil
+}
+
+// loop looks each tick whether something runs, and samples then, or when the idle time has passed.
+func (s *Sampler) loop(ctx context.Context) {
+	var last time.Time
+	for {
+		targets := s.targets()
+		now := s.clock.Now()
+		if busy(targets) || now.Sub(last) >= s.idleEvery {
+			last = now
+			limited, cancel := context.WithTimeout(ctx, s.every) // a full spool costs samples, not the sampler
+			err := s.sample(limited, targets, now)
+			cancel()
+			if ctx.Err() == nil {
+				s.say(err)
+			}
+		}
+		next := make(chan struct{})
+		stop := s.clock.AfterFunc(s.every-s.clock.Now().Sub(now), func() { close(next) })
+		select {
+		case <-next:
+		case <-ctx.Done():
+			stop()
+			return
+		}
+	}
+}
+
+func busy(targets []Target) bool {
+	for i := range targets {
+		if len(targets[i].Running) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// say logs when samples begin or cease to be lost.
+func (s *Sampler) say(err error) {
+	switch {
+	case err != nil && s.sunk:
+		s.log.Warn("samples are lost", "err", err)
+	case err == nil && !s.sunk:
+		s.log.Info("samples are taken again")
+	}
+	s.sunk = err == nil
+}
+
+// Sample takes one reading of everything now and gives it to the sink. The loop does this by itself.
+func (s *Sampler) Sample(ctx context.Context) error {
+	return s.sample(ctx, s.targets(), s.clock.Now())
+}
+
+func (s *Sampler) sample(ctx context.Context, targets []Target, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.sink.RecordHost(ctx, s.host.sample(now)); err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		clear(s.trees)
+		clear(s.runs)
+		return nil
+	}
+	if err := s.procs.scan(); err != nil {
+		return core.Errorf(core.KindUnavailable, "scan the processes", "%w", err)
+	}
+	trees := make(map[treeKey]reading, len(targets))
+	runs := make(map[runKey]runState, len(s.runs))
+	for i := range targets {
+		t := &targets[i]
+		tree, err := s.procs.tree(t.PID, t.StartTicks, now)
+		if err != nil {
+			continue // it has ended: there is nothing to read
+		}
+		k := treeKey{t.PID, t.StartTicks}
+		tree.keepUp(s.trees[k])
+		trees[k] = tree
+		if err := s.sink.RecordPlugin(ctx, core.PluginSample{ProcSample: tree.ProcSample, Plugin: t.Plugin, Version: t.Version,
+			Namespace: t.Namespace, PID: t.PID, Running: len(t.Running)}); err != nil {
+			return err
+		}
+		for _, o := range t.Running {
+			st := s.run(t, k, o, tree)
+			runs[runKey{o.RunID, o.Attempt}] = st
+			if err := s.sink.RecordRun(ctx, st.sample(o, tree)); err != nil {
+				return err
+			}
+		}
+	}
+	s.trees, s.runs = trees, runs
+	return nil
+}
+
+// keepUp keeps sums from falling: what an orphan used is no longer seen once it has ended, but was used.
+func (r *reading) keepUp(before reading) {
+	r.CPU = max(r.CPU, before.CPU)
+	r.ReadBytes = max(r.ReadBytes, before.ReadBytes)
+	r.WriteBytes = max(r.WriteBytes, before.WriteBytes)
+}
+
+// run gives what is known of an attempt, this tick included.
+func (s *Sampler) run(t *Target, k treeKey, o core.Origin, tree reading) runState {
+	st, known := s.runs[runKey{o.RunID, o.Attempt}]
+	if !known || st.tree != k {
+		st = runState{tree: k, base: tree}
+		if t.Alone && len(t.Running) == 1 && !t.Base.At.IsZero() {
+			st.base = reading{ProcSample: t.Base, ioRead: tree.ioRead}
+		}
+	}
+	st.shared = st.shared || !t.Alone || len(t.Running) > 1
+	return st
+}
+
+// sample tells what the tree used since the attempt's base, and whether that was the attempt's alone.
+func (st runState) sample(o core.Origin, tree reading) core.RunSample {
+	source := core.SourceMeasured
+	if st.shared {
+		source = core.SourceShared
+	}
+	out := core.RunSample{Origin: o, At: tree.At, CPU: max(0, tree.CPU-st.base.CPU), CPUSource: source,
+		RSSBytes: tree.RSSBytes, RSSSource: source, IOSource: core.SourceUnknown}
+	if tree.ioRead && st.base.ioRead {
+		out.ReadBytes = tree.ReadBytes - min(st.base.ReadBytes, tree.ReadBytes)
+		out.WriteBytes = tree.WriteBytes - min(st.base.WriteBytes, tree.WriteBytes)
+		out.IOSource = source
+	}
+	return out
+}
