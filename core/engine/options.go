@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options say how the engine process works.
+type Options struct {
+	Dir         string       // data folder; made if missing; one process at a time
+	Socket      string       // unix socket to answer on, mode 0600; at most 104 bytes long
+	Library     string       // path of libchdb; empty: see FindLibrary
+	Log         *slog.Logger // required
+	MaxThreads  int          // threads of one query; 0: 2, because the scheduler shares the cores
+	MemoryBytes uint64       // limit of all queries and merges together; 0: 2 GiB
+}
+
+// SupervisorOptions say which engine process to keep alive.
+type SupervisorOptions struct {
+	Executable  string   // the program; empty: this one
+	Args        []string // before the flags; nil: "engine"
+	Env         []string // in addition to the minimum the engine needs
+	Dir         string   // see Options
+	Socket      string
+	Library     string
+	MaxThreads  int
+	MemoryBytes uint64
+	Log         *slog.Logger  // required
+	StartTime   time.Duration // how long a start may take; 0: 60 s (a large history is opened in seconds)
+	StopTime    time.Duration // how long a graceful stop may take; 0: 10 s
+}

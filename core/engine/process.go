@@ -1,0 +1,32 @@
+//go:build linux || darwin
+
+package engine
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+const lockName = "engine.lock"
+
+// lockDir takes the folder for this process; the kernel gives it back when the process ends, however it ends.
+func lockDir(dir string) (unlock func(), err error) {
+	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, core.Errorf(core.KindUnavailable, "lock engine data", "%w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, core.Errorf(core.KindConflict, "lock engine data", "another process uses %s; stop it first, or name another data folder", dir)
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// ownGroup puts the engine into a process group of its own, away from the terminal's Ctrl-C: the server ends it in
+// order. The kernel's parent-death signal is not used: it is bound to the thread that forked, and Go ends threads. The
+// pipe on standard input does the same for the process.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
