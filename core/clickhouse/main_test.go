@@ -1,0 +1,157 @@
+package clickhouse_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/engine"
+)
+
+// TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "engine" {
+		os.Exit(serve(os.Args[2:])) //nolint:forbidigo // the main function of the child process
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func serve(args []string) int {
+	var o engine.Options
+	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
+	flags.StringVar(&o.Dir, "dir", "", "")
+	flags.StringVar(&o.Socket, "socket", "", "")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:forbidigo // the main function of the child process
+	defer stop()
+	if err := engine.Serve(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// world is a history of a test's own, in the real engine.
+type world struct {
+	*clickhouse.Client
+	engine *engine.Supervisor
+	dir    string
+}
+
+func setup(t testing.TB) *world {
+	t.Helper()
+	dir := t.TempDir()
+	run, err := os.MkdirTemp("", "gnomon-history-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	o := engine.SupervisorOptions{Executable: os.Args[0], Dir: filepath.Join(dir, "clickhouse"), Socket: filepath.Join(run, "s"), Log: log}
+	s, err := engine.NewSupervisor(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{engine: s, dir: o.Dir, Client: open(t, s.Socket())}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = os.RemoveAll(run)
+	})
+	return w
+}
+
+func open(t testing.TB, socket string) *clickhouse.Client {
+	t.Helper()
+	c, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: socket, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// ask gives the rows of a statement.
+func (w *world) ask(t testing.TB, sql string) [][]any {
+	t.Helper()
+	rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	defer rows.Close()
+	var all [][]any
+	for rows.Next() {
+		row, err := rows.Scan(nil)
+		if err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		all = append(all, row)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return all
+}
+
+// one gives the only value of a statement, as text.
+func (w *world) one(t testing.TB, sql string) string {
+	t.Helper()
+	rows := w.ask(t, sql)
+	if len(rows) != 1 || len(rows[0]) != 1 {
+		t.Fatalf("%s: %v", sql, rows)
+	}
+	return fmt.Sprint(rows[0][0])
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// noon is an instant of today, in whole microseconds.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// segment makes lines of a hundred runs, and some of everything else.
+func segment(id string, lines int, attrs bool) core.Segment {
+	s := core.Segment{ID: id, Logs: make([]core.LoggedLine, lines)}
+	var origin *core.Origin
+	at := now()
+	for i := range s.Logs {
+		if i%1000 == 0 {
+			task := i / 1000 % 20
+			origin = &core.Origin{RunID: newID(), Attempt: 1, TaskID: fmt.Sprintf("0198c0de-0000-7000-8000-%012d", task), Namespace: "Telemedicine", TaskName: fmt.Sprintf("ecg-timeout-%d", task), TaskType: "Telemedicine.ECGTimeoutFallbackTask", FireAt: at}
+		}
+		line := core.LogLine{At: at.Add(time.Duration(i) * time.Microsecond), Level: core.LevelInfo, Stream: core.StreamLog, Seq: uint64(i%1000 + 1), Message: fmt.Sprintf("心电图超时兜底 resend record %d to hospital %d, took %d ms", i, i%17, i%911)}
+		if attrs {
+			line.Attrs = []core.Attr{{Key: "patient", Value: fmt.Sprint(i % 5000)}, {Key: "device", Value: "ecg-12"}}
+		}
+		s.Logs[i] = core.LoggedLine{Origin: origin, LogLine: line}
+	}
+	return s
+}
+
+func dialer(socket string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+}
