@@ -1,0 +1,251 @@
+package runner
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// begin is where a run's instant has come.
+func (r *Runner) begin(l *liveRun) {
+	defer r.runs.Done()
+	defer close(l.done)
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-r.base.Done():
+	}
+	if r.base.Err() != nil {
+		r.turnAway(l)
+		return
+	}
+	ctx, cancel, ok := r.enter(l)
+	if !ok {
+		return
+	}
+	defer cancel(nil)
+	defer r.drop(l)
+	if !r.opts.MayAct() { // the lease has run out: whoever takes over decides
+		return
+	}
+	if !MayHaveStarted(l.run.State) && !r.admit(l) {
+		return
+	}
+	provider, taskType, err := r.opts.Catalog.Lookup(l.run.Namespace, l.run.TaskType)
+	if err != nil && l.run.Attempt == 1 && core.KindOf(err) == core.KindNotFound {
+		r.skip(l, core.ReasonUnknownType, map[string]string{"task_type": l.run.TaskType, "problem": err.Error()})
+		return
+	}
+	ctx, release := context.WithTimeoutCause(ctx, r.timeout(l.task, taskType), core.ErrRunTimeout)
+	defer release()
+	r.mu.Lock()
+	l.startedAt = r.opts.Clock.Now()
+	r.mu.Unlock()
+	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel)
+	defer log.Close()
+	if err == nil {
+		err = context.Cause(ctx) // cancelled since it has begun
+	}
+	var outcome core.Outcome
+	if err == nil {
+		outcome, err = provider.Execute(ctx, attemptOf(l), log)
+	}
+	if err != nil {
+		outcome = failed(ctx, err)
+	}
+	r.end(l, log, outcome, errors.Is(context.Cause(ctx), core.ErrShuttingDown))
+}
+
+// admit writes that a queued or retrying run starts now. A queued one is skipped if another run of the task is live.
+func (r *Runner) admit(l *liveRun) bool {
+	queued := l.run.State == core.RunQueued
+	answers, err := r.opts.Store.Start(context.WithoutCancel(r.base), []core.Start{{
+		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, At: r.opts.Clock.Now(), OnlyAlone: queued,
+	}})
+	switch {
+	case err != nil:
+		r.opts.Log.Error("run not started", "run_id", l.run.ID, "state", l.run.State, "err", err)
+		return false // the row stays as it is: the sweep takes it up again
+	case answers[0].Won:
+		r.mu.Lock()
+		l.run.State, l.run.Token = core.RunClaimed, answers[0].Token
+		r.mu.Unlock()
+		return true
+	case queued && answers[0].Live > 0:
+		r.skip(l, core.ReasonOverlap, map[string]int{"other_live_runs": answers[0].Live})
+	default:
+		r.opts.Log.Warn("run was taken over", "run_id", l.run.ID, "token", l.run.Token)
+	}
+	return false
+}
+
+func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
+	text, _ := json.Marshal(facts) // maps of plain values cannot fail
+	now := r.opts.Clock.Now()
+	skip := core.Skip{
+		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Reason: reason, Facts: text, DecidedAt: now,
+		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, // no run will end, so the skip sets the next fire
+	}
+	if _, err := r.opts.Store.Skip(context.WithoutCancel(r.base), []core.Skip{skip}); err != nil {
+		r.opts.Log.Error("skipped fire not written", "run_id", l.run.ID, "reason", reason, "err", err)
+		return
+	}
+	r.moved(l.task, skip.NextFire)
+}
+
+// nextFire gives the fire that an end or a skip now causes: that of an @after task which is enabled. Zero for others.
+func (r *Runner) nextFire(task *core.Task, now time.Time) time.Time {
+	if delay, isAfter := r.opts.After(task); isAfter && task.Enabled {
+		return now.Add(delay).UTC().Truncate(time.Microsecond)
+	}
+	return time.Time{}
+}
+
+// moved tells the scheduler about the next fire of an @after task.
+func (r *Runner) moved(task *core.Task, nextFire time.Time) {
+	if nextFire.IsZero() {
+		return
+	}
+	next := *task
+	next.State.NextFire = nextFire
+	r.opts.Announce(next, false)
+}
+
+// enter takes a run out of the waiting: from now on it is cancelled through its context. ok is false if it was taken
+// off while it waited.
+func (r *Runner) enter(l *liveRun) (ctx context.Context, cancel context.CancelCauseFunc, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.over {
+		return nil, nil, false
+	}
+	ctx, cancel = context.WithCancelCause(r.base)
+	l.cancel = cancel
+	return ctx, cancel, true
+}
+
+// turnAway is for a run whose instant came but that found no place before the drain time was over. A queued or retrying
+// one waits in the store for the next server; a claimed one would be taken for one that may have started.
+func (r *Runner) turnAway(l *liveRun) {
+	r.mu.Lock()
+	over := l.over
+	l.over = true
+	r.mu.Unlock()
+	if !over && MayHaveStarted(l.run.State) && r.opts.MayAct() {
+		r.skip(l, core.ReasonShutdown, map[string]int{"executing": r.Executing()})
+	}
+	r.drop(l)
+}
+
+// timeout is the task's own, else its type's, else the server's.
+func (r *Runner) timeout(task *core.Task, taskType core.TaskType) time.Duration {
+	return cmp.Or(task.Policies.Timeout, taskType.Timeout, r.opts.DefaultTimeout)
+}
+
+func (r *Runner) drop(l *liveRun) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.live[l.run.ID] == l {
+		delete(r.live, l.run.ID)
+	}
+}
+
+// failed is the outcome of an attempt that could not be tried, or was ended before it could.
+func failed(ctx context.Context, err error) core.Outcome {
+	outcome := core.Outcome{Verdict: core.Failed, Message: err.Error()}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, core.ErrRunTimeout):
+		outcome.Verdict = core.TimedOut
+	case errors.Is(cause, core.ErrRunCancelled), errors.Is(cause, core.ErrShuttingDown):
+		outcome.Verdict = core.Cancelled
+	}
+	return outcome
+}
+
+// end makes what the attempt said durable, then writes its outcome, then acts on what follows.
+func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
+	now := r.opts.Clock.Now()
+	settled := Settle(l.task, l.run, outcome, shutdown && outcome.Verdict == core.Cancelled, now)
+	ctx := context.WithoutCancel(r.base) // the verdict of an attempt that ended is written even while stopping
+	if err := log.Flush(ctx); err != nil {
+		r.opts.Log.Error("log lines not durable", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
+	}
+	record := core.AttemptRecord{
+		Origin: originOf(l.run), Token: l.run.Token, StartedAt: l.startedAt, Began: outcome.Began, EndedAt: now,
+		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage,
+	}
+	if err := r.opts.Recorder.RecordAttempt(ctx, record); err != nil {
+		r.opts.Log.Error("attempt not recorded", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
+	}
+	finish := core.Finish{
+		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, Outcome: outcome, StartedAt: l.startedAt, EndedAt: now,
+		RetryAt: settled.RetryAt, Disable: settled.Disable, Version: l.run.TaskVersion,
+	}
+	if settled.RetryAt.IsZero() && settled.Disable == "" {
+		finish.NextFire = r.nextFire(l.task, now)
+	}
+	result, ok := r.write(ctx, finish)
+	r.drop(l)
+	if !ok {
+		return
+	}
+	r.follow(l, finish, result)
+}
+
+// write brings an outcome into the store, trying again while the store does not answer and the lease is held.
+func (r *Runner) write(ctx context.Context, finish core.Finish) (core.Finished, bool) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
+		if err == nil {
+			if results[0].Stale {
+				r.opts.Log.Warn("outcome refused as stale", "run_id", finish.RunID, "token", finish.Token, "outcome", finish.Outcome.Verdict)
+			}
+			return results[0], !results[0].Stale
+		}
+		r.opts.Log.Error("outcome not written", "run_id", finish.RunID, "err", err)
+		if !r.opts.MayAct() {
+			return core.Finished{}, false // another server will find the run and call it lost
+		}
+		pause := make(chan struct{})
+		r.opts.Clock.AfterFunc(wait, func() { close(pause) })
+		<-pause
+	}
+}
+
+func (r *Runner) follow(l *liveRun, finish core.Finish, result core.Finished) {
+	switch {
+	case !finish.RetryAt.IsZero():
+		again := l.run
+		again.State, again.StartAt, again.Attempt, again.Token = core.RunRetrying, finish.RetryAt, l.run.Attempt+1, result.Token
+		again.Checkpoint = finish.Outcome.Checkpoint
+		r.Dispatch(l.task, again)
+	case result.Disabled:
+		r.opts.Log.Warn("task disabled", "task", l.task.Namespace+"/"+l.task.Name, "task_id", l.run.TaskID, "reason", finish.Disable)
+		r.opts.Announce(*l.task, true)
+		if err := r.Forget(context.WithoutCancel(r.base), l.run.TaskID, core.ReasonDisabled); err != nil {
+			r.opts.Log.Error("pending runs of a disabled task not skipped", "task_id", l.run.TaskID, "err", err)
+		}
+	default:
+		r.moved(l.task, finish.NextFire)
+	}
+}
+
+func originOf(run core.Run) core.Origin {
+	return core.Origin{
+		RunID: run.ID, Attempt: run.Attempt, TaskID: run.TaskID, Namespace: run.Namespace,
+		TaskName: run.TaskName, TaskType: run.TaskType, FireAt: run.FireAt,
+	}
+}
+
+func attemptOf(l *liveRun) core.Attempt {
+	return core.Attempt{
+		RunID: l.run.ID, TaskID: l.run.TaskID, Namespace: l.run.Namespace, TaskName: l.run.TaskName, TaskType: l.run.TaskType,
+		Number: l.run.Attempt, Token: l.run.Token, FireAt: l.run.FireAt, PrevSuccess: l.run.PrevSuccess,
+		Params: l.run.Params, Checkpoint: l.run.Checkpoint, Zone: l.task.Schedule.Zone, Trigger: l.run.Trigger,
+		LogLevel: l.task.Policies.LogLevel,
+	}
+}

@@ -1,0 +1,139 @@
+package runner
+
+import (
+	"context"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// recover takes over the runs of servers that are gone.
+func (r *Runner) recover(ctx context.Context) error {
+	for {
+		orphans, err := r.opts.Store.Orphans(ctx, r.opts.Clock.Now(), 1_000)
+		if err != nil {
+			return err
+		}
+		taken := 0
+		for _, run := range orphans {
+			if r.takeOver(ctx, run) {
+				taken++
+			}
+		}
+		if taken == 0 || len(orphans) < 1_000 {
+			return nil
+		}
+	}
+}
+
+func (r *Runner) sweep(ctx context.Context) {
+	if !r.opts.MayAct() {
+		return
+	}
+	if err := r.recover(ctx); err != nil && ctx.Err() == nil {
+		r.opts.Log.Error("runs of dead servers not recovered", "err", err)
+	}
+	if err := r.reclaim(ctx); err != nil && ctx.Err() == nil {
+		r.opts.Log.Error("runs of this server not reclaimed", "err", err)
+	}
+}
+
+// overdue is how far past its start a run of this server that it does not hold is reclaimed: longer than any answer of
+// the store takes, so that nobody is about to dispatch it.
+const overdue = 30 * time.Second
+
+// reclaim takes over the runs that the store calls this server's and that it does not hold: the answer to their claim
+// or start was lost, or they were dropped because the lease had run out or the store did not answer.
+func (r *Runner) reclaim(ctx context.Context) error {
+	held := r.held() // looked at first: a run that ends while the store is read is in held, or read as ended
+	runs, err := r.opts.Store.LiveRuns(ctx, r.opts.ServerID)
+	if err != nil {
+		return err
+	}
+	before := r.opts.Clock.Now().Add(-overdue)
+	for _, run := range runs {
+		if !held[run.ID] && run.StartAt.Before(before) {
+			r.takeOver(ctx, run)
+		}
+	}
+	return nil
+}
+
+func (r *Runner) held() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make(map[string]bool, len(r.live))
+	for id := range r.live {
+		ids[id] = true
+	}
+	return ids
+}
+
+// takeOver resumes a run that certainly has not started, and settles one that may have as lost.
+func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
+	log := r.opts.Log.With("run_id", run.ID, "task", run.Namespace+"/"+run.TaskName)
+	task, err := r.opts.Store.Task(ctx, run.TaskID)
+	if err != nil && core.KindOf(err) != core.KindNotFound {
+		log.Error("task of an orphaned run not read", "err", err)
+		return false
+	}
+	deleted := err != nil
+	if deleted {
+		task = core.Task{ID: run.TaskID, Namespace: run.Namespace, Name: run.TaskName, Type: run.TaskType}
+	}
+	now := r.opts.Clock.Now()
+	switch {
+	case MayHaveStarted(run.State):
+		return r.settleLost(ctx, &task, run, now)
+	case deleted:
+		return r.bury(ctx, run, now)
+	case run.Owner == r.opts.ServerID:
+		run.PrevSuccess = task.State.LastSuccess
+	default:
+		adopted, err := r.opts.Store.Adopt(ctx, run.ID, run.Token, r.opts.ServerID)
+		if err != nil || !adopted.Won {
+			log.Warn("orphaned run not adopted", "err", err)
+			return false
+		}
+		run.Token, run.Owner, run.PrevSuccess = adopted.Token, r.opts.ServerID, task.State.LastSuccess
+	}
+	r.Dispatch(&task, run)
+	return true
+}
+
+// bury ends a run that waits and whose task is deleted.
+func (r *Runner) bury(ctx context.Context, run core.Run, now time.Time) bool {
+	var err error
+	if run.State == core.RunQueued {
+		_, err = r.opts.Store.Skip(ctx, []core.Skip{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: core.ReasonEdited, DecidedAt: now}})
+	} else {
+		_, err = r.opts.Store.Finish(ctx, []core.Finish{{
+			RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, EndedAt: now,
+			Outcome: core.Outcome{Verdict: core.Cancelled, Message: "the task was deleted before the run's next attempt"},
+		}})
+	}
+	if err != nil {
+		r.opts.Log.Error("run of a deleted task not ended", "run_id", run.ID, "err", err)
+	}
+	return err == nil
+}
+
+func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, now time.Time) bool {
+	message := "the server died while the attempt ran, or may have run"
+	if run.Owner == r.opts.ServerID {
+		message = "the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out"
+	}
+	l := &liveRun{task: task, run: run, startedAt: run.StartAt, done: make(chan struct{})}
+	close(l.done)
+	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel)
+	if err != nil {
+		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)
+		return false
+	}
+	defer log.Close()
+	if err := log.Log(ctx, core.LogLine{At: now, Level: core.LevelError, Stream: core.StreamSystem, Message: message}); err != nil {
+		r.opts.Log.Error("system line not written", "run_id", run.ID, "err", err)
+	}
+	r.end(l, log, core.Outcome{Verdict: core.Lost, Message: message}, false)
+	return true
+}

@@ -1,0 +1,282 @@
+// Package runner takes a run through its states: it starts a claimed run at its instant, hands each attempt to an
+// executor under a hard timeout, retries by policy, cancels on request, recovers what a dead server left, and ships
+// what has ended to history.
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Store is where runs are kept. Batches of concurrent callers are committed together.
+type Store interface {
+	Start(ctx context.Context, starts []core.Start) ([]core.Claimed, error)
+	Skip(ctx context.Context, skips []core.Skip) ([]core.Finished, error)
+	MarkRunning(ctx context.Context, ids ...string) error
+	Finish(ctx context.Context, ends []core.Finish) ([]core.Finished, error)
+	InsertManual(ctx context.Context, run core.Run, onlyAlone bool) (core.Run, error)
+	Orphans(ctx context.Context, now time.Time, limit int) ([]core.Run, error)
+	LiveRuns(ctx context.Context, owner string) ([]core.Run, error)
+	Adopt(ctx context.Context, runID string, token int64, owner string) (core.Claimed, error)
+	Task(ctx context.Context, id string) (core.Task, error)
+}
+
+// Catalog finds who runs a task type for a namespace; KindNotFound if nobody does.
+type Catalog interface {
+	Lookup(namespace, typeName string) (core.Provider, core.TaskType, error)
+}
+
+// Log takes what one attempt says and makes it durable.
+type Log interface {
+	core.Sink
+	// Flush returns once everything said so far is on disk.
+	Flush(ctx context.Context) error
+	Close()
+}
+
+// Recorder keeps log lines and attempts.
+type Recorder interface {
+	Attempt(origin core.Origin, level core.Level) Log
+	// Resume goes on with the lines of an attempt that an earlier server began.
+	Resume(ctx context.Context, origin core.Origin, level core.Level) (Log, error)
+	RecordAttempt(ctx context.Context, record core.AttemptRecord) error
+}
+
+// Options configure a Runner.
+type Options struct {
+	Store    Store
+	Catalog  Catalog
+	Recorder Recorder
+	Clock    core.Clock
+	Log      *slog.Logger
+	ServerID string
+	MayAct   func() bool // whether this server holds its lease
+	// ForRun gives a task with the parameters of a manual run, checked against the type.
+	ForRun func(ctx context.Context, taskID string, params json.RawMessage) (core.Task, error)
+	// After gives the delay of an @after schedule.
+	After func(task *core.Task) (time.Duration, bool)
+	// Announce tells the scheduler that a task's next fire was set, or that the task was disabled (removed).
+	Announce func(task core.Task, removed bool)
+
+	DefaultTimeout time.Duration // of an attempt whose task and type name none; 1 h
+	Drain          time.Duration // how long Stop waits for attempts before it cancels them; 5 s
+	MaxExecuting   int           // attempts at once; 1,024. More wait in the order of their instants
+	Sweep          time.Duration // how often runs of dead servers are looked for; 15 s
+}
+
+// Runner carries out runs. It is started once and stopped once; its methods are safe for concurrent use.
+type Runner struct {
+	opts  Options
+	slots chan struct{}
+
+	mu       sync.Mutex
+	live     map[string]*liveRun // by run id: waiting for their instant, or executing
+	stopping bool
+
+	base    context.Context // of all attempts: outlives the context of Start, ends when draining is over
+	cancel  context.CancelCauseFunc
+	sweeper context.CancelFunc
+	runs    sync.WaitGroup // one per live run with a goroutine or an armed timer
+	loops   sync.WaitGroup
+}
+
+// liveRun is a run this server is responsible for. The runner's lock is held to write any field, and by whoever else
+// than the goroutine of begin reads one.
+type liveRun struct {
+	task *core.Task
+	run  core.Run
+
+	stop      func() bool             // disarms the timer that will begin it
+	cancel    context.CancelCauseFunc // ends what begin does; nil before that
+	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
+	marked    bool                    // the store knows that it is running
+	over      bool                    // taken off: what the timer would begin must not begin
+	done      chan struct{}
+}
+
+// New fills in defaults; nothing runs before Start.
+func New(opts Options) *Runner {
+	if opts.DefaultTimeout == 0 {
+		opts.DefaultTimeout = time.Hour
+	}
+	if opts.Drain == 0 {
+		opts.Drain = 5 * time.Second
+	}
+	if opts.MaxExecuting == 0 {
+		opts.MaxExecuting = 1024
+	}
+	if opts.Sweep == 0 {
+		opts.Sweep = 15 * time.Second
+	}
+	return &Runner{opts: opts, slots: make(chan struct{}, opts.MaxExecuting), live: make(map[string]*liveRun)}
+}
+
+// Start recovers what a dead server left and begins to accept runs. It fails if the store cannot be read.
+func (r *Runner) Start(ctx context.Context) error {
+	r.base, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	if err := r.recover(ctx); err != nil {
+		return err
+	}
+	ctx, r.sweeper = context.WithCancel(ctx)
+	r.loops.Go(func() { r.every(ctx, r.opts.Sweep, r.sweep) })   // ends when Stop cancels ctx
+	r.loops.Go(func() { r.every(ctx, time.Second, r.markLong) }) // likewise
+	return nil
+}
+
+// Stop drains: runs about to start still do, attempts have the drain time to end, then they are cancelled. Runs that
+// wait for a later instant stay in the store for the next server. It returns when nothing executes any more, or with
+// an error when ctx ends before that.
+func (r *Runner) Stop(ctx context.Context) error {
+	if r.cancel == nil {
+		return nil
+	}
+	if r.sweeper != nil {
+		r.sweeper()
+		r.loops.Wait()
+	}
+	r.mu.Lock()
+	r.stopping = true
+	soon := r.opts.Clock.Now().Add(time.Second)
+	for id, l := range r.live {
+		if l.cancel == nil && l.run.StartAt.After(soon) {
+			r.leave(id, l)
+		}
+	}
+	r.mu.Unlock()
+	idle := make(chan struct{})
+	go func() { // ends when the last run has
+		r.runs.Wait()
+		close(idle)
+	}()
+	stop := r.opts.Clock.AfterFunc(r.opts.Drain, func() { r.cancel(core.ErrShuttingDown) })
+	defer stop()
+	select {
+	case <-idle:
+		r.cancel(core.ErrShuttingDown)
+		return nil
+	case <-ctx.Done():
+		r.cancel(core.ErrShuttingDown)
+		return core.Errorf(core.KindUnavailable, "stop runner", "attempts still execute: %w", context.Cause(ctx))
+	}
+}
+
+// leave forgets a run that has not begun; its row stays as it is. The lock is held.
+func (r *Runner) leave(id string, l *liveRun) {
+	l.over = true
+	delete(r.live, id)
+	if l.stop != nil && l.stop() {
+		r.runs.Done()
+		close(l.done)
+	}
+}
+
+// Dispatch takes over a claimed, queued or retrying run: it begins at its StartAt. It does not block. While the runner
+// stops it does nothing: the row waits for the next server.
+func (r *Runner) Dispatch(task *core.Task, run core.Run) {
+	l := &liveRun{task: task, run: run, done: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, held := r.live[run.ID]; held || r.stopping {
+		return
+	}
+	r.live[run.ID] = l
+	r.runs.Add(1)
+	r.arm(l, run.StartAt.Sub(r.opts.Clock.Now()))
+}
+
+// maxSleep is how long a timer runs before the wall clock is looked at again: it may have been set meanwhile.
+const maxSleep = 30 * time.Second
+
+// arm begins a run after a wait. The lock is held.
+func (r *Runner) arm(l *liveRun, wait time.Duration) {
+	switch {
+	case wait <= 0:
+		go r.begin(l) // ends with the attempt
+	case wait <= maxSleep:
+		l.stop = r.opts.Clock.AfterFunc(wait, func() { r.begin(l) })
+	default:
+		l.stop = r.opts.Clock.AfterFunc(maxSleep, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if !l.over {
+				r.arm(l, l.run.StartAt.Sub(r.opts.Clock.Now()))
+				return
+			}
+			r.runs.Done()
+			close(l.done)
+		})
+	}
+}
+
+// Forget drops the runs of a task that wait for their instant: it was disabled or removed. Their fires are skipped.
+func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) error {
+	var skips []core.Skip
+	r.mu.Lock()
+	for id, l := range r.live {
+		if l.run.TaskID != taskID || l.cancel != nil || l.over || l.run.Trigger == core.TriggerManual || l.run.Attempt > 1 {
+			continue
+		}
+		r.leave(id, l)
+		skips = append(skips, core.Skip{RunID: id, TaskID: taskID, Token: l.run.Token, Reason: reason, DecidedAt: r.opts.Clock.Now()})
+	}
+	r.mu.Unlock()
+	if len(skips) == 0 {
+		return nil
+	}
+	_, err := r.opts.Store.Skip(ctx, skips)
+	return err
+}
+
+// Executing gives the number of attempts in progress.
+func (r *Runner) Executing() int { return len(r.slots) }
+
+// StartedAt says when the current attempt of a run was handed to its executor; ok is false if none is.
+func (r *Runner) StartedAt(runID string) (at time.Time, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.live[runID]
+	if l == nil || l.startedAt.IsZero() {
+		return time.Time{}, false
+	}
+	return l.startedAt, true
+}
+
+// every calls f at each interval until ctx ends.
+func (r *Runner) every(ctx context.Context, interval time.Duration, f func(context.Context)) {
+	for {
+		wake := make(chan struct{})
+		stop := r.opts.Clock.AfterFunc(interval, func() { close(wake) })
+		select {
+		case <-ctx.Done():
+			stop()
+			return
+		case <-wake:
+			f(ctx)
+		}
+	}
+}
+
+// markLong tells the store which attempts have been executing for more than a second. Short ones never pay for it.
+func (r *Runner) markLong(ctx context.Context) {
+	var ids []string
+	r.mu.Lock()
+	now := r.opts.Clock.Now()
+	for id, l := range r.live {
+		if !l.marked && !l.startedAt.IsZero() && now.Sub(l.startedAt) > time.Second {
+			l.marked = true
+			ids = append(ids, id)
+		}
+	}
+	r.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	if err := r.opts.Store.MarkRunning(ctx, ids...); err != nil && ctx.Err() == nil {
+		r.opts.Log.Warn("long runs not marked", "err", err)
+	}
+}
