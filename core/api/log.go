@@ -1,0 +1,352 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Line is one line an attempt said.
+type Line struct {
+	Attempt int               `json:"attempt"`
+	Seq     uint64            `json:"seq" doc:"From 1 without holes, per attempt"`
+	At      *Time             `json:"at"`
+	Level   string            `json:"level" doc:"debug, info, warn or error"`
+	Stream  string            `json:"stream" doc:"log, stdout, stderr or system (said by Gnomon)"`
+	Message string            `json:"message"`
+	Attrs   map[string]string `json:"attrs,omitempty"`
+}
+
+// End is the last event of a live log.
+type End struct {
+	RunID   string `json:"run_id"`
+	Outcome string `json:"outcome"`
+	Message string `json:"message,omitempty"`
+	EndedAt *Time  `json:"ended_at,omitempty"`
+}
+
+func lineOut(l core.LoggedLine) Line {
+	out := Line{
+		Seq: l.Seq, At: instant(l.At), Level: l.Level.String(), Stream: l.Stream.String(), Message: l.Message,
+	}
+	if l.Origin != nil {
+		out.Attempt = l.Origin.Attempt
+	}
+	if len(l.Attrs) > 0 {
+		out.Attrs = make(map[string]string, len(l.Attrs))
+		for _, a := range l.Attrs {
+			out.Attrs[a.Key] = a.Value
+		}
+	}
+	return out
+}
+
+// place is where a reader stands in the log of a run: behind line seq of an attempt. Written attempt-seq, it is the
+// cursor of a page and the id of an event.
+type place struct {
+	attempt int
+	seq     uint64
+}
+
+func (p place) String() string { return strconv.Itoa(p.attempt) + "-" + strconv.FormatUint(p.seq, 10) }
+
+func parsePlace(text, field string) (place, error) {
+	if text == "" {
+		return place{}, nil
+	}
+	attempt, seq, _ := strings.Cut(text, "-")
+	a, err1 := strconv.ParseUint(attempt, 10, 31)
+	s, err2 := strconv.ParseUint(seq, 10, 63)
+	if err1 != nil || err2 != nil {
+		return place{}, &Problem{
+			Type: "urn:gnomon:problem:invalid", Status: http.StatusUnprocessableEntity, Kind: string(core.KindInvalid),
+			Title: titles[core.KindInvalid].En, Errors: []ProblemError{{
+				Location: field, Message: "must be an attempt and a line, like 1-42", MessageEn: "must be an attempt and a line, like 1-42",
+				MessageZh: "须为“尝试号-行号”，例如 1-42",
+			}},
+		}
+	}
+	return place{int(a), s}, nil
+}
+
+func placeOf(l core.LoggedLine) place {
+	if l.Origin == nil {
+		return place{seq: l.Seq}
+	}
+	return place{l.Origin.Attempt, l.Seq}
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.attempt, q.attempt), cmp.Compare(p.seq, q.seq))
+}
+
+func (p place) follows(q place) bool {
+	return p.attempt == q.attempt && p.seq == q.seq+1 || q == place{} && p == place{1, 1}
+}
+
+const pageOfLog = 1000
+
+func (a *API) logs() {
+	tags := []string{"runs"}
+	register(a, huma.Operation{
+		OperationID: "list-log-lines", Method: http.MethodGet, Path: "/v1/runs/{run_id}/logs", Tags: tags,
+		Summary: "List the log lines of a run in order, each once",
+	}, rule{permission: "run:read", source: fromRun},
+		func(ctx context.Context, in *struct {
+			RunPath
+			Attempt int    `query:"attempt" minimum:"0" doc:"Only of this attempt"`
+			Level   string `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
+			Cursor  string `query:"cursor" doc:"next_cursor of the page before, or the id of an event of the live log" maxLength:"40"`
+			Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
+		}) (*struct {
+			Body struct {
+				Items      []Line `json:"items"`
+				NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end for now"`
+			}
+		}, error) {
+			after, err := parsePlace(in.Cursor, "query.cursor")
+			if err != nil {
+				return nil, err
+			}
+			filter := core.LineFilter{
+				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: in.Limit,
+			}
+			filter.MinLevel, _ = core.ParseLevel(in.Level)
+			lines, err := a.lines(ctx, filter)
+			if err != nil {
+				return nil, err
+			}
+			out := &struct {
+				Body struct {
+					Items      []Line `json:"items"`
+					NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end for now"`
+				}
+			}{}
+			out.Body.Items = make([]Line, 0, len(lines))
+			for _, l := range lines {
+				out.Body.Items = append(out.Body.Items, lineOut(l))
+			}
+			if len(lines) == in.Limit {
+				out.Body.NextCursor = placeOf(lines[len(lines)-1]).String()
+			}
+			return out, nil
+		})
+
+	op := huma.Operation{
+		OperationID: "follow-log", Method: http.MethodGet, Path: "/v1/runs/{run_id}/logs/live", Tags: tags,
+		Summary: "Follow the log of a run by server-sent events: line for each line, then end once",
+	}
+	schemas := a.huma.OpenAPI().Components.Schemas
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "Events: `line` with a Line and the id attempt-seq; `end` with an End when the run has ended and all " +
+			"was said. A comment comes when nothing else does. Reconnect with Last-Event-ID to go on without a gap.",
+		Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{OneOf: []*huma.Schema{
+			schemas.Schema(reflect.TypeFor[Line](), true, "Line"), schemas.Schema(reflect.TypeFor[End](), true, "End"),
+		}}}},
+	}}
+	register(a, op, rule{permission: "run:read", source: fromRun},
+		func(ctx context.Context, in *struct {
+			RunPath
+			Attempt     int    `query:"attempt" minimum:"0" doc:"Only of this attempt"`
+			Level       string `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
+			Cursor      string `query:"cursor" doc:"Where to begin, as Last-Event-ID, for a first connection" maxLength:"40"`
+			LastEventID string `header:"Last-Event-ID" doc:"The id of the last event that arrived" maxLength:"40"`
+		}) (*huma.StreamResponse, error) {
+			after, err := parsePlace(cmp.Or(in.LastEventID, in.Cursor), "header.Last-Event-ID")
+			if err != nil {
+				return nil, err
+			}
+			f := follower{api: a, filter: core.LineFilter{
+				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: pageOfLog,
+			}}
+			f.filter.MinLevel, _ = core.ParseLevel(in.Level)
+			return &huma.StreamResponse{Body: func(hctx huma.Context) {
+				hctx.SetHeader("Content-Type", "text/event-stream")
+				hctx.SetHeader("X-Accel-Buffering", "no")
+				hctx.SetStatus(http.StatusOK)
+				w, ok := hctx.BodyWriter().(http.ResponseWriter)
+				if !ok {
+					return
+				}
+				f.out, f.control = w, http.NewResponseController(w)
+				// An error here means that the reader went away or reads too slowly; it comes back with Last-Event-ID.
+				if err := f.run(ctx); err != nil && ctx.Err() == nil {
+					requestOf(ctx).log.Debug("live log ended early", "request_id", requestOf(ctx).id, "run_id", in.RunID, "err", err)
+				}
+			}}, nil
+		})
+}
+
+// lines merges spool and history. The spool is asked first: a line that is shipped between the two questions is then
+// seen twice and not missed.
+func (a *API) lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error) {
+	lines, err := a.opts.Logs.Lines(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	past, err := a.opts.History.Lines(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(slices.Clone(lines), past...)
+	slices.SortStableFunc(lines, func(x, y core.LoggedLine) int { return placeOf(x).compare(placeOf(y)) })
+	lines = slices.CompactFunc(lines, func(x, y core.LoggedLine) bool { return placeOf(x) == placeOf(y) })
+	return lines[:min(len(lines), filter.Limit)], nil
+}
+
+// writeDeadline is how long one write to a reader may take; a slower one is cut off and never slows the run.
+const writeDeadline = 5 * time.Second
+
+// maxTailFailures bounds how often a Tail that fell behind is asked again; the poll goes on without it.
+const maxTailFailures = 16
+
+// follower is one live log.
+type follower struct {
+	api     *API
+	filter  core.LineFilter
+	out     io.Writer
+	control *http.ResponseController
+	caught  bool // everything history has is behind us: new lines come through the spool
+}
+
+func (f *follower) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	news := make(chan struct{}, 1)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
+	defer tail.Close()
+	// Ends with ctx, at the latest when run returns.
+	waiting.Go(func() {
+		for failed := 0; failed < maxTailFailures; {
+			if _, err := tail.Next(ctx); err != nil {
+				failed++ // behind, or stopped: the poll finds what there is
+			}
+			select {
+			case news <- struct{}{}:
+			default:
+			}
+		}
+	})
+	poll := time.NewTicker(f.api.opts.Poll)
+	defer poll.Stop()
+	quiet := time.Now()
+	if err := f.send(": following\nretry: 2000\n\n"); err != nil {
+		return err
+	}
+	ended, woken := 0, false // polls since the run was seen ended; whether lines were said since the last look
+	for {
+		if woken {
+			// The run is looked up at each poll, not for each batch of lines.
+		} else if run, err := f.api.findRun(ctx, f.filter.RunID); err == nil && run.Verdict != "" {
+			ended++
+		} else if err != nil && core.KindOf(err) == core.KindNotFound {
+			return err
+		}
+		sent, err := f.catchUp(ctx)
+		if err != nil {
+			return err
+		}
+		if sent > 0 {
+			quiet = time.Now()
+		}
+		// The last lines reach the disk some milliseconds after they were said; one silent poll more, and all was read.
+		if sent == 0 && ended > 1 && f.caught {
+			return f.end(ctx)
+		}
+		if time.Since(quiet) >= f.api.opts.Heartbeat {
+			if err := f.send(": still here\n\n"); err != nil {
+				return err
+			}
+			quiet = time.Now()
+		}
+		woken = false
+		select {
+		case <-poll.C:
+		case <-news:
+			woken = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.api.done:
+			return nil
+		}
+	}
+}
+
+// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning, when
+// lines are filtered by level (their numbers have holes then), and when the spool's next line is not the next one. While
+// history does not answer, nothing behind such a hole is sent.
+func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
+	for {
+		lines, err := f.api.opts.Logs.Lines(ctx, f.filter)
+		if err != nil {
+			return sent, err
+		}
+		last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
+		if !f.caught || len(lines) > 0 && (f.filter.MinLevel > core.LevelDebug || !placeOf(lines[0]).follows(last)) {
+			lines, err = f.api.lines(ctx, f.filter)
+			if err != nil {
+				if ctx.Err() != nil {
+					return sent, ctx.Err()
+				}
+				return sent, f.send(": history does not answer, waiting\n\n")
+			}
+		}
+		var text strings.Builder
+		for _, l := range lines {
+			event, err := json.Marshal(lineOut(l))
+			if err != nil {
+				return sent, err
+			}
+			last = placeOf(l)
+			fmt.Fprintf(&text, "id: %s\nevent: line\ndata: %s\n\n", last, event)
+		}
+		if len(lines) > 0 {
+			if err := f.send(text.String()); err != nil {
+				return sent, err
+			}
+		}
+		f.filter.AfterAttempt, f.filter.AfterSeq = last.attempt, last.seq
+		sent += len(lines)
+		if len(lines) < f.filter.Limit {
+			f.caught = true
+			return sent, nil
+		}
+	}
+}
+
+func (f *follower) end(ctx context.Context) error {
+	run, err := f.api.findRun(ctx, f.filter.RunID)
+	if err != nil {
+		return err
+	}
+	event, err := json.Marshal(End{RunID: run.ID, Outcome: string(run.Verdict), Message: run.Message, EndedAt: instant(run.EndedAt)})
+	if err != nil {
+		return err
+	}
+	return f.send(fmt.Sprintf("event: end\ndata: %s\n\n", event))
+}
+
+func (f *follower) send(text string) error {
+	if err := f.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(f.out, text); err != nil {
+		return err
+	}
+	return f.control.Flush()
+}

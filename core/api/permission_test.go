@@ -1,0 +1,191 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/access"
+	"github.com/gnomon-scheduler/gnomon/core/api"
+)
+
+// demands has a row for every operation: a request that works for the administrator on a task, run, type or name of the
+// namespace Common or Foreign. {ns}, {task} and {run} are filled in. An operation without a row fails.
+var demands = map[string]struct{ path, body string }{
+	"list-namespaces":    {path: "/v1/namespaces"},
+	"get-namespace":      {path: "/v1/namespaces/{ns}"},
+	"put-namespace":      {path: "/v1/namespaces/{ns}", body: `{"description":"changed"}`},
+	"list-task-types":    {path: "/v1/task-types"},
+	"get-task-type":      {path: "/v1/task-types/{ns}.{type}"},
+	"list-tasks":         {path: "/v1/tasks"},
+	"create-task":        {path: "/v1/namespaces/{ns}/tasks", body: `{"name":"new",` + echo[1:]},
+	"get-task":           {path: "/v1/tasks/{task}"},
+	"replace-task":       {path: "/v1/tasks/{task}", body: echo},
+	"patch-task":         {path: "/v1/tasks/{task}", body: `{"owner":"wang"}`},
+	"delete-task":        {path: "/v1/tasks/{task}"},
+	"get-task-by-name":   {path: "/v1/namespaces/{ns}/tasks/there"},
+	"put-task":           {path: "/v1/namespaces/{ns}/tasks/there", body: echo},
+	"list-task-versions": {path: "/v1/tasks/{task}/versions"},
+	"enable-task":        {path: "/v1/tasks/{task}/enable"},
+	"disable-task":       {path: "/v1/tasks/{task}/disable"},
+	"run-task":           {path: "/v1/tasks/{task}/run", body: `{}`},
+	"list-runs":          {path: "/v1/runs"},
+	"get-run":            {path: "/v1/runs/{run}"},
+	"cancel-run":         {path: "/v1/runs/{run}/cancel"},
+	"list-attempts":      {path: "/v1/runs/{run}/attempts"},
+	"list-samples":       {path: "/v1/runs/{run}/samples"},
+	"list-log-lines":     {path: "/v1/runs/{run}/logs"},
+	"follow-log":         {path: "/v1/runs/{run}/logs/live"},
+	"preview-schedule":   {path: "/v1/schedule/preview", body: `{"spec":"@hourly"}`},
+	"query":              {path: "/v1/query", body: `{"sql":"SELECT 1"}`},
+	"get-server":         {path: "/v1/server"},
+	"healthz":            {path: "/healthz"},
+	"readyz":             {path: "/readyz"},
+}
+
+// TestEveryOperationForEveryRoleInEveryNamespace is the generated proof of promise S2: every operation, asked without a
+// token, with an unknown one, and by every role granted in Common, on things of Common and of Foreign.
+func TestEveryOperationForEveryRoleInEveryNamespace(t *testing.T) {
+	t.Parallel()
+	for _, op := range setup(t).api.Operations() {
+		row, ok := demands[op.ID]
+		if !ok {
+			t.Errorf("operation %s has no row: say how to ask it", op.ID)
+			continue
+		}
+		t.Run(op.ID, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			ask := func(token, ns string) answer {
+				// Each question finds the same things there: a task, a run that has ended, nothing new.
+				w.reset(ns)
+				path := strings.NewReplacer("{ns}", ns, "{task}", w.tables.named(ns), "{run}", "run-"+ns,
+					"{type}", map[string]string{"Common": "Echo", "Foreign": "Secret"}[ns]).Replace(row.path)
+				return w.do(token, op.Method, path, row.body)
+			}
+			if op.Permission == "" {
+				if op.Path != "/healthz" && op.Path != "/readyz" {
+					t.Fatal("it is open to anyone")
+				}
+				w.must(200, ask("", "Common"))
+				return
+			}
+			w.must(401, ask("", "Common"))
+			w.must(401, ask("gnomon_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "Common"))
+			for _, ns := range []string{"Common", "Foreign"} {
+				if a := ask(w.admin, ns); a.status >= 400 {
+					t.Fatalf("the row does not work for the administrator in %s: %d %s", ns, a.status, a.raw)
+				}
+			}
+			for _, role := range access.Roles() {
+				token := w.token(role, "Common")
+				allowed := role.Allows(op.Permission)
+				home, abroad := ask(token, "Common"), ask(token, "Foreign")
+				switch op.Namespace {
+				case "all": // a grant in one namespace is never enough
+					w.must(403, home)
+					w.must(403, abroad)
+				case "grants":
+					if allowed != (home.status < 400) || !allowed && home.status != 403 {
+						t.Errorf("%s: %d %s", role, home.status, home.raw)
+					}
+					if strings.Contains(home.raw, "Foreign") || strings.Contains(abroad.raw, "Foreign") {
+						t.Errorf("%s sees Foreign in %s", role, home.raw)
+					}
+				default:
+					if allowed != (home.status < 400) || !allowed && home.status != 403 {
+						t.Errorf("%s at home: %d %s", role, home.status, home.raw)
+					}
+					if abroad.status != 404 {
+						t.Errorf("%s abroad: %d %s", role, abroad.status, abroad.raw)
+					}
+				}
+			}
+			w.acts.mu.Lock()
+			defer w.acts.mu.Unlock()
+			if (len(w.acts.all) > 0) != op.Changes {
+				t.Errorf("changes %v, but the audit has %d acts", op.Changes, len(w.acts.all))
+			}
+			if !op.Changes && op.Method != http.MethodGet && op.ID != "query" && op.ID != "preview-schedule" {
+				t.Error("it changes something and does not say so")
+			}
+		})
+	}
+}
+
+// reset puts one task and one ended run into a namespace, and nothing else.
+func (w *world) reset(ns string) {
+	w.tables.mu.Lock()
+	clear(w.tables.tasks)
+	clear(w.tables.runs)
+	w.tables.mu.Unlock()
+	acts := w.acts.all
+	w.task(ns, "there")
+	w.acts.all = acts
+	state := core.Run{ID: "run-" + ns, TaskID: w.tables.named(ns), Namespace: ns, TaskName: "there", FireCount: 1, State: core.RunClaimed}
+	if strings.HasSuffix(w.t.Name(), "follow-log") {
+		state.Verdict = core.Succeeded // a log that is followed ends
+	}
+	w.tables.put(state)
+}
+
+func (s *tables) named(ns string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, versions := range s.tasks {
+		if versions[0].Namespace == ns {
+			return id
+		}
+	}
+	return "none"
+}
+
+func TestAnOperationWithoutRuleKeepsTheServerFromStarting(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	type empty struct{}
+	for name, op := range map[string]huma.Operation{
+		"no rule":     {OperationID: "leak", Method: "GET", Path: "/v1/leak"},
+		"hidden":      {OperationID: "leak", Method: "GET", Path: "/v1/leak", Hidden: true},
+		"no metadata": {OperationID: "leak", Method: "POST", Path: "/v1/leak", Metadata: map[string]any{"gnomon.rule": "task:read"}},
+	} {
+		_, err := api.NewWith(w.opts, func(h huma.API) {
+			huma.Register(h, op, func(context.Context, *empty) (*empty, error) { return nil, nil })
+		})
+		if err == nil || !strings.Contains(err.Error(), "declares no permission") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	opts := w.opts
+	opts.Permissions = []string{"task:read"}
+	if _, err := api.New(opts); err == nil || !strings.Contains(err.Error(), `"task:write", which does not exist`) {
+		t.Errorf("unknown permission: %v", err)
+	}
+	opts = w.opts
+	opts.Audit = nil
+	if _, err := api.New(opts); err == nil {
+		t.Error("it starts without an audit")
+	}
+}
+
+func TestNothingIsDoneThatTheAuditDidNotKeep(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.task("Common", "there")
+	w.acts.err = core.Errorf(core.KindUnavailable, "write the audit file", "no space left")
+	w.must(503, w.do(w.admin, "DELETE", "/v1/tasks/"+id, ""))
+	w.acts.err = nil
+	w.must(200, w.do(w.admin, "GET", "/v1/tasks/"+id, ""))
+	viewer := w.token(access.Viewer, "Common")
+	w.must(403, w.do(viewer, "DELETE", "/v1/tasks/"+id, ""))
+	last := w.acts.all[len(w.acts.all)-1]
+	got := fmt.Sprint(last.Principal, last.Operation, last.Namespace, last.Allowed)
+	if got != fmt.Sprint("viewer", "delete-task", "Common", false) || last.Resource != "/v1/tasks/"+id {
+		t.Errorf("kept: %+v", last)
+	}
+}

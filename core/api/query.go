@@ -1,0 +1,264 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// QueryRequest is a reading statement over history.
+type QueryRequest struct {
+	SQL     string            `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
+	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement"`
+	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"1000000" default:"10000"`
+}
+
+// QueryAnswer is the answer as JSON. It is written while it is read: if something goes wrong after the first row, the
+// answer is cut off and so is not valid JSON.
+type QueryAnswer struct {
+	Columns []Column `json:"columns"`
+	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339"`
+	More    bool     `json:"more" doc:"There were more rows than max_rows"`
+}
+
+func (a *API) queries() {
+	op := huma.Operation{
+		OperationID: "query", Method: http.MethodPost, Path: "/v1/query", Tags: []string{"history"},
+		Summary:      "Ask history by SQL; the answer's form follows Accept",
+		MaxBodyBytes: maxQuery,
+	}
+	schemas := a.huma.OpenAPI().Components.Schemas
+	op.Responses = map[string]*huma.Response{"200": {Description: "The answer", Content: map[string]*huma.MediaType{
+		"application/json":          {Schema: schemas.Schema(reflect.TypeFor[QueryAnswer](), true, "QueryAnswer")},
+		"application/x-ndjson":      {Schema: &huma.Schema{Type: huma.TypeString, Description: "One object a line"}},
+		"text/csv":                  {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+		"text/tab-separated-values": {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+	}}}
+	register(a, op, rule{permission: "history:query", source: fromServer},
+		func(ctx context.Context, in *struct {
+			Accept string `header:"Accept"`
+			Body   QueryRequest
+		}) (*huma.StreamResponse, error) {
+			q := Query{SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
+			return &huma.StreamResponse{Body: func(hctx huma.Context) {
+				w, ok := hctx.BodyWriter().(http.ResponseWriter)
+				if !ok {
+					return
+				}
+				late := &lateWriter{w: w, control: http.NewResponseController(w)}
+				out := newAnswer(in.Accept, bufio.NewWriterSize(late, 64<<10))
+				late.mediaType = out.mediaType
+				more, err := a.opts.Query(ctx, q, out.head, out.row)
+				if err == nil {
+					err = out.end()
+				}
+				switch {
+				case err == nil:
+					late.begin()
+					w.Header().Set(moreTrailer, strconv.FormatBool(more))
+					if err := out.finish(more); err != nil && ctx.Err() == nil {
+						requestOf(ctx).log.Debug("query answer not delivered", "request_id", requestOf(ctx).id, "err", err)
+					}
+				case !late.begun:
+					a.answer(hctx, aboutStatement(err))
+				default:
+					requestOf(ctx).log.Warn("query cut off", "request_id", requestOf(ctx).id, "err", err)
+					panic(http.ErrAbortHandler) // the caller must not take half an answer for a whole one
+				}
+			}}, nil
+		})
+}
+
+// aboutStatement gives a refusal of ClickHouse the place it is about, in as many words as a person reads: a syntax error
+// goes on to list everything that would have been right.
+func aboutStatement(err error) error {
+	e, ok := errors.AsType[*core.Error](err)
+	if !ok || e.Kind != core.KindInvalid || len(e.Findings) > 0 || e.Err == nil {
+		return err
+	}
+	said := clickhouseCode.ReplaceAllString(e.Err.Error(), "$1")
+	if before, after, ok := strings.Cut(said, ". Expected one of: "); ok {
+		likely := strings.SplitN(after, ", ", 7)
+		said = before + ". Expected one of: " + strings.Join(likely[:min(len(likely), 6)], ", ")
+		if len(likely) > 6 {
+			said += ", …"
+		}
+	}
+	return core.Invalid(e.Op, core.Finding{Path: "sql", Message: core.Text{Zh: said, En: said}})
+}
+
+// clickhouseCode is how ClickHouse begins and ends what it says; the name of the code at the end is kept.
+var clickhouseCode = regexp.MustCompile(`^Code: \d+\. (?:DB::Exception: )?((?s:.*?))\s*$`)
+
+// moreTrailer says, after the rows, whether there were more than max_rows: not every form has a place for it.
+const moreTrailer = "X-Gnomon-More"
+
+// queryDeadline is how long one write of an answer may take; a slower reader is cut off, so that it holds no query open.
+const queryDeadline = 30 * time.Second
+
+// lateWriter sends status and headers with the first bytes that leave the buffer: a statement that fails before is
+// answered with a problem, although its columns were known.
+type lateWriter struct {
+	w         http.ResponseWriter
+	control   *http.ResponseController
+	mediaType string
+	begun     bool
+}
+
+func (l *lateWriter) begin() {
+	if l.begun {
+		return
+	}
+	l.begun = true
+	l.w.Header().Set("Content-Type", l.mediaType)
+	l.w.Header().Set("Trailer", moreTrailer)
+	l.w.WriteHeader(http.StatusOK)
+}
+
+func (l *lateWriter) Write(b []byte) (int, error) {
+	l.begin()
+	if err := l.control.SetWriteDeadline(time.Now().Add(queryDeadline)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return l.w.Write(b)
+}
+
+// answer writes rows in one of four forms as they come.
+type answer struct {
+	mediaType string
+	w         *bufio.Writer
+	table     *csv.Writer // csv and tsv
+	columns   []Column
+	begun     bool
+	rows      int
+	cells     []string
+}
+
+func newAnswer(accept string, w *bufio.Writer) *answer {
+	for part := range strings.SplitSeq(accept, ",") {
+		kind, _, _ := strings.Cut(strings.TrimSpace(part), ";")
+		switch kind {
+		case "application/x-ndjson", "text/csv", "text/tab-separated-values":
+			return &answer{mediaType: kind, w: w}
+		case "application/json", "*/*":
+			return &answer{mediaType: "application/json", w: w}
+		}
+	}
+	return &answer{mediaType: "application/json", w: w}
+}
+
+func (o *answer) head(columns []Column) error {
+	o.begun, o.columns = true, columns
+	switch o.mediaType {
+	case "application/json":
+		raw, err := json.Marshal(columns)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(o.w, `{"columns":%s,"rows":[`, raw)
+		return err
+	case "application/x-ndjson":
+		return nil
+	}
+	o.table = csv.NewWriter(o.w)
+	if o.mediaType == "text/tab-separated-values" {
+		o.table.Comma = '\t'
+	}
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return o.table.Write(names)
+}
+
+func (o *answer) row(values []any) error {
+	o.rows++
+	if o.table != nil {
+		o.cells = o.cells[:0]
+		for _, v := range values {
+			cell, err := cellText(v)
+			if err != nil {
+				return err
+			}
+			o.cells = append(o.cells, cell)
+		}
+		return o.table.Write(o.cells)
+	}
+	lines := o.mediaType == "application/x-ndjson"
+	if !lines && o.rows > 1 {
+		_ = o.w.WriteByte(',') // a bufio.Writer keeps its first error and gives it at Flush
+	}
+	open, closing := byte('['), byte(']')
+	if lines {
+		open, closing = '{', '}'
+	}
+	_ = o.w.WriteByte(open)
+	for i, v := range values {
+		if i > 0 {
+			_ = o.w.WriteByte(',')
+		}
+		if lines {
+			name, err := json.Marshal(o.columns[i].Name)
+			if err != nil {
+				return err
+			}
+			_, _ = o.w.Write(name)
+			_ = o.w.WriteByte(':')
+		}
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("column %s: %w", o.columns[i].Name, err)
+		}
+		_, _ = o.w.Write(raw)
+	}
+	err := o.w.WriteByte(closing)
+	if lines {
+		err = o.w.WriteByte('\n')
+	}
+	return err
+}
+
+// end checks that everything is written but for what finish adds.
+func (o *answer) end() error {
+	if !o.begun {
+		return core.Errorf(core.KindInternal, "query history", "the answer has no columns")
+	}
+	if o.table != nil {
+		o.table.Flush()
+		return o.table.Error()
+	}
+	return nil
+}
+
+func (o *answer) finish(more bool) error {
+	if o.mediaType == "application/json" {
+		_, _ = fmt.Fprintf(o.w, `],"more":%t}`+"\n", more) // a bufio.Writer keeps its first error and gives it at Flush
+	}
+	return o.w.Flush()
+}
+
+// cellText writes a value for csv and tsv: text bare, NULL empty, anything composed as JSON.
+func cellText(v any) (string, error) {
+	switch x := v.(type) {
+	case nil:
+		return "", nil
+	case string:
+		return x, nil
+	default:
+		raw, err := json.Marshal(x)
+		return string(raw), err
+	}
+}

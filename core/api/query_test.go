@@ -1,0 +1,70 @@
+package api_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestQueryAnswersInFourForms(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const body = `{"sql":"SELECT n, at, text FROM t WHERE ns = {ns:String}","params":{"ns":"Common"}}`
+	for accept, want := range map[string]string{
+		"application/json": `{"columns":[{"name":"n","type":"UInt64"},{"name":"at","type":"DateTime64(6, 'UTC')"},{"name":"text","type":"Nullable(String)"}],` +
+			`"rows":[[0,"2026-12-01T00:00:00.000005Z","é, \"q\"\n"],[1,"2026-12-01T00:00:00.000005Z",null],[2,"2026-12-01T00:00:00.000005Z",null]],"more":false}` + "\n",
+		"application/x-ndjson": `{"n":0,"at":"2026-12-01T00:00:00.000005Z","text":"é, \"q\"\n"}` + "\n" +
+			`{"n":1,"at":"2026-12-01T00:00:00.000005Z","text":null}` + "\n" + `{"n":2,"at":"2026-12-01T00:00:00.000005Z","text":null}` + "\n",
+		"text/csv": "n,at,text\n0,2026-12-01T00:00:00.000005Z,\"é, \"\"q\"\"\n\"\n1,2026-12-01T00:00:00.000005Z,\n2,2026-12-01T00:00:00.000005Z,\n",
+		"text/tab-separated-values": "n\tat\ttext\n0\t2026-12-01T00:00:00.000005Z\t\"é, \"\"q\"\"\n\"\n" +
+			"1\t2026-12-01T00:00:00.000005Z\t\n2\t2026-12-01T00:00:00.000005Z\t\n",
+	} {
+		a := w.must(200, w.do(w.admin, "POST", "/v1/query", body, "Accept", accept))
+		if a.raw != want || a.header.Get("Content-Type") != accept {
+			t.Errorf("%s %s:\n%s\ninstead of\n%s", accept, a.header.Get("Content-Type"), a.raw, want)
+		}
+	}
+	a := w.must(200, w.do(w.admin, "POST", "/v1/query", `{"sql":"SELECT 1","max_rows":2}`))
+	if rows, _ := a.body["rows"].([]any); len(rows) != 2 || a.body["more"] != true {
+		t.Error(a.raw)
+	}
+	// What fails while it is still buffered is a problem, not a broken answer.
+	if a = w.must(503, w.do(w.admin, "POST", "/v1/query", `{"sql":"early"}`)); a.header.Get("Content-Type") != "application/problem+json" {
+		t.Error(a.raw)
+	}
+	if a = w.must(422, w.do(w.admin, "POST", "/v1/query", `{"sql":"SELEC"}`)); a.problem()["body.sql"] != "syntax error at position 1" {
+		t.Error(a.raw)
+	}
+}
+
+func TestClickHousesOwnWordsAreShortened(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	a := w.must(422, w.do(w.admin, "POST", "/v1/query", `{"sql":"wordy"}`))
+	if m := a.problem()["body.sql"]; m != "Syntax error: failed at position 1 (SELEC). Expected one of: a, b, c, d, e, f, …" {
+		t.Errorf("%q", m)
+	}
+}
+
+// An answer that breaks in the middle must not look whole in any form.
+func TestQueryThatBreaksIsCutOff(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, accept := range []string{"application/json", "application/x-ndjson", "text/csv"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/query", strings.NewReader(`{"sql":"broken"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+w.admin)
+		req.Header.Set("Accept", accept)
+		resp, err := w.client.Do(req)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%s looks whole", accept)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Status is how the server is.
+type Status struct {
+	Version   string      `json:"version"`
+	ServerID  string      `json:"server_id"`
+	StartedAt *Time       `json:"started_at,omitempty"`
+	Ready     bool        `json:"ready" doc:"Tasks are being scheduled"`
+	Store     string      `json:"store" doc:"sqlite or postgresql"`
+	Engine    string      `json:"engine" doc:"Where history is kept, and whether it answers"`
+	Zones     string      `json:"zones,omitempty" doc:"Version of the time zone database"`
+	Executing int         `json:"executing" doc:"Attempts in progress"`
+	Spool     SpoolStatus `json:"spool"`
+}
+
+// SpoolStatus is what waits to be shipped to history.
+type SpoolStatus struct {
+	UsedBytes  uint64 `json:"used_bytes"`
+	LimitBytes uint64 `json:"limit_bytes"`
+	Unshipped  uint64 `json:"unshipped_segments"`
+	Dropped    uint64 `json:"dropped_lines" doc:"Lines not kept because the spool was full"`
+}
+
+type plainText struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte `contentType:"text/plain"`
+}
+
+func (a *API) server() {
+	tags := []string{"server"}
+	register(a, huma.Operation{
+		OperationID: "get-server", Method: http.MethodGet, Path: "/v1/server", Tags: tags,
+		Summary: "Say what this server is and how it is",
+	}, rule{permission: "server:read", source: fromGrants},
+		func(ctx context.Context, _ *struct{}) (*struct{ Body Status }, error) {
+			return &struct{ Body Status }{a.opts.Health.Status(ctx)}, nil
+		})
+	register(a, huma.Operation{
+		OperationID: "healthz", Method: http.MethodGet, Path: "/healthz", Tags: tags,
+		Summary: "Answer, as long as the process can",
+	}, rule{source: fromNothing},
+		func(context.Context, *struct{}) (*plainText, error) {
+			return &plainText{"text/plain; charset=utf-8", []byte("ok\n")}, nil
+		})
+	register(a, huma.Operation{
+		OperationID: "readyz", Method: http.MethodGet, Path: "/readyz", Tags: tags,
+		Summary: "Answer 200 once tasks are being scheduled, else 503",
+	}, rule{source: fromNothing},
+		func(ctx context.Context, _ *struct{}) (*plainText, error) {
+			if err := a.opts.Health.Ready(ctx); err != nil {
+				// Open to anyone: that it is not ready, and no word about why.
+				requestOf(ctx).log.Debug("not ready", "err", err)
+				return nil, core.Errorf(core.KindUnavailable, "", "tasks are not being scheduled yet")
+			}
+			return &plainText{"text/plain; charset=utf-8", []byte("ready\n")}, nil
+		})
+}
+
+// refuse answers outside of huma: what never reaches an operation.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, status int, kind core.Kind, detail core.Text) {
+	p := requestOf(r.Context()).refuse(status, kind, detail)
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p) // an error means the caller went away
+}

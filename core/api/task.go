@@ -1,0 +1,542 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Schedule says when a task fires.
+type Schedule struct {
+	Spec      string `json:"spec" doc:"A cron expression, @hourly…, @every 90s, @after 10m, @at T, @list T1 T2 … or @manual" example:"*/5 * * * *" maxLength:"65536"`
+	Dialect   string `json:"dialect,omitempty" doc:"unix (default) or quartz; of cron expressions only" example:"unix"`
+	Zone      string `json:"zone,omitempty" doc:"IANA time zone; default UTC" example:"Asia/Shanghai"`
+	OnGap     string `json:"on_gap,omitempty" doc:"A local time that does not exist: run_after (default) or skip"`
+	OnOverlap string `json:"on_overlap,omitempty" doc:"A local time that comes twice: first (default), second or both"`
+	Anchor    *Time  `json:"anchor,omitempty" readOnly:"true" doc:"Where @every counts from"`
+}
+
+// Policies say how a task's runs are carried out.
+type Policies struct {
+	Timeout     string   `json:"timeout,omitempty" doc:"Hard limit of one attempt; absent: the type's default" example:"30s"`
+	Overlap     string   `json:"overlap,omitempty" doc:"While an earlier run is live: skip (default) or allow"`
+	CatchUp     string   `json:"catch_up,omitempty" doc:"Fires missed while no server ran: latest (default) or none"`
+	MaxAttempts int      `json:"max_attempts,omitempty" doc:"How often a run is tried in all; absent: once"`
+	RetryDelay  string   `json:"retry_delay,omitempty" doc:"Wait before the second attempt; doubled for each later one" example:"10s"`
+	RetryOn     []string `json:"retry_on,omitempty" doc:"Verdicts that are retried; absent: failed, timed_out, crashed and lost"`
+	LogLevel    string   `json:"log_level,omitempty" doc:"Lines below it are not kept: debug, info, warn or error"`
+}
+
+// TaskInput is what can be said about a task.
+type TaskInput struct {
+	Type        string            `json:"type" doc:"Task type" example:"Common.KeepAlive"`
+	Params      Object            `json:"params,omitempty" doc:"Parameters, by the schema of the type"`
+	Schedule    Schedule          `json:"schedule"`
+	Enabled     *bool             `json:"enabled,omitempty" doc:"Default true"`
+	StopOnError bool              `json:"stop_on_error,omitempty" doc:"A run that does not succeed disables the task"`
+	Owner       string            `json:"owner,omitempty"`
+	Category    string            `json:"category,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Policies    *Policies         `json:"policies,omitempty"`
+}
+
+// NewTask is a TaskInput with the name it shall have.
+type NewTask struct {
+	Name string `json:"name" doc:"Unique in its namespace" example:"keep-alive-portal"`
+	TaskInput
+}
+
+// Task is a task type plus parameters plus a schedule plus policies, and what happened last.
+type Task struct {
+	ID             string            `json:"id"`
+	Name           string            `json:"name"`
+	Namespace      string            `json:"namespace"`
+	Type           string            `json:"type"`
+	Params         Object            `json:"params"`
+	Schedule       Schedule          `json:"schedule"`
+	Enabled        bool              `json:"enabled"`
+	StopOnError    bool              `json:"stop_on_error"`
+	Owner          string            `json:"owner"`
+	Category       string            `json:"category"`
+	Description    string            `json:"description"`
+	Labels         map[string]string `json:"labels"`
+	Policies       Policies          `json:"policies"`
+	Version        int64             `json:"version" doc:"Rises with every change; also the ETag"`
+	DisabledReason string            `json:"disabled_reason,omitempty" doc:"Why it is disabled, if Gnomon did it"`
+	CreatedAt      *Time             `json:"created_at,omitempty"`
+	UpdatedAt      *Time             `json:"updated_at,omitempty"`
+	UpdatedBy      string            `json:"updated_by"`
+	LastStart      *Time             `json:"last_start,omitempty" doc:"When the last attempt began"`
+	LastEnd        *Time             `json:"last_end,omitempty" doc:"When the last run ended"`
+	LastSuccess    *Time             `json:"last_success,omitempty" doc:"When the last successful run ended"`
+	LastOutcome    string            `json:"last_outcome,omitempty" doc:"Of the last run that ended"`
+	NextFire       *Time             `json:"next_fire,omitempty" doc:"The next nominal instant; absent: none"`
+	LiveRuns       int               `json:"live_runs" doc:"Runs claimed, queued or running now"`
+}
+
+func taskOut(t core.Task) Task {
+	out := Task{
+		ID: t.ID, Name: t.Name, Namespace: t.Namespace, Type: t.Type, Params: Object(t.Params), Enabled: t.Enabled,
+		StopOnError: t.StopOnError, Owner: t.Owner, Category: t.Category, Description: t.Description, Labels: t.Labels,
+		Version: t.Version, DisabledReason: t.DisabledReason, CreatedAt: instant(t.CreatedAt), UpdatedAt: instant(t.UpdatedAt),
+		UpdatedBy: t.UpdatedBy, LastStart: instant(t.State.LastStart), LastEnd: instant(t.State.LastEnd),
+		LastSuccess: instant(t.State.LastSuccess), LastOutcome: string(t.State.LastOutcome),
+		NextFire: instant(t.State.NextFire), LiveRuns: t.State.Live,
+		Schedule: Schedule{
+			Spec: t.Schedule.Spec, Dialect: t.Schedule.Dialect, Zone: t.Schedule.Zone, OnGap: t.Schedule.OnGap,
+			OnOverlap: t.Schedule.OnOverlap, Anchor: instant(t.Schedule.Anchor),
+		},
+		Policies: Policies{
+			Timeout: duration(t.Policies.Timeout), Overlap: string(t.Policies.Overlap), CatchUp: string(t.Policies.CatchUp),
+			MaxAttempts: t.Policies.MaxAttempts, RetryDelay: duration(t.Policies.RetryDelay), LogLevel: t.Policies.LogLevel.String(),
+		},
+	}
+	for _, v := range t.Policies.RetryOn {
+		out.Policies.RetryOn = append(out.Policies.RetryOn, string(v))
+	}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	return out
+}
+
+// input gives what can be said about a task, as it is now: what a merge patch is laid over.
+func (t Task) input() TaskInput {
+	t.Schedule.Anchor = nil
+	return TaskInput{
+		Type: t.Type, Params: t.Params, Schedule: t.Schedule, Enabled: &t.Enabled, StopOnError: t.StopOnError, Owner: t.Owner,
+		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: &t.Policies,
+	}
+}
+
+// task lays what was said over a stored task, or over an empty one. What cannot be read is a finding.
+func (in TaskInput) task(over core.Task, op string) (core.Task, error) {
+	var findings []core.Finding
+	t := over
+	t.Type, t.Params, t.StopOnError = in.Type, json.RawMessage(in.Params), in.StopOnError
+	t.Owner, t.Category, t.Description, t.Labels = in.Owner, in.Category, in.Description, in.Labels
+	t.Enabled = in.Enabled == nil || *in.Enabled
+	anchor := over.Schedule.Anchor
+	t.Schedule = core.Schedule{
+		Spec: in.Schedule.Spec, Dialect: in.Schedule.Dialect, Zone: in.Schedule.Zone, OnGap: in.Schedule.OnGap,
+		OnOverlap: in.Schedule.OnOverlap, Anchor: anchor,
+	}
+	t.Policies = core.Policies{}
+	if p := in.Policies; p != nil {
+		t.Policies = core.Policies{
+			Timeout: span(p.Timeout, "policies.timeout", &findings), Overlap: core.Overlap(p.Overlap),
+			CatchUp: core.CatchUp(p.CatchUp), MaxAttempts: p.MaxAttempts,
+			RetryDelay: span(p.RetryDelay, "policies.retry_delay", &findings),
+		}
+		for _, v := range p.RetryOn {
+			t.Policies.RetryOn = append(t.Policies.RetryOn, core.Verdict(v))
+		}
+		if p.LogLevel != "" {
+			level, ok := core.ParseLevel(p.LogLevel)
+			if !ok {
+				findings = append(findings, core.Finding{Path: "policies.log_level", Message: core.Text{
+					Zh: "只能是 debug、info、warn、error 之一", En: "must be debug, info, warn or error",
+				}})
+			}
+			t.Policies.LogLevel = level
+		}
+	}
+	if len(findings) > 0 {
+		return t, core.Invalid(op, findings...)
+	}
+	return t, nil
+}
+
+// TaskPath names a task in a path.
+type TaskPath struct {
+	TaskID string `path:"task_id" doc:"Id of the task" maxLength:"64"`
+}
+
+// Match lets a change depend on what was read.
+type Match struct {
+	IfMatch string `header:"If-Match" doc:"The ETag that was read; the change is refused if the task has another by now"`
+}
+
+type taskOne struct {
+	ETag string `header:"ETag" doc:"The task's version"`
+	Body Task
+}
+
+type taskCreated struct {
+	Status   int
+	ETag     string `header:"ETag" doc:"The task's version"`
+	Location string `header:"Location" doc:"Where the task is"`
+	Body     Task
+}
+
+type taskList struct {
+	Body struct {
+		Items      []Task `json:"items"`
+		NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end"`
+	}
+}
+
+func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+
+func one(t core.Task) *taskOne { return &taskOne{ETag: etag(t.Version), Body: taskOut(t)} }
+
+func created(t core.Task, status int) *taskCreated {
+	return &taskCreated{Status: status, ETag: etag(t.Version), Location: "/v1/tasks/" + url.PathEscape(t.ID), Body: taskOut(t)}
+}
+
+// matches holds If-Match against the version of a task. An empty header and * match any.
+func (m Match) matches(version int64, op string) error {
+	if m.IfMatch == "" {
+		return nil
+	}
+	for tag := range strings.SplitSeq(m.IfMatch, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(version) {
+			return nil
+		}
+	}
+	return core.Errorf(core.KindStale, op, "the task has version %d by now, not %s; read it again", version, m.IfMatch)
+}
+
+func named(t core.Task) string { return t.Namespace + "/" + t.Name }
+
+func (a *API) tasks() {
+	tags := []string{"tasks"}
+	register(a, huma.Operation{
+		OperationID: "list-tasks", Method: http.MethodGet, Path: "/v1/tasks", Tags: tags,
+		Summary: "List tasks, oldest first",
+	}, rule{permission: "task:read", source: fromGrants},
+		func(ctx context.Context, in *struct {
+			Namespace string `query:"namespace" doc:"Only of this namespace"`
+			Type      string `query:"type" doc:"Only of this task type"`
+			Enabled   string `query:"enabled" enum:"true,false" doc:"Only enabled, or only disabled ones"`
+			Search    string `query:"search" doc:"Part of the name or description" maxLength:"200"`
+			Cursor    string `query:"cursor" doc:"next_cursor of the page before" maxLength:"64"`
+			Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+		}) (*taskList, error) {
+			out := &taskList{}
+			out.Body.Items = []Task{}
+			filter := core.TaskFilter{Type: in.Type, Search: in.Search, AfterID: in.Cursor, Limit: in.Limit}
+			var some bool
+			if filter.Namespaces, some = visible(ctx, "task:read", in.Namespace); !some {
+				return out, nil
+			}
+			if in.Enabled != "" {
+				enabled := in.Enabled == "true"
+				filter.Enabled = &enabled
+			}
+			list, err := a.opts.Definitions.Tasks(ctx, filter)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range list {
+				out.Body.Items = append(out.Body.Items, taskOut(t))
+			}
+			if len(list) == in.Limit {
+				out.Body.NextCursor = list[len(list)-1].ID
+			}
+			return out, nil
+		})
+	register(a, huma.Operation{
+		OperationID: "create-task", Method: http.MethodPost, Path: "/v1/namespaces/{namespace}/tasks", Tags: tags,
+		Summary: "Create a task", DefaultStatus: http.StatusCreated,
+	}, rule{permission: "task:write", source: fromPath, changes: true},
+		func(ctx context.Context, in *struct {
+			NamespacePath
+			Body NewTask
+		}) (*taskCreated, error) {
+			op := "create task " + in.Namespace + "/" + in.Body.Name
+			task, err := in.Body.task(core.Task{Namespace: in.Namespace, Name: in.Body.Name}, op)
+			if err == nil {
+				task, err = a.opts.Definitions.Create(ctx, task, requestOf(ctx).principal.String())
+			}
+			if err != nil {
+				return nil, err
+			}
+			return created(task, http.StatusCreated), nil
+		})
+	register(a, huma.Operation{
+		OperationID: "get-task", Method: http.MethodGet, Path: "/v1/tasks/{task_id}", Tags: tags, Summary: "Get a task",
+	}, rule{permission: "task:read", source: fromTask},
+		func(ctx context.Context, _ *TaskPath) (*taskOne, error) { return one(requestOf(ctx).task), nil })
+	register(a, huma.Operation{
+		OperationID: "replace-task", Method: http.MethodPut, Path: "/v1/tasks/{task_id}", Tags: tags,
+		Summary: "Change a task: what is left out takes its default",
+	}, rule{permission: "task:write", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Match
+			Body TaskInput
+		}) (*taskOne, error) {
+			return a.change(ctx, requestOf(ctx).task, in.Match, in.Body)
+		})
+	register(a, huma.Operation{
+		OperationID: "patch-task", Method: http.MethodPatch, Path: "/v1/tasks/{task_id}", Tags: tags,
+		Summary: "Change parts of a task: a JSON merge patch (RFC 7396)",
+	}, rule{permission: "task:write", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Match
+			Body Object `contentType:"application/merge-patch+json"`
+		}) (*taskOne, error) {
+			task := requestOf(ctx).task
+			input, err := a.patched(taskOut(task).input(), json.RawMessage(in.Body))
+			if err != nil {
+				return nil, err
+			}
+			return a.change(ctx, task, in.Match, input)
+		})
+	register(a, huma.Operation{
+		OperationID: "delete-task", Method: http.MethodDelete, Path: "/v1/tasks/{task_id}", Tags: tags,
+		Summary: "Delete a task; its runs stay in history", DefaultStatus: http.StatusNoContent,
+	}, rule{permission: "task:write", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Match
+		}) (*struct{}, error) {
+			task := requestOf(ctx).task
+			if err := in.matches(task.Version, "delete task "+named(task)); err != nil {
+				return nil, err
+			}
+			return nil, a.opts.Definitions.Delete(ctx, task.ID)
+		})
+	register(a, huma.Operation{
+		OperationID: "get-task-by-name", Method: http.MethodGet, Path: "/v1/namespaces/{namespace}/tasks/{name}", Tags: tags,
+		Summary: "Get a task by its name",
+	}, rule{permission: "task:read", source: fromPath},
+		func(ctx context.Context, in *struct {
+			NamespacePath
+			Name string `path:"name" maxLength:"512"`
+		}) (*taskOne, error) {
+			task, err := a.opts.Definitions.TaskByName(ctx, in.Namespace, in.Name)
+			if err != nil {
+				return nil, err
+			}
+			return one(task), nil
+		})
+	register(a, huma.Operation{
+		OperationID: "put-task", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}/tasks/{name}", Tags: tags,
+		Summary: "Create a task, or make it what is said here; doing it twice changes nothing more",
+	}, rule{permission: "task:write", source: fromPath, changes: true},
+		func(ctx context.Context, in *struct {
+			NamespacePath
+			Match
+			Name        string `path:"name" maxLength:"512"`
+			IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"*: only if there is no such task yet"`
+			Body        TaskInput
+		}) (*taskCreated, error) {
+			return a.put(ctx, in.Namespace, in.Name, in.Match, in.IfNoneMatch != "", in.Body)
+		})
+	register(a, huma.Operation{
+		OperationID: "list-task-versions", Method: http.MethodGet, Path: "/v1/tasks/{task_id}/versions", Tags: tags,
+		Summary: "List every version of a task, newest first",
+	}, rule{permission: "task:read", source: fromTask},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Cursor int64 `query:"cursor" doc:"next_cursor of the page before"`
+			Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+		}) (*struct {
+			Body struct {
+				Items      []Task `json:"items"`
+				NextCursor int64  `json:"next_cursor,omitempty"`
+			}
+		}, error) {
+			out := &struct {
+				Body struct {
+					Items      []Task `json:"items"`
+					NextCursor int64  `json:"next_cursor,omitempty"`
+				}
+			}{}
+			out.Body.Items = []Task{}
+			versions, err := a.opts.Definitions.TaskVersions(ctx, in.TaskID)
+			if err != nil {
+				return nil, err
+			}
+			for _, v := range versions {
+				if in.Cursor > 0 && v.Version >= in.Cursor {
+					continue
+				}
+				if len(out.Body.Items) == in.Limit {
+					out.Body.NextCursor = out.Body.Items[in.Limit-1].Version
+					break
+				}
+				out.Body.Items = append(out.Body.Items, taskOut(v))
+			}
+			return out, nil
+		})
+}
+
+// change replaces a task that was loaded a moment ago. Nothing is written if nothing would change.
+func (a *API) change(ctx context.Context, old core.Task, match Match, input TaskInput) (*taskOne, error) {
+	op := "change task " + named(old)
+	if err := match.matches(old.Version, op); err != nil {
+		return nil, err
+	}
+	task, err := input.task(old, op)
+	if err != nil {
+		return nil, err
+	}
+	if same(old, task) {
+		return one(old), nil
+	}
+	stored, err := a.opts.Definitions.Replace(ctx, task, requestOf(ctx).principal.String())
+	if err != nil {
+		return nil, err
+	}
+	return one(stored), nil
+}
+
+// put makes the task of a name what is said; it is tried again if somebody else creates or changes it at that moment and
+// the caller did not ask for a version.
+func (a *API) put(ctx context.Context, namespace, name string, match Match, onlyNew bool, input TaskInput) (*taskCreated, error) {
+	op := "put task " + namespace + "/" + name
+	by := requestOf(ctx).principal.String()
+	for try := 0; ; try++ {
+		old, err := a.opts.Definitions.TaskByName(ctx, namespace, name)
+		switch {
+		case err != nil && core.KindOf(err) != core.KindNotFound:
+			return nil, err
+		case err != nil && match.IfMatch != "":
+			return nil, core.Errorf(core.KindStale, op, "there is no such task any more")
+		case err != nil:
+			task, err := input.task(core.Task{Namespace: namespace, Name: name}, op)
+			if err != nil {
+				return nil, err
+			}
+			stored, err := a.opts.Definitions.Create(ctx, task, by)
+			if err == nil {
+				return created(stored, http.StatusCreated), nil
+			}
+			if core.KindOf(err) != core.KindConflict || onlyNew || try == 3 {
+				return nil, err
+			}
+		case onlyNew:
+			return nil, core.Errorf(core.KindStale, op, "there is such a task already, in version %d", old.Version)
+		default:
+			changed, err := a.change(ctx, old, match, input)
+			if err == nil {
+				return &taskCreated{
+					Status: http.StatusOK, ETag: changed.ETag, Location: "/v1/tasks/" + url.PathEscape(old.ID), Body: changed.Body,
+				}, nil
+			}
+			if core.KindOf(err) != core.KindStale || match.IfMatch != "" || try == 3 {
+				return nil, err
+			}
+		}
+	}
+}
+
+// same reports whether a definition is what is stored already, once defaults are filled in.
+func same(a, b core.Task) bool {
+	plain := func(t core.Task) string {
+		t.Policies.Overlap = cmp.Or(t.Policies.Overlap, core.OverlapSkip)
+		t.Policies.CatchUp = cmp.Or(t.Policies.CatchUp, core.CatchUpLatest)
+		t.Version, t.DisabledReason = 0, ""
+		out := taskOut(t)
+		var params any
+		if json.Unmarshal(out.Params, &params) == nil && params != nil {
+			out.Params, _ = json.Marshal(params)
+		}
+		raw, _ := json.Marshal(out)
+		return string(raw)
+	}
+	return plain(a) == plain(b)
+}
+
+// patched lays a merge patch over an input and holds the result against the schema, as if it had been sent whole.
+func (a *API) patched(input TaskInput, patch json.RawMessage) (TaskInput, error) {
+	const op = "patch task"
+	var target, change any
+	whole, err := json.Marshal(input)
+	if err == nil {
+		err = errors.Join(decode(whole, &target), decode(patch, &change))
+	}
+	if err != nil {
+		return input, core.Errorf(core.KindInvalid, op, "%w", err)
+	}
+	target = merge(target, change)
+	if whole, err = json.Marshal(target); err != nil {
+		return input, core.Errorf(core.KindInternal, op, "%w", err)
+	}
+	if err := json.Unmarshal(whole, &target); err != nil { // plain numbers again, which is what the validator knows
+		return input, core.Errorf(core.KindInternal, op, "%w", err)
+	}
+	schemas := a.huma.OpenAPI().Components.Schemas
+	schema := schemas.Map()["TaskInput"]
+	path := huma.NewPathBuffer([]byte("body"), 4)
+	result := &huma.ValidateResult{}
+	huma.Validate(schemas, schema, path, huma.ModeWriteToServer, target, result)
+	if len(result.Errors) > 0 {
+		e := core.Invalid(op)
+		for _, wrong := range result.Errors {
+			d, ok := wrong.(huma.ErrorDetailer)
+			if !ok {
+				continue
+			}
+			detail := d.ErrorDetail()
+			place := strings.TrimPrefix(strings.TrimPrefix(detail.Location, "body"), ".")
+			if m := missing.FindStringSubmatch(detail.Message); m != nil {
+				place = strings.TrimPrefix(place+"."+m[1], ".")
+			}
+			e.Findings = append(e.Findings, core.Finding{Path: place, Message: bilingual(detail.Message)})
+		}
+		return input, e
+	}
+	var out TaskInput
+	if err := json.Unmarshal(whole, &out); err != nil {
+		return input, core.Errorf(core.KindInvalid, op, "%w", err)
+	}
+	return out, nil
+}
+
+// decode reads JSON without losing digits of large numbers.
+func decode(raw []byte, into *any) error {
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.UseNumber()
+	return d.Decode(into)
+}
+
+// merge is RFC 7396 section 2.
+func merge(target, patch any) any {
+	changes, ok := patch.(map[string]any)
+	if !ok {
+		return patch
+	}
+	object, ok := target.(map[string]any)
+	if !ok {
+		object = map[string]any{}
+	}
+	for key, value := range changes {
+		if value == nil {
+			delete(object, key)
+		} else {
+			object[key] = merge(object[key], value)
+		}
+	}
+	return object
+}
+
+// moved renames the paths of an error's findings.
+func moved(err error, rename func(string) string) error {
+	e, ok := errors.AsType[*core.Error](err)
+	if !ok || len(e.Findings) == 0 {
+		return err
+	}
+	copied := *e
+	copied.Findings = slices.Clone(e.Findings)
+	for i := range copied.Findings {
+		copied.Findings[i].Path = rename(copied.Findings[i].Path)
+	}
+	return fmt.Errorf("%w", &copied)
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// TaskType is something that can be run.
+type TaskType struct {
+	Name         string   `json:"name" example:"Common.KeepAlive"`
+	Namespace    string   `json:"namespace"`
+	Provider     string   `json:"provider" doc:"Who offers it" example:"plugin:common"`
+	Version      string   `json:"version" doc:"The provider's version"`
+	Title        Text     `json:"title"`
+	Description  Text     `json:"description"`
+	ParamsSchema Object   `json:"params_schema" doc:"JSON Schema 2020-12 of the parameters"`
+	OutputSchema Object   `json:"output_schema,omitempty" doc:"JSON Schema 2020-12 of the output; absent: anything"`
+	Needs        []string `json:"needs" doc:"What must be granted for it to run"`
+	Timeout      string   `json:"timeout,omitempty" doc:"Default hard timeout of an attempt" example:"30s"`
+	Problem      string   `json:"problem,omitempty" doc:"Why it cannot be run at present"`
+}
+
+func taskTypeOut(t core.TaskType) TaskType {
+	out := TaskType{
+		Name: t.Name, Namespace: t.Namespace(), Provider: t.Provider, Version: t.Version, Title: text(t.Title),
+		Description: text(t.Description), ParamsSchema: Object(t.ParamsSchema), OutputSchema: Object(t.OutputSchema),
+		Needs: t.Needs, Timeout: duration(t.Timeout), Problem: t.Problem,
+	}
+	if out.Needs == nil {
+		out.Needs = []string{}
+	}
+	return out
+}
+
+type taskTypeList struct {
+	Body struct {
+		Items []TaskType `json:"items"`
+	}
+}
+
+func (a *API) taskTypes() {
+	register(a, huma.Operation{
+		OperationID: "list-task-types", Method: http.MethodGet, Path: "/v1/task-types", Tags: []string{"task types"},
+		Summary: "List the task types of the namespaces the caller may see, and those every namespace may use",
+	}, rule{permission: "type:read", source: fromGrants},
+		func(ctx context.Context, in *struct {
+			Namespace string `query:"namespace" doc:"Only what tasks of this namespace may use"`
+		}) (*taskTypeList, error) {
+			namespaces, some := visible(ctx, "type:read", in.Namespace)
+			out := &taskTypeList{}
+			out.Body.Items = []TaskType{}
+			if !some {
+				return out, nil
+			}
+			for _, t := range a.opts.Catalog.Types(namespaces) {
+				out.Body.Items = append(out.Body.Items, taskTypeOut(t))
+			}
+			return out, nil
+		})
+	register(a, huma.Operation{
+		OperationID: "get-task-type", Method: http.MethodGet, Path: "/v1/task-types/{type}", Tags: []string{"task types"},
+		Summary: "Get a task type with the schema of its parameters",
+	}, rule{permission: "type:read", source: fromType},
+		func(_ context.Context, in *struct {
+			Type string `path:"type" doc:"Namespace.Type" example:"Common.KeepAlive" maxLength:"200"`
+		}) (*struct{ Body TaskType }, error) {
+			t, ok := a.opts.Catalog.Type(in.Type)
+			if !ok {
+				return nil, core.Errorf(core.KindNotFound, "get task type "+in.Type, "no plugin and no script offers it")
+			}
+			return &struct{ Body TaskType }{taskTypeOut(t)}, nil
+		})
+}
+
+// visible gives the namespaces a list may cover: what the caller may see, narrowed to one if asked; nil means every
+// namespace. some is false if nothing is left.
+func visible(ctx context.Context, permission, asked string) (namespaces []string, some bool) {
+	who := requestOf(ctx).principal
+	if asked != "" {
+		return []string{asked}, who.Can(permission, asked)
+	}
+	all, namespaces := who.Scope(permission)
+	if all {
+		return nil, true
+	}
+	return namespaces, len(namespaces) > 0
+}

@@ -1,0 +1,118 @@
+package api
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// timeLayout is RFC 3339 in UTC, always with six decimals, so that instants compare as text.
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
+// Time is an instant in JSON: RFC 3339, UTC, microseconds.
+type Time struct{ time.Time }
+
+// MarshalJSON writes the instant.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + t.UTC().Format(timeLayout) + `"`), nil
+}
+
+// Schema describes a Time.
+func (Time) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeString, Format: "date-time", Description: "RFC 3339, UTC, microseconds",
+		Examples: []any{"2026-12-01T00:00:00.000000Z"},
+	}
+}
+
+// instant gives a time for JSON, or nil for the zero time: not yet, or never.
+func instant(t time.Time) *Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &Time{t}
+}
+
+// duration gives a span as "90s" is written: Go's form without trailing zero units. Zero is the empty string.
+func duration(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// span reads a duration; a mistake is added to the findings under path.
+func span(text, path string, findings *[]core.Finding) time.Duration {
+	if text == "" || text == "0" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		*findings = append(*findings, core.Finding{Path: path, Message: core.Text{
+			Zh: "“" + text + "”不是时长；请写成 30s、10m 或 1h30m 的形式",
+			En: `"` + text + `" is not a duration; write it like 30s, 10m or 1h30m`,
+		}})
+	}
+	return d
+}
+
+// Object is any JSON object, kept as it was written.
+type Object json.RawMessage
+
+// MarshalJSON writes the object as it is.
+func (o Object) MarshalJSON() ([]byte, error) {
+	if len(o) == 0 {
+		return []byte("{}"), nil
+	}
+	return o, nil
+}
+
+// UnmarshalJSON keeps the object as it is.
+func (o *Object) UnmarshalJSON(raw []byte) error {
+	*o = append((*o)[:0], raw...)
+	return nil
+}
+
+// Schema describes an Object.
+func (Object) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}
+}
+
+// Any is any JSON value, kept as it was written.
+type Any json.RawMessage
+
+// MarshalJSON writes the value as it is.
+func (v Any) MarshalJSON() ([]byte, error) {
+	if len(v) == 0 {
+		return []byte("null"), nil
+	}
+	return v, nil
+}
+
+// UnmarshalJSON keeps the value as it is.
+func (v *Any) UnmarshalJSON(raw []byte) error {
+	*v = append((*v)[:0], raw...)
+	return nil
+}
+
+// Schema describes an Any.
+func (Any) Schema(huma.Registry) *huma.Schema { return &huma.Schema{} }
+
+// Text is what a person reads, in both languages.
+type Text struct {
+	Zh string `json:"zh" doc:"Chinese"`
+	En string `json:"en" doc:"English"`
+}
+
+func text(t core.Text) Text { return Text{Zh: t.Zh, En: t.En} }
