@@ -1,0 +1,412 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/access"
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/gnomon-scheduler/gnomon/core/catalog"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/definition"
+	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
+	"github.com/gnomon-scheduler/gnomon/core/recorder"
+	"github.com/gnomon-scheduler/gnomon/core/runner"
+	"github.com/gnomon-scheduler/gnomon/core/sampler"
+	"github.com/gnomon-scheduler/gnomon/core/schedule"
+	"github.com/gnomon-scheduler/gnomon/core/scheduler"
+	"github.com/gnomon-scheduler/gnomon/core/store"
+)
+
+// app is the server's rooms, wired.
+type app struct {
+	config  Config
+	log     *slog.Logger
+	id      string
+	began   time.Time
+	store   *store.Store
+	history *clickhouse.Client
+	engine  *engine.Supervisor // nil: a ClickHouse of its own is used
+	spool   *recorder.Recorder
+	host    *pluginhost.Host
+	catalog *catalog.Catalog
+	access  *access.Access
+
+	definitions *definition.Definitions
+	scheduler   *scheduler.Scheduler
+	runner      *runner.Runner
+	api         *api.API
+}
+
+// assemble makes and starts the rooms along the road, from where records end up to where fires begin. starting bounds
+// the start, live is the context of what goes on.
+func assemble(starting, live context.Context, config Config, log *slog.Logger, started func(part)) (*app, error) {
+	a := &app{config: config, log: log, id: uuid.Must(uuid.NewV7()).String(), began: time.Now()}
+	for _, step := range []func(context.Context, context.Context, func(part)) error{
+		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startRunning, a.buildAPI,
+	} {
+		if err := step(starting, live, started); err != nil {
+			return nil, err
+		}
+		if err := starting.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func (a *app) openStore(starting, _ context.Context, started func(part)) (err error) {
+	a.store, err = store.Open(starting, store.Options{DSN: a.config.StoreDSN, Dir: filepath.Join(a.config.Data, "store"), Log: a.log})
+	if err != nil {
+		return err
+	}
+	started(part{"store", 5 * time.Second, func(context.Context) error { return a.store.Close() }})
+	return nil
+}
+
+func (a *app) openHistory(starting, live context.Context, started func(part)) (err error) {
+	options := clickhouse.Options{DSN: a.config.ClickHouseDSN, Log: a.log}
+	if options.DSN == "" {
+		options.Socket = filepath.Join(runDir(a.config.Data), "engine.sock")
+		if err := os.MkdirAll(filepath.Dir(options.Socket), 0o700); err != nil {
+			return err
+		}
+		a.engine, err = engine.NewSupervisor(engine.SupervisorOptions{Dir: filepath.Join(a.config.Data, "history"), Socket: options.Socket, Log: a.log})
+		if err != nil {
+			return err
+		}
+		if err := a.engine.Start(starting); err != nil {
+			return err
+		}
+		started(part{"engine", 4 * time.Second, a.engine.Stop})
+	}
+	if a.history, err = clickhouse.Open(starting, options); err != nil {
+		return err
+	}
+	started(part{"history", time.Second, func(context.Context) error { return a.history.Close() }})
+	return nil
+}
+
+func (a *app) startRecorder(_, live context.Context, started func(part)) (err error) {
+	a.spool, err = recorder.New(recorder.Options{Dir: filepath.Join(a.config.Data, "spool"), Log: a.log, Shipper: a.history})
+	if err != nil {
+		return err
+	}
+	if err := a.spool.Start(live); err != nil {
+		return err
+	}
+	started(part{"recorder", 3 * time.Second, a.spool.Stop})
+	return nil
+}
+
+// startExecutors brings up what runs attempts. A plugin or a script that is refused is said and left out: it must not
+// keep the others from running.
+func (a *app) startExecutors(starting, live context.Context, started func(part)) (err error) {
+	a.host, err = pluginhost.New(pluginhost.Options{
+		Log: a.log, RunDir: filepath.Join(runDir(a.config.Data), "plugins"), HostVersion: version, Grants: a.config.grants, Grace: 2 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.host.Start(live); err != nil {
+		return err
+	}
+	started(part{"plugins", 4 * time.Second, a.host.Stop})
+	a.catalog = catalog.New()
+	dirs, err := pluginDirs(a.config.Plugins)
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		plugin, err := a.host.Load(starting, dir)
+		if err != nil {
+			a.log.Error("plugin refused", "dir", dir, "err", err)
+			continue
+		}
+		if err := a.catalog.Offer("plugin:"+plugin.Name(), plugin, plugin.Types()); err != nil {
+			a.log.Error("plugin's task types not all offered", "plugin", plugin.Name(), "err", err)
+		}
+		a.log.Info("plugin loaded", "plugin", plugin.Name(), "version", plugin.Version(), "task_types", len(plugin.Types()))
+	}
+	folder, err := filepath.EvalSymlinks(a.config.Scripts)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	pools := make(map[string]*luaPool)
+	scripts := catalog.NewScripts(a.catalog, catalog.ScriptsOptions{
+		Dir: folder, Log: a.log,
+		Workers: func(namespace string) (catalog.Workers, error) { // called from one goroutine
+			if pool, ok := pools[namespace]; ok {
+				return pool, nil
+			}
+			pool, err := a.newLuaPool(namespace, folder)
+			if err == nil {
+				pools[namespace] = pool
+			}
+			return pool, err
+		},
+	})
+	if err := scripts.Start(live); err != nil {
+		return err
+	}
+	started(part{"scripts", 6 * time.Second, scripts.Stop})
+	return nil
+}
+
+// luaPool is the workers of one namespace, as the catalog wants them.
+type luaPool struct{ *pluginhost.Pool }
+
+// Describe describes one script in a worker of its own.
+func (p *luaPool) Describe(ctx context.Context, typeName string) ([]core.TaskType, error) {
+	return p.Pool.Describe(ctx, "--only", typeName)
+}
+
+func (a *app) newLuaPool(namespace, folder string) (*luaPool, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if folder, err = filepath.Abs(folder); err != nil {
+		return nil, err
+	}
+	size := a.config.LuaWorkers
+	if size == 0 {
+		size = runtime.NumCPU()
+	}
+	pool, err := a.host.Pool(pluginhost.PoolOptions{
+		Name: "lua-worker", Namespace: namespace, Command: []string{exe, "lua-worker", "--namespace", namespace, "--scripts", folder}, Size: size,
+	})
+	return &luaPool{pool}, err
+}
+
+// startRunning starts runner and scheduler, and what ships and samples beside them.
+func (a *app) startRunning(starting, live context.Context, started func(part)) error {
+	clock := core.SystemClock{}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	lease := runner.NewLease(runner.LeaseOptions{Store: a.store, Clock: clock, Log: a.log, ServerID: a.id, Host: host})
+	if err := lease.Start(live); err != nil {
+		return err
+	}
+	started(part{"lease", time.Second, lease.Stop})
+	shipper := runner.NewShipper(runner.ShipperOptions{Outbox: a.store, History: a.history, Clock: clock, Log: a.log})
+	if err := shipper.Start(live); err != nil {
+		return err
+	}
+	started(part{"shipper", 2 * time.Second, shipper.Stop})
+	samples, err := sampler.New(sampler.Options{Log: a.log, Sink: a.spool, Targets: a.targets, DataDir: a.config.Data, Clock: clock})
+	if err != nil {
+		return err
+	}
+	if err := samples.Start(live); err != nil {
+		return err
+	}
+	started(part{"sampler", time.Second, samples.Stop})
+
+	a.definitions = definition.New(definition.Options{Store: a.store, Catalog: a.catalog, Clock: clock, Log: a.log, Announce: a.announce})
+	a.runner = runner.New(runner.Options{
+		Store: a.store, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: clock, Log: a.log, ServerID: a.id, MayAct: lease.MayAct,
+		ForRun: a.definitions.ForRun, After: afterDelay, Drain: 3 * time.Second,
+		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
+	})
+	a.scheduler = scheduler.New(scheduler.Options{Store: a.store, Runner: a.runner, Clock: clock, Log: a.log, ServerID: a.id, MayAct: lease.MayAct})
+	if err := a.runner.Start(live); err != nil {
+		return err
+	}
+	started(part{"runner", 7 * time.Second, a.runner.Stop})
+	if err := a.scheduler.Start(live); err != nil {
+		return err
+	}
+	started(part{"scheduler", 2 * time.Second, a.scheduler.Stop})
+	return nil
+}
+
+// announce tells scheduler and runner that a task was stored or removed.
+func (a *app) announce(task core.Task, removed bool) {
+	a.scheduler.Announce(task, removed)
+	reason := core.ReasonDisabled
+	if removed {
+		reason = core.ReasonEdited
+	} else if task.Enabled {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	go func() { // ends with the write or its deadline
+		defer cancel()
+		if err := a.runner.Forget(ctx, task.ID, reason); err != nil {
+			a.log.Error("pending runs not skipped", "task_id", task.ID, "err", err)
+		}
+	}()
+}
+
+// afterDelay gives the delay of an @after schedule.
+func afterDelay(task *core.Task) (time.Duration, bool) {
+	if len(task.Schedule.Spec) < 6 || task.Schedule.Spec[:6] != "@after" {
+		return 0, false
+	}
+	sched, err := schedule.Parse(task.Schedule, task.Name)
+	if err != nil || sched.Kind() != schedule.After {
+		return 0, false
+	}
+	return sched.After(), true
+}
+
+// targets is what the sampler watches: the children that run attempts.
+func (a *app) targets() []sampler.Target {
+	processes := a.host.Processes()
+	list := make([]sampler.Target, len(processes))
+	for i, p := range processes {
+		list[i] = sampler.Target{PID: p.PID, StartTicks: p.StartTicks, Plugin: p.Plugin, Version: p.Version, Namespace: p.Namespace, Running: p.Running, Alone: p.Alone}
+	}
+	return list
+}
+
+// spooled is the recorder as the runner wants it: writers wait when the spool is full.
+type spooled struct{ *recorder.Recorder }
+
+// Attempt opens the log of a new attempt.
+func (s spooled) Attempt(origin core.Origin, level core.Level) runner.Log {
+	return s.Recorder.Attempt(origin, level, recorder.Wait)
+}
+
+// Resume opens the log of an attempt that an earlier server began.
+func (s spooled) Resume(ctx context.Context, origin core.Origin, level core.Level) (runner.Log, error) {
+	return s.Recorder.Resume(ctx, origin, level, recorder.Wait)
+}
+
+// tailed is the recorder as the API wants it.
+type tailed struct{ *recorder.Recorder }
+
+// Tail follows a run's lines.
+func (t tailed) Tail(ctx context.Context, runID string) api.Tail { return t.Recorder.Tail(ctx, runID) }
+
+func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err error) {
+	if a.access, err = access.New(access.Options{Store: a.store}); err != nil {
+		return err
+	}
+	audit, err := access.OpenAudit(filepath.Join(a.config.Data, "audit.log"), nil)
+	if err != nil {
+		return err
+	}
+	started(part{"audit", time.Second, func(context.Context) error { return audit.Close() }})
+	a.api, err = api.New(api.Options{
+		Definitions: a.definitions, Catalog: a.catalog, Schedules: schedules{}, Runner: a.runner, Live: a.store, History: a.history,
+		Query: a.query, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
+		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
+			return a.access.Authenticate(ctx, token)
+		},
+		Audit: func(ctx context.Context, act api.Act) error {
+			return audit.Record(ctx, access.Act{
+				Principal: act.Principal, Operation: act.Operation, Namespace: act.Namespace, Resource: act.Resource,
+				Allowed: act.Allowed, RequestID: act.RequestID, Remote: act.Remote,
+			})
+		},
+	})
+	return err
+}
+
+// Ready is nil once tasks are being scheduled.
+func (a *app) Ready(context.Context) error {
+	select {
+	case <-a.scheduler.Ready():
+		return nil
+	default:
+		return core.Errorf(core.KindUnavailable, "schedule tasks", "the first pass over the tasks is not done yet")
+	}
+}
+
+// Status is how the server stands.
+func (a *app) Status(ctx context.Context) api.Status {
+	began, spool := api.Time{Time: a.began}, a.spool.Stats()
+	kept := "embedded ClickHouse " + a.history.Version()
+	if a.engine == nil {
+		kept = "ClickHouse " + a.history.Version()
+	}
+	if err := a.history.Health(ctx); err != nil {
+		kept += ", does not answer"
+	}
+	return api.Status{
+		Version: version, ServerID: a.id, StartedAt: &began, Ready: a.Ready(ctx) == nil, Store: a.store.Dialect(), Engine: kept,
+		Zones: schedule.TZVersion(), Executing: a.runner.Executing(),
+		Spool: api.SpoolStatus{UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped},
+	}
+}
+
+// welcome gives the bootstrap token at the first start and tells the command line where this server is.
+func (a *app) welcome(ctx context.Context, address string, writeContext bool) error {
+	token, created, err := a.access.Bootstrap(ctx, a.config.Data)
+	if err != nil {
+		return err
+	}
+	if created {
+		a.log.Info("bootstrap token written; keep it secret", "path", token)
+	}
+	url := "http://" + address
+	if writeContext {
+		path, err := ContextPath()
+		if err == nil {
+			err = WriteContext(path, ServerContext{Server: url, TokenFile: token})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	a.log.Info("server listening", "url", url, "data", a.config.Data, "store", a.store.Dialect(), "history", a.history.Version(),
+		"task_types", len(a.catalog.Types(nil)), "started_in_ms", time.Since(a.began).Milliseconds())
+	return nil
+}
+
+// schedules is the schedule room as the API wants it.
+type schedules struct{}
+
+// Preview gives the next fires and the words.
+func (schedules) Preview(s core.Schedule, from time.Time, count int) (api.Preview, error) {
+	return previewOf(s, "", from, count)
+}
+
+func shortHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:6])
+}
+
+// query answers the API's questions to history.
+func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
+	rows, err := a.history.Query(ctx, q.SQL, clickhouse.QueryLimits{MaxRows: q.MaxRows}, q.Params)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	var columns []api.Column
+	for _, c := range rows.Columns() {
+		columns = append(columns, api.Column(c))
+	}
+	if err := head(columns); err != nil {
+		return false, err
+	}
+	var values []any
+	for rows.Next() {
+		if values, err = rows.Scan(values); err != nil {
+			return false, err
+		}
+		if err := row(values); err != nil {
+			return false, err
+		}
+	}
+	return rows.More(), rows.Err()
+}

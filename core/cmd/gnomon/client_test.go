@@ -1,0 +1,394 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const (
+	taskID = "01942f00-0000-7000-8000-000000000001"
+	runID  = "01942f00-0000-7000-8000-0000000000aa"
+	// A token of the right form that opens nothing.
+	noToken = "gnomon_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
+
+// remote is a server that answers as the API does, with what a test put there, and remembers what it was asked.
+type remote struct {
+	*httptest.Server
+	mu      sync.Mutex
+	answers map[string]func(w http.ResponseWriter, r *http.Request)
+	asked   []string
+	bodies  map[string]string
+	headers http.Header
+}
+
+func newRemote(t *testing.T) *remote {
+	t.Helper()
+	m := &remote{answers: map[string]func(http.ResponseWriter, *http.Request){}, bodies: map[string]string{}}
+	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.Method + " " + r.URL.RequestURI()
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(r.Body)
+		m.mu.Lock()
+		m.asked = append(m.asked, key)
+		m.bodies[key] = body.String()
+		m.headers = r.Header.Clone()
+		answer := m.answers[key]
+		m.mu.Unlock()
+		if answer == nil {
+			refuse(w, 404, "not_found", "not found: "+key)
+			return
+		}
+		answer(w, r)
+	}))
+	t.Cleanup(m.Close)
+	return m
+}
+
+func (m *remote) on(key string, body any) {
+	m.answers[key] = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(body)
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, kind, detail string, errs ...api.ProblemError) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(api.Problem{Title: kind, Status: status, Kind: kind, Detail: detail, Errors: errs})
+}
+
+// gnomon runs a command line in a world of its own: no environment but a context file for the server, if there is one.
+func gnomon(t *testing.T, m *remote, stdin string, args ...string) (out, errOut string, code int) {
+	t.Helper()
+	for _, name := range []string{"GNOMON_SERVER", "GNOMON_TOKEN", "LC_ALL", "LC_MESSAGES", "LANG"} {
+		t.Setenv(name, "")
+	}
+	dir := t.TempDir()
+	t.Setenv("GNOMON_CONTEXT", filepath.Join(dir, "sub", "context.json"))
+	if m != nil {
+		token := filepath.Join(dir, "token")
+		if err := os.WriteFile(token, []byte(noToken+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := WriteContext(os.Getenv("GNOMON_CONTEXT"), ServerContext{Server: m.URL, TokenFile: token}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(stdin), &o, &e)
+	return o.String(), e.String(), code
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is\n%s\ninstead of\n%s", name, got, want)
+	}
+}
+
+func at(second int) *api.Time {
+	return &api.Time{Time: time.Date(2026, 12, 1, 8, 0, second, 250_000_000, time.UTC)}
+}
+
+func someTask() api.Task {
+	return api.Task{
+		ID: taskID, Name: "心跳", Namespace: "Common", Type: "Common.KeepAlive", Params: api.Object(`{"urls":["http://a"]}`),
+		Schedule: api.Schedule{Spec: "*/5 * * * *", Zone: "Asia/Shanghai", Anchor: at(0)}, Enabled: true, Owner: "wang",
+		Labels: map[string]string{"team": "pacs"}, Policies: api.Policies{Timeout: "30s", Overlap: "skip", CatchUp: "latest"}, Version: 3,
+		CreatedAt: at(0), UpdatedAt: at(0), UpdatedBy: "bootstrap", LastStart: at(1), LastEnd: at(2), LastSuccess: at(2),
+		LastOutcome: "succeeded", NextFire: at(30),
+	}
+}
+
+func someRun() api.Run {
+	return api.Run{
+		ID: runID, TaskID: taskID, Namespace: "Common", TaskName: "心跳", TaskType: "Common.KeepAlive", Trigger: "manual", FireAt: at(1),
+		FireCount: 1, State: "ended", StartedAt: at(1), EndedAt: at(3), Outcome: "failed", Message: "a\x1b[31m: no route", Attempt: 2,
+		Params: api.Object(`{}`), Output: api.Any(`{"ok":1}`), CreatedBy: "bootstrap",
+		Usage: api.Usage{CPU: "12ms", CPUSource: "measured", PeakRSSBytes: 30 << 20, RSSSource: "shared", IOSource: "unknown"},
+	}
+}
+
+func TestOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and the environment are the process's
+	old := time.Local
+	time.Local = time.FixedZone("", 8*3600)
+	t.Cleanup(func() { time.Local = old })
+	m := newRemote(t)
+	off := someTask()
+	off.Name, off.Enabled, off.NextFire, off.LastOutcome = "nightly", false, nil, ""
+	items := func(list ...any) map[string]any { return map[string]any{"items": list} }
+	m.on("GET /v1/tasks?limit=1000", items(someTask(), off))
+	m.on("GET /v1/namespaces/Common/tasks/hb", someTask())
+	m.on("GET /v1/runs?limit=50", items(someRun()))
+	m.on("GET /v1/runs/"+runID, someRun())
+	m.on("GET /v1/namespaces", items(api.Namespace{Name: "Common", Title: api.Text{Zh: "公共", En: "Common"}, Description: "d"}))
+	m.on("GET /v1/task-types", items(api.TaskType{Name: "Common.KeepAlive", Version: "1.0.0", Provider: "plugin:common", Title: api.Text{Zh: "保活", En: "Keep alive"}}))
+	m.on("GET /v1/task-types/Common.KeepAlive", api.TaskType{Name: "Common.KeepAlive", Version: "1.0.0", ParamsSchema: api.Object(`{"type":"object"}`)})
+	m.on("GET /v1/runs/"+runID+"/logs?limit=10000", items(
+		api.Line{Attempt: 1, Seq: 1, At: at(1), Level: "info", Stream: "log", Message: "asked", Attrs: map[string]string{"url": "http://a", "ms": "12"}},
+		api.Line{Attempt: 2, Seq: 1, At: at(2), Level: "error", Stream: "system", Message: "killed\x1b[2J\nafter 30s"}))
+	m.on("POST /v1/query", api.QueryAnswer{
+		Columns: []api.Column{{Name: "task_type", Type: "String"}, {Name: "count()", Type: "UInt64"}},
+		Rows:    [][]api.Any{{api.Any(`"Common.KeepAlive"`), api.Any(`12`)}, {api.Any(`"影像"`), api.Any(`null`)}},
+	})
+	for name, args := range map[string][]string{
+		"task-list":     {"task", "list"},
+		"task-list-zh":  {"task", "list", "--lang", "zh"},
+		"task-get":      {"task", "get", "Common/hb"},
+		"task-get-yaml": {"task", "get", "Common/hb", "-o", "yaml"},
+		"task-get-json": {"task", "get", "Common/hb", "-o", "json"},
+		"run-list":      {"run", "list"},
+		"run-get":       {"run", "get", runID},
+		"run-logs":      {"run", "logs", runID},
+		"namespaces":    {"namespace", "list"},
+		"types":         {"type", "list", "--lang", "zh"},
+		"type":          {"type", "get", "Common.KeepAlive"},
+		"sql":           {"sql", "SELECT task_type, count() FROM runs GROUP BY 1"},
+		"schedule-next": {"schedule", "next", "30 2 * * *", "--zone", "America/New_York", "--from", "2026-03-07T12:00:00-05:00", "--count", "3"},
+		"schedule-json": {"schedule", "next", "0 0 12 ? * 2#1", "--dialect", "quartz", "--from", "2026-01-01T00:00:00Z", "--count", "2", "-o", "json"},
+	} {
+		out, errOut, code := gnomon(t, m, "", args...)
+		if code != exitOK || errOut != "" {
+			t.Errorf("%s: %d %s", name, code, errOut)
+		}
+		golden(t, name, out)
+	}
+	if got := m.headers.Get("Authorization"); got != "Bearer "+noToken {
+		t.Error("the token of the context file was not sent")
+	}
+}
+
+func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
+	m := newRemote(t)
+	m.answers["POST /v1/namespaces/Common/tasks"] = func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, 422, "invalid", "task Common/x",
+			api.ProblemError{Location: "body.schedule.spec", MessageZh: "永远不会触发", MessageEn: "never fires"},
+			api.ProblemError{Location: "body.params.count", MessageZh: "须为整数", MessageEn: "must be an integer"})
+	}
+	m.answers["GET /v1/tasks?limit=1000"] = func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, 401, "unauthenticated", "the token is not known here, or has expired")
+	}
+	m.answers["GET /v1/namespaces"] = func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(502)
+		fmt.Fprint(w, "<html>bad gateway</html>")
+	}
+	gone := newRemote(t)
+	gone.Close()
+	file := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(file, []byte("name: x\n  type: y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	create := []string{"task", "create", "-n", "Common", "--name", "x", "--type", "Common.Echo", "--schedule", "0 0 30 2 *"}
+	for _, c := range []struct {
+		m    *remote
+		args []string
+		code int
+		says string
+	}{
+		{m, create, exitRefused, "gnomon: task create: schedule.spec: never fires\ngnomon: task create: params.count: must be an integer\n"},
+		{m, append(create, "--lang", "zh"), exitRefused, "gnomon: task create: schedule.spec: 永远不会触发\ngnomon: task create: params.count: 须为整数\n"},
+		{m, []string{"task", "get", "Common/none"}, exitNotFound, "gnomon: task get: not_found: not found: GET /v1/namespaces/Common/tasks/none\n"},
+		{m, []string{"task", "list"}, exitFailed, "gnomon: task list: unauthenticated: the token is not known here, or has expired\n"},
+		{m, []string{"namespace", "list"}, exitFailed, "which is not how a gnomon server answers\n"},
+		{gone, []string{"task", "list"}, exitUnreachable, "is it running? Start it with `gnomon server`"},
+		{gone, []string{"task", "list", "--lang", "zh"}, exitUnreachable, "它在运行吗？用 gnomon server 启动"},
+		{nil, []string{"run", "list"}, exitUnreachable, "no server has left its context file here yet"},
+		{m, []string{"task", "get", "x"}, exitUsage, `gnomon: task get: "x" is neither NAMESPACE/NAME nor the id of a task`},
+		{m, []string{"task", "frobnicate"}, exitUsage, "unknown command"},
+		{m, []string{"frobnicate"}, exitUsage, `gnomon: unknown command "frobnicate"`},
+		{m, []string{"task", "list", "--nope"}, exitUsage, "unknown flag: --nope"},
+		{m, []string{"task", "list", "-o", "xml"}, exitUsage, "-o xml: must be one of table, json, yaml"},
+		{m, []string{"task", "get"}, exitUsage, "accepts 1 arg(s), received 0"},
+		{m, []string{"task", "run", "Common/none", "--params", "{"}, exitNotFound, "not_found"},
+		{m, []string{"task", "create", "-f", file}, exitUsage, "bad.yaml: [1:7] mapping value is not allowed"},
+		{m, []string{"task", "create", "-f", filepath.Join(t.TempDir(), "none")}, exitUsage, "no such file"},
+		{m, []string{"task", "create", "--type", "x"}, exitUsage, "needs a namespace and a name"},
+		{m, []string{"run", "get", "7"}, exitUsage, "is not the id of a run"},
+		{m, []string{"task", "list", "--server", "ftp://x"}, exitUsage, "is not a URL"},
+		{m, []string{"task", "list", "--server", "http://127.0.0.1:1"}, exitUsage, "give the token of http://127.0.0.1:1"},
+		{m, []string{"schedule", "next", "0 0 30 2 *"}, exitRefused, "gnomon: schedule next: schedule.spec: "},
+		{m, []string{"schedule", "next", "0 0 1 1 * 2030"}, exitRefused, "quartz"},
+		{m, []string{"schedule", "next", "@hourly", "--zone", "Mars/Olympus"}, exitRefused, "gnomon: schedule next: schedule.zone: "},
+		{m, []string{"schedule", "next", "@hourly", "--from", "noon"}, exitUsage, "RFC 3339"},
+	} {
+		out, errOut, code := gnomon(t, c.m, "", c.args...)
+		if code != c.code || !strings.Contains(errOut, c.says) || out != "" {
+			t.Errorf("%v: code %d instead of %d\n%s%s", c.args, code, c.code, out, errOut)
+		}
+		for line := range strings.Lines(errOut) {
+			if !strings.HasPrefix(line, "gnomon: ") || strings.Contains(line, noToken) {
+				t.Errorf("%v: %q", c.args, line)
+			}
+		}
+	}
+}
+
+func TestWhatGetPrintsCreateTakes(t *testing.T) {
+	m := newRemote(t)
+	m.on("GET /v1/tasks/"+taskID, someTask())
+	m.on("POST /v1/namespaces/Common/tasks", someTask())
+	m.on("PUT /v1/namespaces/Common/tasks/%E5%BF%83%E8%B7%B3", someTask())
+	for _, form := range []string{"yaml", "json"} {
+		text, _, code := gnomon(t, m, "", "task", "get", taskID, "-o", form)
+		if code != exitOK {
+			t.Fatal(text)
+		}
+		for command, key := range map[string]string{
+			"create": "POST /v1/namespaces/Common/tasks", "apply": "PUT /v1/namespaces/Common/tasks/%E5%BF%83%E8%B7%B3",
+		} {
+			if _, errOut, code := gnomon(t, m, text, "task", command, "-f", "-"); code != exitOK {
+				t.Fatalf("%s %s: %s", command, form, errOut)
+			}
+			var sent map[string]any
+			if err := json.Unmarshal([]byte(m.bodies[key]), &sent); err != nil {
+				t.Fatal(err)
+			}
+			for _, field := range append(decidedByServer, "namespace") {
+				if _, ok := sent[field]; ok {
+					t.Errorf("%s %s sends %s", command, form, field)
+				}
+			}
+			if s, _ := sent["schedule"].(map[string]any); s["spec"] != "*/5 * * * *" || s["anchor"] != nil || sent["type"] != "Common.KeepAlive" {
+				t.Errorf("%s %s: %v", command, form, sent)
+			}
+		}
+	}
+}
+
+func TestDisablingForgetsTheNextFire(t *testing.T) {
+	m := newRemote(t)
+	m.on("GET /v1/tasks/"+taskID, someTask())
+	off := someTask()
+	off.Enabled, off.NextFire = false, nil
+	m.on("POST /v1/tasks/"+taskID+"/disable", off)
+	if out, _, code := gnomon(t, m, "", "task", "disable", taskID); code != exitOK || out != "disabled Common/心跳\n" {
+		t.Errorf("%d %q", code, out)
+	}
+}
+
+func TestRunAndWaitTellsHowItEnded(t *testing.T) {
+	m := newRemote(t)
+	m.on("GET /v1/tasks/"+taskID, someTask())
+	live := someRun()
+	live.State, live.Outcome = "running", ""
+	m.on("POST /v1/tasks/"+taskID+"/run", live)
+	looks := 0
+	m.answers["GET /v1/runs/"+runID] = func(w http.ResponseWriter, _ *http.Request) {
+		r := live
+		if looks++; looks > 1 {
+			r = someRun()
+		}
+		_ = json.NewEncoder(w).Encode(r)
+	}
+	out, errOut, code := gnomon(t, m, "", "task", "run", taskID, "--params", `{"count":2}`, "--wait")
+	if code != exitFailed || !strings.Contains(out, "failed") || !strings.Contains(errOut, "did not succeed: failed") {
+		t.Errorf("%d %s %s", code, out, errOut)
+	}
+	if got := m.bodies["POST /v1/tasks/"+taskID+"/run"]; got != `{"params":{"count":2}}` {
+		t.Error(got)
+	}
+}
+
+func TestFollowTakesUpWhereItWas(t *testing.T) {
+	m := newRemote(t)
+	var lastIDs []string
+	m.answers["GET /v1/runs/"+runID+"/logs/live"] = func(w http.ResponseWriter, r *http.Request) {
+		lastIDs = append(lastIDs, r.Header.Get("Last-Event-ID"))
+		w.Header().Set("Content-Type", "text/event-stream")
+		n := len(lastIDs)
+		line, _ := json.Marshal(api.Line{Attempt: 1, Seq: uint64(n), At: at(n), Level: "info", Stream: "log", Message: fmt.Sprint("line ", n)})
+		fmt.Fprintf(w, ": following\nretry: 2000\n\nid: 1-%d\nevent: line\ndata: %s\n\n", n, line)
+		if n == 2 {
+			fmt.Fprintf(w, ": still here\n\nevent: end\ndata: {\"run_id\":%q,\"outcome\":\"succeeded\"}\n\n", runID)
+		}
+	}
+	out, errOut, code := gnomon(t, m, "", "run", "logs", "-f", runID)
+	if code != exitOK || strings.Count(out, "line 1") != 1 || strings.Count(out, "line 2") != 1 || errOut != "the run ended: succeeded\n" {
+		t.Errorf("%d %q %q", code, out, errOut)
+	}
+	if fmt.Sprint(lastIDs) != "[ 1-1]" {
+		t.Errorf("%q", lastIDs)
+	}
+}
+
+func TestSQLForms(t *testing.T) {
+	m := newRemote(t)
+	m.answers["POST /v1/query"] = func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Gnomon-More")
+		w.WriteHeader(200)
+		switch r.Header.Get("Accept") {
+		case "application/x-ndjson":
+			fmt.Fprint(w, "{\"n\":1}\n{\"n\":2}\n")
+		default:
+			fmt.Fprint(w, r.Header.Get("Accept")+"\n")
+		}
+		w.Header().Set("X-Gnomon-More", "true")
+	}
+	for form, want := range map[string]string{
+		"json": "[\n  {\"n\":1},\n  {\"n\":2}\n]\n", "ndjson": "{\"n\":1}\n{\"n\":2}\n", "csv": "text/csv\n", "tsv": "text/tab-separated-values\n",
+	} {
+		out, errOut, code := gnomon(t, m, "SELECT 1", "sql", "-", "-o", form, "-p", "ns=Common", "--max-rows", "2")
+		if code != exitOK || out != want || !strings.Contains(errOut, "only the first 2 rows") {
+			t.Errorf("%s: %d %q %q", form, code, out, errOut)
+		}
+	}
+	if got := m.bodies["POST /v1/query"]; got != `{"sql":"SELECT 1","params":{"ns":"Common"},"max_rows":2}` {
+		t.Error(got)
+	}
+}
+
+func TestContextFileIsPrivateAndWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b", "context.json")
+	t.Setenv("GNOMON_CONTEXT", path)
+	if got, err := ContextPath(); err != nil || got != path {
+		t.Fatal(got, err)
+	}
+	want := ServerContext{Server: "http://127.0.0.1:8080", TokenFile: "/data/bootstrap-token"}
+	for range 2 {
+		if err := WriteContext(path, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatal(info.Mode(), err)
+	}
+	if got, ok, err := ReadContext(path); err != nil || !ok || got != want {
+		t.Fatal(got, ok, err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+		t.Error(entries)
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ReadContext(path); err == nil {
+		t.Error("half a file was read")
+	}
+}

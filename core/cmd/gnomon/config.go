@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/goccy/go-yaml"
+)
+
+// Config is what an operator writes: a YAML file named by --config. Flags and GNOMON_ variables go before it.
+type Config struct {
+	Listen        string        `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
+	Data          string        `yaml:"data"`           // folder of everything that is kept
+	StoreDSN      string        `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
+	ClickHouseDSN string        `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
+	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
+	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
+	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: the number of cores
+	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
+}
+
+// GrantConfig gives what tasks of some namespaces need. ${NAME} in a value is the server's environment variable NAME,
+// so that a secret need not stand in the file.
+type GrantConfig struct {
+	Namespaces []string          `yaml:"namespaces"` // ["*"]: all
+	Needs      map[string]string `yaml:"needs"`      // by need: "sql:business": "sqlite:/path/to/file", "http": "10.0.0.0/8,example.com:443"
+}
+
+func readConfig(path string) (Config, error) {
+	var c Config
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return c, fmt.Errorf("read configuration: %w", err)
+		}
+		decoder := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField())
+		if err := decoder.Decode(&c); err != nil {
+			return c, fmt.Errorf("configuration %s: %s", path, yaml.FormatError(err, false, true))
+		}
+	}
+	for i, grant := range c.Grants {
+		for need, value := range grant.Needs {
+			var missing string
+			c.Grants[i].Needs[need] = os.Expand(value, func(name string) string {
+				text, ok := os.LookupEnv(name)
+				if !ok {
+					missing = name
+				}
+				return text
+			})
+			if missing != "" {
+				return c, fmt.Errorf("configuration %s: grants[%d].needs.%s: the environment variable %s is not set", path, i, need, missing)
+			}
+		}
+	}
+	return c, nil
+}
+
+// complete takes environment variables and defaults for what neither flag nor file gave.
+func (c *Config) complete() error {
+	set := func(field *string, variable, value string) {
+		if *field == "" {
+			*field = os.Getenv(variable)
+		}
+		if *field == "" {
+			*field = value
+		}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	beside := func(name string) string { return filepath.Join(filepath.Dir(exe), name) }
+	set(&c.Listen, "GNOMON_LISTEN", "127.0.0.1:8080")
+	set(&c.StoreDSN, "GNOMON_STORE_DSN", "")
+	set(&c.ClickHouseDSN, "GNOMON_CLICKHOUSE_DSN", "")
+	set(&c.Plugins, "GNOMON_PLUGINS", beside("plugins"))
+	set(&c.Scripts, "GNOMON_SCRIPTS", beside("scripts"))
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "."
+	}
+	set(&c.Data, "GNOMON_DATA", filepath.Join(home, ".local", "share", "gnomon"))
+	c.Data, err = filepath.Abs(c.Data)
+	return err
+}
+
+// grants gives what a task of the namespace was granted of its needs; a need that nobody granted is an error that
+// says where to grant it. Later entries go before earlier ones.
+func (c *Config) grants(namespace, taskType string, needs []string) (map[string]string, error) {
+	granted := make(map[string]string, len(needs))
+	for _, need := range needs {
+		value, ok := c.granted(namespace, need)
+		if !ok {
+			return nil, core.Errorf(core.KindDenied, "grant "+need+" to "+taskType,
+				"namespace %s has not been granted it; add it under grants in the server's configuration, namespaces [%s]", namespace, namespace)
+		}
+		granted[need] = value
+	}
+	return granted, nil
+}
+
+func (c *Config) granted(namespace, need string) (string, bool) {
+	for _, grant := range slices.Backward(c.Grants) {
+		if !slices.Contains(grant.Namespaces, namespace) && !slices.Contains(grant.Namespaces, "*") {
+			continue
+		}
+		if value, ok := grant.Needs[need]; ok {
+			return strings.TrimSpace(value), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gnomon-scheduler/gnomon/core/engine"
+)
+
+func newEngineCommand() *cobra.Command {
+	var o engine.Options
+	cmd := &cobra.Command{
+		Use: "engine", Short: "Run the embedded ClickHouse engine (the server starts it by itself)", Args: cobra.NoArgs,
+		Long: "Opens a data folder with the embedded ClickHouse engine and answers ClickHouse's HTTP protocol on a unix socket.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			return engine.Serve(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "data folder")
+	cmd.Flags().StringVar(&o.Socket, "socket", "", "path of the unix socket to answer on")
+	_ = cmd.MarkFlagRequired("dir")
+	_ = cmd.MarkFlagRequired("socket")
+	return cmd
+}

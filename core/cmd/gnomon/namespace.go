@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/spf13/cobra"
+)
+
+func newNamespaceCommand(s *session) *cobra.Command {
+	cmd := &cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "List and create namespaces: business systems"}
+	s.flags(cmd)
+
+	list := &cobra.Command{
+		Use: "list", Short: "List the namespaces you may see", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			items, err := s.list(cmd.Context(), "/v1/namespaces", nil, 0)
+			if err != nil {
+				return err
+			}
+			return s.show(array(items), func() error {
+				all, err := each[api.Namespace](items)
+				if err != nil {
+					return err
+				}
+				var rows [][]string
+				for _, n := range all {
+					rows = append(rows, []string{n.Name, s.say(n.Title.Zh, n.Title.En), n.Description})
+				}
+				return s.table([]string{s.say("命名空间", "NAMESPACE"), s.say("名称", "TITLE"), s.say("说明", "DESCRIPTION")}, rows)
+			})
+		},
+	}
+	s.outputFlag(list, "table", "json", "yaml")
+
+	var input api.NamespaceInput
+	var title api.Text
+	create := &cobra.Command{
+		Use: "create NAME", Short: "Create a namespace, or change its title and description", Args: cobra.ExactArgs(1),
+		Example: "  gnomon namespace create ImageArchive --title-zh 影像归档 --title-en 'Image archive'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if title != (api.Text{}) {
+				input.Title = &title
+			}
+			raw, err := s.call(cmd.Context(), request{
+				method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: input,
+			}, nil)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error {
+				_, err := fmt.Fprintln(s.out, s.say("已保存命名空间 ", "saved namespace ")+args[0])
+				return err
+			})
+		},
+	}
+	create.Flags().StringVar(&title.Zh, "title-zh", "", "title in Chinese")
+	create.Flags().StringVar(&title.En, "title-en", "", "title in English")
+	create.Flags().StringVar(&input.Description, "description", "", "what it is")
+	s.outputFlag(create, "table", "json", "yaml")
+
+	cmd.AddCommand(list, create)
+	return cmd
+}

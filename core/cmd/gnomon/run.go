@@ -1,0 +1,344 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/spf13/cobra"
+)
+
+func newRunCommand(s *session) *cobra.Command {
+	cmd := &cobra.Command{Use: "run", Short: "List runs, read their logs, cancel them"}
+	s.flags(cmd)
+	cmd.AddCommand(s.runList(), s.runGet(), s.runCancel(), s.runLogs())
+	return cmd
+}
+
+func runPath(id string) (string, error) {
+	if !uuidForm.MatchString(id) {
+		return "", &usageError{fmt.Errorf("%q is not the id of a run; `gnomon run list` shows them", id)}
+	}
+	return "/v1/runs/" + strings.ToLower(id), nil
+}
+
+func (s *session) runList() *cobra.Command {
+	var namespace, task, taskType string
+	var outcomes []string
+	var live bool
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List runs and skipped fires, newest first", Args: cobra.NoArgs,
+		Example: "  gnomon run list --task Common/keep-alive --outcome failed,timed_out",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return &usageError{fmt.Errorf("--limit %d: must be 1 or more", limit)}
+			}
+			query := url.Values{"limit": {strconv.Itoa(min(limit, 1000))}}
+			if namespace != "" {
+				query.Set("namespace", namespace)
+			}
+			if taskType != "" {
+				query.Set("type", taskType)
+			}
+			if len(outcomes) > 0 {
+				query.Set("outcome", strings.Join(outcomes, ","))
+			}
+			if live {
+				query.Set("live", "true")
+			}
+			if task != "" {
+				t, _, err := s.task(cmd, task)
+				if err != nil {
+					return err
+				}
+				query.Set("task_id", t.ID)
+			}
+			items, err := s.list(cmd.Context(), "/v1/runs", query, limit)
+			if err != nil {
+				return err
+			}
+			return s.show(array(items), func() error {
+				runs, err := each[api.Run](items)
+				if err != nil {
+					return err
+				}
+				var rows [][]string
+				for _, r := range runs {
+					rows = append(rows, []string{
+						r.ID, r.Namespace + "/" + r.TaskName, clock(r.FireAt), standing(r), took(r.StartedAt, r.EndedAt), r.Usage.CPU, r.Message,
+					})
+				}
+				return s.table([]string{
+					s.say("运行", "RUN"), s.say("任务", "TASK"), s.say("触发时刻", "FIRE"), s.say("结果", "OUTCOME"), s.say("用时", "TOOK"),
+					"CPU", s.say("消息", "MESSAGE"),
+				}, rows)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&namespace, "namespace", "n", "", "only of this namespace")
+	f.StringVar(&task, "task", "", "only of this task: NAMESPACE/NAME")
+	f.StringVar(&taskType, "type", "", "only of this task type")
+	f.StringSliceVar(&outcomes, "outcome", nil, "only with these outcomes")
+	f.BoolVar(&live, "live", false, "only those that have not ended")
+	f.IntVar(&limit, "limit", 50, "how many at most")
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// standing is the outcome of a run, or where it stands.
+func standing(r api.Run) string {
+	switch {
+	case r.Reason != "":
+		return r.Outcome + " (" + r.Reason + ")"
+	case r.Outcome != "":
+		return r.Outcome
+	}
+	return r.State
+}
+
+func (s *session) runGet() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "get RUN", Short: "Show a run", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			var r api.Run
+			raw, err := s.call(cmd.Context(), request{method: http.MethodGet, path: path}, &r)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error { return s.runForPeople(r) })
+		},
+	}
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func (s *session) runForPeople(r api.Run) error {
+	memory := ""
+	if r.Usage.PeakRSSBytes > 0 {
+		memory = fmt.Sprintf("%.1f MiB (%s)", float64(r.Usage.PeakRSSBytes)/(1<<20), r.Usage.RSSSource)
+	}
+	cpu := ""
+	if r.Usage.CPU != "" {
+		cpu = r.Usage.CPU + " (" + r.Usage.CPUSource + ")"
+	}
+	output := string(r.Output)
+	if output == "null" {
+		output = ""
+	}
+	return s.pairs("run", r.ID, "task", r.Namespace+"/"+r.TaskName, "type", r.TaskType, "trigger", r.Trigger+" "+r.CreatedBy,
+		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "outcome", standing(r), "message", r.Message,
+		"started", clockMillis(r.StartedAt), "ended", clockMillis(r.EndedAt), "took", took(r.StartedAt, r.EndedAt),
+		"attempt", strconv.Itoa(r.Attempt), "cpu", cpu, "peak_memory", memory, "output", output)
+}
+
+func (s *session) runCancel() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "cancel RUN", Short: "Ask a live run to stop", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPost, path: path + "/cancel"}, nil)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error {
+				_, err := fmt.Fprintln(s.out, s.say("已请求取消 ", "asked to stop ")+args[0])
+				return err
+			})
+		},
+	}
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+var errNotSucceeded = errors.New("the run did not succeed")
+
+// await waits for a run's end and prints it. A run that did not succeed is an error.
+func (s *session) await(ctx context.Context, id string) error {
+	path, err := runPath(id)
+	if err != nil {
+		return err
+	}
+	for {
+		var r api.Run
+		raw, err := s.call(ctx, request{method: http.MethodGet, path: path}, &r)
+		if err != nil {
+			return err
+		}
+		if r.State == "ended" {
+			err := s.show(raw, func() error { return s.runForPeople(r) })
+			if err == nil && r.Outcome != "succeeded" {
+				err = fmt.Errorf("%s: %w: %s %s", id, errNotSucceeded, standing(r), r.Message)
+			}
+			return err
+		}
+		select {
+		case <-time.After(waitFor):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *session) runLogs() *cobra.Command {
+	var follow bool
+	var attempt int
+	var level string
+	cmd := &cobra.Command{
+		Use: "logs RUN", Short: "Print what a run said", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			query := url.Values{}
+			if attempt > 0 {
+				query.Set("attempt", strconv.Itoa(attempt))
+			}
+			if level != "" {
+				query.Set("level", level)
+			}
+			if follow {
+				return s.follow(cmd.Context(), path+"/logs/live", query)
+			}
+			query.Set("limit", "10000")
+			for {
+				var p page
+				if _, err := s.call(cmd.Context(), request{method: http.MethodGet, path: path + "/logs", query: query}, &p); err != nil {
+					return err
+				}
+				for _, item := range p.Items {
+					if err := s.line(item); err != nil {
+						return err
+					}
+				}
+				cursor := strings.Trim(string(p.NextCursor), `"`)
+				if cursor == "" || cursor == "null" {
+					return nil
+				}
+				query.Set("cursor", cursor)
+			}
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
+	cmd.Flags().IntVar(&attempt, "attempt", 0, "only of this attempt")
+	cmd.Flags().StringVar(&level, "level", "", "only this severe or more: debug, info, warn, error")
+	s.outputFlag(cmd, "table", "json")
+	return cmd
+}
+
+// line prints one log line; as JSON, one document a line.
+func (s *session) line(raw json.RawMessage) error {
+	if s.output == "json" {
+		_, err := fmt.Fprintln(s.out, string(raw))
+		return err
+	}
+	var l api.Line
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	text := fmt.Sprintf("%s %-5s ", clockMillis(l.At), l.Level)
+	if l.Attempt > 1 {
+		text += fmt.Sprintf("#%d ", l.Attempt)
+	}
+	if l.Stream != "log" {
+		text += l.Stream + ": "
+	}
+	text += l.Message
+	for _, key := range slices.Sorted(maps.Keys(l.Attrs)) {
+		text += " " + key + "=" + strconv.Quote(l.Attrs[key])
+	}
+	_, err := fmt.Fprintln(s.out, strings.ReplaceAll(harmless.Replace(text), "\n", "⏎"))
+	return err
+}
+
+// follow prints a live log until the run's end, taking it up again where it was if the connection is lost.
+func (s *session) follow(ctx context.Context, path string, query url.Values) error {
+	last := ""
+	for failures := 0; ; {
+		resp, err := s.ask(ctx, request{
+			method: http.MethodGet, path: path, query: query, header: map[string]string{"Accept": "text/event-stream", "Last-Event-ID": last},
+		})
+		if err == nil {
+			var ended bool
+			before := last
+			ended, err = s.events(resp.Body, &last)
+			_ = resp.Body.Close()
+			if ended || ctx.Err() != nil {
+				return err
+			}
+			if last != before {
+				failures = 0
+			}
+		}
+		var away *unreachableError
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, &away) || failures == 20 {
+			return err
+		}
+		failures++
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// events reads server-sent events; last is the id of the last one that was printed.
+func (s *session) events(body io.Reader, last *string) (ended bool, err error) {
+	lines := bufio.NewReader(body)
+	var id, event string
+	var data strings.Builder
+	for {
+		text, err := lines.ReadString('\n')
+		if err != nil {
+			return false, io.ErrUnexpectedEOF
+		}
+		text = strings.TrimRight(text, "\r\n")
+		field, value, _ := strings.Cut(text, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case field == "id":
+			id = value
+		case field == "event":
+			event = value
+		case field == "data":
+			data.WriteString(value)
+		case text == "" && event == "line":
+			if err := s.line(json.RawMessage(data.String())); err != nil {
+				return false, err
+			}
+			*last = id
+		case text == "" && event == "end":
+			var end api.End
+			if err := json.Unmarshal([]byte(data.String()), &end); err != nil {
+				return false, fmt.Errorf("read the answer: %w", err)
+			}
+			_, _ = fmt.Fprintln(s.err, strings.TrimSpace(s.say("运行结束：", "the run ended: ")+end.Outcome+" "+end.Message))
+			return true, nil
+		}
+		if text == "" {
+			id, event = "", ""
+			data.Reset()
+		}
+	}
+}

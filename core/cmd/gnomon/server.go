@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/spf13/cobra"
+)
+
+func newServerCommand() *cobra.Command {
+	var file, level string
+	var flags Config
+	var noContext, openListen bool
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the scheduler: REST API, task types, history",
+		Long: "Run the scheduler in the foreground until it is interrupted. Everything it keeps is in the data folder; with no\n" +
+			"store and no ClickHouse named, SQLite and the embedded ClickHouse engine are used.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := readConfig(file)
+			if err != nil {
+				return err
+			}
+			overlay(&config.Listen, flags.Listen)
+			overlay(&config.Data, flags.Data)
+			overlay(&config.Plugins, flags.Plugins)
+			overlay(&config.Scripts, flags.Scripts)
+			if err := config.complete(); err != nil {
+				return err
+			}
+			var threshold slog.Level
+			if err := threshold.UnmarshalText([]byte(level)); err != nil {
+				return fmt.Errorf("--log-level: %w", err)
+			}
+			if err := checkListen(config.Listen, openListen); err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: threshold}))
+			return serve(cmd.Context(), config, log, !noContext)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", os.Getenv("GNOMON_CONFIG"), "configuration file (YAML)")
+	f.StringVar(&flags.Data, "data", "", "data folder (default ~/.local/share/gnomon)")
+	f.StringVar(&flags.Listen, "listen", "", "address of the REST API (default 127.0.0.1:8080)")
+	f.StringVar(&flags.Plugins, "plugins", "", "folder that holds one folder per plugin (default beside the program)")
+	f.StringVar(&flags.Scripts, "scripts", "", "folder that holds <Namespace>/<Type>.lua (default beside the program)")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&noContext, "no-context", false, "do not write the context file by which the command line finds this server")
+	f.BoolVar(&openListen, "insecure-listen", false, "allow an address that is not loopback although there is no TLS")
+	return cmd
+}
+
+func overlay(field *string, flag string) {
+	if flag != "" {
+		*field = flag
+	}
+}
+
+// checkListen refuses an address that others can reach, unless it was asked for: there is no TLS.
+func checkListen(address string, allowed bool) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("--listen %q is not host:port: %w", address, err)
+	}
+	ip := net.ParseIP(host)
+	if allowed || host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("--listen %s: without TLS the server listens on loopback only; put a TLS proxy before it, or add --insecure-listen", address)
+}
+
+// part is something that was started and must be stopped. Parts are stopped in the opposite order.
+type part struct {
+	name  string
+	limit time.Duration
+	stop  func(context.Context) error
+}
+
+// serve starts every room, waits for ctx to end, and stops them. The order of the parts is the order of the road:
+// whoever writes is stopped before whoever it writes to.
+func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bool) (err error) {
+	live, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var parts []part
+	defer func() {
+		for i := len(parts) - 1; i >= 0; i-- {
+			p := parts[i]
+			limited, done := context.WithTimeout(live, p.limit)
+			if stopErr := p.stop(limited); stopErr != nil {
+				log.Warn("part did not stop in order", "part", p.name, "err", stopErr)
+			}
+			done()
+		}
+		log.Info("server stopped")
+	}()
+	if err := os.MkdirAll(config.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	app, err := assemble(ctx, live, config, log, func(p part) { parts = append(parts, p) })
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; is another gnomon server running? Choose another address with --listen", config.Listen, err)
+	}
+	httpServer := &http.Server{Handler: app.api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	failed := make(chan error, 1)
+	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
+	parts = append(parts, part{"http", 2 * time.Second, func(ctx context.Context) error {
+		app.api.Stop()
+		if err := httpServer.Shutdown(ctx); err != nil {
+			return httpServer.Close()
+		}
+		return nil
+	}})
+	if err := app.welcome(ctx, listener.Addr().String(), writeContext); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("server stopping", "executing", app.runner.Executing())
+		return nil
+	case err := <-failed:
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve the REST API: %w", err)
+	}
+}
+
+// runDir is where sockets live: in the data folder, or, if its path is too long for a unix socket, in the system's
+// folder for temporary files under a name made from it.
+func runDir(data string) string {
+	dir := filepath.Join(data, "run")
+	if len(dir) <= 50 {
+		return dir
+	}
+	return filepath.Join(os.TempDir(), "gnomon-"+shortHash(data))
+}
+
+// pluginDirs lists the folders that hold a plugin.
+func pluginDirs(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, core.Errorf(core.KindInvalid, "read plugins folder "+dir, "%w", err)
+	}
+	var dirs []string
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			dirs = append(dirs, filepath.Join(dir, e.Name()))
+		}
+	}
+	return dirs, nil
+}
