@@ -1,0 +1,109 @@
+# Gnomon's own chores. `make run` and `make test` do all their set-up themselves; everything fetched is kept in .cache,
+# in Go's and npm's own caches and in node_modules, so that the next time is quick.
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PLATFORM := $(shell go env GOOS 2>/dev/null)/$(shell go env GOARCH 2>/dev/null)
+PLUGINS  := $(notdir $(patsubst %/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml)))
+CHDB     := core/engine/libchdb/node_modules/.package-lock.json
+BUF      := .ci/tools/node_modules/.package-lock.json
+TOOLS    := .cache/bin
+
+say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
+need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
+
+.PHONY: help run build test check bench generate format lint vet fresh postgres tools clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: build ## run a small hospital's background work, with everything embedded; Ctrl-C ends it
+	@exec bin/hospital run --gnomon bin/gnomon --dir .data
+
+build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
+	$(call say,building bin/gnomon and plugins: $(PLUGINS))
+	@mkdir -p bin
+	@go build -ldflags "-X main.version=$(VERSION)" -o bin/gnomon ./core/cmd/gnomon
+	@go build -o bin/hospital ./deploy/demo/hospital
+	@for p in $(PLUGINS); do \
+		mkdir -p bin/plugins/$$p; \
+		go build -o bin/plugins/$$p/$$p ./plugins/$$p; \
+		{ cat plugins/$$p/plugin.yaml; \
+		  printf 'executables:\n  %s:\n    path: %s\n    sha256: %s\n' $(PLATFORM) $$p "$$(sha256sum bin/plugins/$$p/$$p | cut -d' ' -f1)"; \
+		} > bin/plugins/$$p/plugin.yaml; \
+		cp plugins/$$p/README.md bin/plugins/$$p/; \
+	done
+	@ln -sfn ../scripts bin/scripts
+	@ln -sfn "../$$(ls -d core/engine/libchdb/node_modules/@chdb/lib-*/libchdb.so | head -n 1)" bin/libchdb.so
+
+test: tools-go $(CHDB) postgres ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
+	$(call say,running all tests)
+	@go test -shuffle=on -timeout 20m ./...
+
+check: format vet lint fresh ## format, vet, lint, generated files, room map
+	@go test ./core ./openapi
+	$(call say,everything is in order)
+
+bench: build ## measure lateness, throughput and ingest on this machine
+	@bin/gnomon bench fire --rate 1000 --duration 30s
+	@bin/gnomon bench throughput
+	@bin/gnomon bench ingest
+
+format:
+	$(call say,format)
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	 [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w mends it):"; echo "$$unformatted"; exit 1; }
+
+vet: tools-go
+	$(call say,vet)
+	@go vet ./...
+
+lint: $(TOOLS)/golangci-lint
+	$(call say,lint)
+	@$(TOOLS)/golangci-lint run ./...
+
+generate: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/sqlc $(BUF) build ## make generated files anew
+	$(call say,generating: proto queries openapi)
+	@cd sdk/proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" $(CURDIR)/.ci/tools/node_modules/.bin/buf lint \
+		&& PATH="$(CURDIR)/$(TOOLS):$$PATH" $(CURDIR)/.ci/tools/node_modules/.bin/buf generate
+	@cd core/store && $(CURDIR)/$(TOOLS)/sqlc generate
+	@bin/gnomon openapi > openapi/openapi.yaml
+
+fresh: generate
+	$(call say,generated files are fresh)
+	@git diff --exit-code --stat -- sdk/proto core/store openapi \
+		|| { echo "generated files differ from what make generate gives; commit the result"; exit 1; }
+
+$(CHDB): core/engine/libchdb/package-lock.json
+	$(call need,npm,it fetches the embedded ClickHouse engine; install Node.js 20 or newer)
+	$(call say,fetching the embedded ClickHouse engine (libchdb) with npm; about 180 MB once)
+	@cd core/engine/libchdb && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+
+$(BUF): .ci/tools/package-lock.json
+	$(call need,npm,it fetches buf; install Node.js 20 or newer)
+	@cd .ci/tools && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+
+$(TOOLS)/golangci-lint $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc: .ci/tools/go.sum
+	$(call say,building $(notdir $@) (once))
+	@mkdir -p $(TOOLS)
+	@cd .ci/tools && go build -o $(CURDIR)/$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$(notdir $@)$$')
+
+$(TOOLS)/sqlc: .ci/tools/sqlc/go.sum
+	$(call say,building sqlc (once; two minutes))
+	@mkdir -p $(TOOLS)
+	@cd .ci/tools/sqlc && go build -o $(CURDIR)/$@ $$(go list -f '{{.ImportPath}}' tool)
+
+tools-go:
+	$(call need,go,install Go 1.26 or newer)
+
+postgres: ## install the PostgreSQL that the tests start for themselves
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+		echo "==> installing PostgreSQL for the tests (apt)"; \
+		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
+clean: ## remove what was built and the demo's data
+	@rm -rf bin .data
