@@ -10,15 +10,41 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// begin is where a run's instant has come.
+// begin is where a run's instant has come: it executes now, or waits in line for a place.
 func (r *Runner) begin(l *liveRun) {
-	defer r.runs.Done()
-	defer close(l.done)
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-r.base.Done():
+	r.mu.Lock()
+	if r.executing == r.opts.MaxExecuting {
+		r.line = append(r.line, l)
+		r.mu.Unlock()
+		return
 	}
+	r.executing++
+	r.mu.Unlock()
+	for l != nil { // the place goes on to the next in line
+		r.execute(l)
+		l = r.nextInLine()
+	}
+}
+
+// nextInLine gives the run that takes over the place of one that has ended; nil gives the place back.
+func (r *Runner) nextInLine() *liveRun {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.line) > 0 {
+		l := r.line[0]
+		r.line[0] = nil
+		r.line = r.line[1:]
+		if !l.over {
+			return l
+		}
+		r.runs.Done() // it was taken off while it waited
+	}
+	r.executing--
+	return nil
+}
+
+func (r *Runner) execute(l *liveRun) {
+	defer r.runs.Done()
 	if r.base.Err() != nil {
 		r.turnAway(l)
 		return

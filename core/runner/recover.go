@@ -85,7 +85,7 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	switch {
 	case MayHaveStarted(run.State):
 		return r.settleLost(ctx, &task, run, now)
-	case deleted:
+	case deleted && run.State == core.RunQueued:
 		return r.bury(ctx, run, now)
 	case run.Owner == r.opts.ServerID:
 		run.PrevSuccess = task.State.LastSuccess
@@ -95,25 +95,17 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 			log.Warn("orphaned run not adopted", "err", err)
 			return false
 		}
-		run.Token, run.Owner, run.PrevSuccess = adopted.Token, r.opts.ServerID, task.State.LastSuccess
+		run.Token, run.Owner, run.PrevSuccess = adopted.Token, r.opts.ServerID, adopted.LastSuccess
 	}
 	r.Dispatch(&task, run)
 	return true
 }
 
-// bury ends a run that waits and whose task is deleted.
+// bury skips a queued run whose task is deleted.
 func (r *Runner) bury(ctx context.Context, run core.Run, now time.Time) bool {
-	var err error
-	if run.State == core.RunQueued {
-		_, err = r.opts.Store.Skip(ctx, []core.Skip{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: core.ReasonEdited, DecidedAt: now}})
-	} else {
-		_, err = r.opts.Store.Finish(ctx, []core.Finish{{
-			RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, EndedAt: now,
-			Outcome: core.Outcome{Verdict: core.Cancelled, Message: "the task was deleted before the run's next attempt"},
-		}})
-	}
+	_, err := r.opts.Store.Skip(ctx, []core.Skip{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: core.ReasonEdited, DecidedAt: now}})
 	if err != nil {
-		r.opts.Log.Error("run of a deleted task not ended", "run_id", run.ID, "err", err)
+		r.opts.Log.Error("queued run of a deleted task not skipped", "run_id", run.ID, "err", err)
 	}
 	return err == nil
 }
@@ -123,8 +115,7 @@ func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, 
 	if run.Owner == r.opts.ServerID {
 		message = "the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out"
 	}
-	l := &liveRun{task: task, run: run, startedAt: run.StartAt, done: make(chan struct{})}
-	close(l.done)
+	l := &liveRun{task: task, run: run, startedAt: run.StartAt}
 	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel)
 	if err != nil {
 		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)

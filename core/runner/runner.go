@@ -65,18 +65,20 @@ type Options struct {
 
 	DefaultTimeout time.Duration // of an attempt whose task and type name none; 1 h
 	Drain          time.Duration // how long Stop waits for attempts before it cancels them; 5 s
-	MaxExecuting   int           // attempts at once; 1,024. More wait in the order of their instants
+	MaxExecuting   int           // attempts at once; 512. More wait in the order of their instants
+	MaxWaiting     int           // runs that wait in memory for their instant or for a place; 4,096
 	Sweep          time.Duration // how often runs of dead servers are looked for; 15 s
 }
 
 // Runner carries out runs. It is started once and stopped once; its methods are safe for concurrent use.
 type Runner struct {
-	opts  Options
-	slots chan struct{}
+	opts Options
 
-	mu       sync.Mutex
-	live     map[string]*liveRun // by run id: waiting for their instant, or executing
-	stopping bool
+	mu        sync.Mutex
+	live      map[string]*liveRun // by run id: waiting for their instant, or executing
+	stopping  bool
+	executing int        // runs that have a place
+	line      []*liveRun // runs whose instant has come and that wait for one, in that order
 
 	base    context.Context // of all attempts: outlives the context of Start, ends when draining is over
 	cancel  context.CancelCauseFunc
@@ -96,7 +98,6 @@ type liveRun struct {
 	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
 	marked    bool                    // the store knows that it is running
 	over      bool                    // taken off: what the timer would begin must not begin
-	done      chan struct{}
 }
 
 // New fills in defaults; nothing runs before Start.
@@ -108,12 +109,15 @@ func New(opts Options) *Runner {
 		opts.Drain = 5 * time.Second
 	}
 	if opts.MaxExecuting == 0 {
-		opts.MaxExecuting = 1024
+		opts.MaxExecuting = 512
+	}
+	if opts.MaxWaiting == 0 {
+		opts.MaxWaiting = 4096
 	}
 	if opts.Sweep == 0 {
 		opts.Sweep = 15 * time.Second
 	}
-	return &Runner{opts: opts, slots: make(chan struct{}, opts.MaxExecuting), live: make(map[string]*liveRun)}
+	return &Runner{opts: opts, live: make(map[string]*liveRun)}
 }
 
 // Start recovers what a dead server left and begins to accept runs. It fails if the store cannot be read.
@@ -171,14 +175,13 @@ func (r *Runner) leave(id string, l *liveRun) {
 	delete(r.live, id)
 	if l.stop != nil && l.stop() {
 		r.runs.Done()
-		close(l.done)
 	}
 }
 
 // Dispatch takes over a claimed, queued or retrying run: it begins at its StartAt. It does not block. While the runner
 // stops it does nothing: the row waits for the next server.
 func (r *Runner) Dispatch(task *core.Task, run core.Run) {
-	l := &liveRun{task: task, run: run, done: make(chan struct{})}
+	l := &liveRun{task: task, run: run}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, held := r.live[run.ID]; held || r.stopping {
@@ -208,7 +211,6 @@ func (r *Runner) arm(l *liveRun, wait time.Duration) {
 				return
 			}
 			r.runs.Done()
-			close(l.done)
 		})
 	}
 }
@@ -232,8 +234,19 @@ func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) 
 	return err
 }
 
+// Room says how many more claimed runs it takes before as many wait as may.
+func (r *Runner) Room() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(0, r.opts.MaxWaiting+r.opts.MaxExecuting-len(r.live))
+}
+
 // Executing gives the number of attempts in progress.
-func (r *Runner) Executing() int { return len(r.slots) }
+func (r *Runner) Executing() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.executing
+}
 
 // StartedAt says when the current attempt of a run was handed to its executor; ok is false if none is.
 func (r *Runner) StartedAt(runID string) (at time.Time, ok bool) {

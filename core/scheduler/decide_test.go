@@ -43,7 +43,7 @@ func TestDecide(t *testing.T) {
 		return core.Schedule{Spec: spec, Zone: "America/New_York", OnGap: onGap}
 	}
 	march := func(d, h, m int) time.Time { return time.Date(2026, 3, d, h, m, 0, 0, time.UTC) }
-	every := core.Schedule{Spec: "@every 60s", Anchor: noon}
+	every := core.Schedule{Spec: "@every 60s", Anchor: noon.Add(-time.Hour)}
 	starts := func(at time.Time) row { return row{at, at, 1, core.TriggerSchedule, at, ""} }
 	catches := func(at, now time.Time) row { return row{at, at, 1, core.TriggerCatchUp, now, ""} }
 	skips := func(from, to time.Time, n int, reason core.Reason) row {

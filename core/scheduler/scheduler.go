@@ -29,6 +29,9 @@ type Store interface {
 // Runner starts claimed runs at their instant. Dispatch takes over at once and must not block for long.
 type Runner interface {
 	Dispatch(task *core.Task, run core.Run)
+	// Room says how many more runs it can take now. Fires beyond it are claimed later, and then late: the store is the
+	// queue, not memory.
+	Room() int
 }
 
 // Options configure a Scheduler. Zero durations take the values named.
@@ -267,7 +270,7 @@ func (s *Scheduler) scan(ctx context.Context, w *window, now time.Time) error {
 func (s *Scheduler) pass(ctx context.Context, w *window) error {
 	for ctx.Err() == nil && s.opts.MayAct() {
 		now := s.opts.Clock.Now()
-		due := w.due(now.Add(s.opts.Ahead), s.opts.MaxBatch)
+		due := w.due(now.Add(s.opts.Ahead), min(s.opts.MaxBatch, s.opts.Runner.Room()))
 		if len(due) == 0 {
 			return nil
 		}

@@ -103,7 +103,7 @@ func (b *bench) start(ctx context.Context) (took time.Duration, err error) {
 	address := listener.Addr().String()
 	_ = listener.Close() // only its number was wanted
 	b.url = "http://" + address
-	b.process = exec.Command(exe, "server", "--data", b.dir, "--listen", address, "--no-context", "--log-level", "warn")
+	b.process = exec.Command(exe, "server", "--data", b.dir, "--listen", address, "--no-context", "--log-level", "warn", "--cpu-profile", os.Getenv("GNOMON_BENCH_CPU_PROFILE"))
 	b.process.Stderr = os.Stderr
 	b.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	began := time.Now()
@@ -182,10 +182,10 @@ func (b *bench) watch(ctx context.Context, d time.Duration) (usage, error) {
 			return u, err
 		}
 		u.cpu, u.peakRSS = sample.CPU-first.CPU, max(u.peakRSS, sample.RSSBytes)
-		b.progress("  %3.0f of %.0f s", time.Since(u.began).Seconds(), d.Seconds())
+		progress(b.out, "  %3.0f of %.0f s", time.Since(u.began).Seconds(), d.Seconds())
 	}
 	u.duration = time.Since(u.began)
-	b.progress("")
+	progress(b.out, "")
 	return u, nil
 }
 
@@ -250,11 +250,11 @@ func (b *bench) settle(ctx context.Context, until time.Time) error {
 	return errors.New("history is ten minutes behind")
 }
 
-// progress says how far a measurement is, where somebody looks on.
-func (b *bench) progress(format string, args ...any) {
-	if file, ok := b.out.(*os.File); ok {
+// progress overwrites one line on out with how far a measurement is, where somebody looks on.
+func progress(out io.Writer, format string, args ...any) {
+	if file, ok := out.(*os.File); ok {
 		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			fmt.Fprintf(b.out, "\r\033[K"+format, args...)
+			fmt.Fprintf(out, "\r\033[K"+format, args...)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (s *session) report1s(ctx context.Context, spool *recorder.Recorder, writte
 	for {
 		select {
 		case <-ctx.Done():
-			fmt.Fprint(s.err, "\n")
+			progress(s.err, "")
 			return nil
 		case <-time.After(time.Second):
 		}
@@ -162,7 +162,7 @@ func (s *session) report1s(ctx context.Context, spool *recorder.Recorder, writte
 		}
 		peak.Store(max(peak.Load(), int64(sample.RSSBytes)))
 		now := written.Load()
-		fmt.Fprintf(s.err, "\r  %8d lines/s, spool %5d MB, RSS %4d MB ", now-last, spool.Stats().UnshippedBytes>>20, sample.RSSBytes>>20)
+		progress(s.err, "  %8d lines/s, spool %5d MB, RSS %4d MB ", now-last, spool.Stats().UnshippedBytes>>20, sample.RSSBytes>>20)
 		last = now
 	}
 }

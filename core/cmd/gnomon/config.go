@@ -100,6 +100,9 @@ func (c *Config) grants(namespace, taskType string, needs []string) (map[string]
 			return nil, core.Errorf(core.KindDenied, "grant "+need+" to "+taskType,
 				"namespace %s has not been granted it; add it under grants in the server's configuration, namespaces [%s]", namespace, namespace)
 		}
+		if need == "http" { // whatever was listed, tasks do not reach Gnomon itself (promise S7)
+			value += ",!" + c.Listen
+		}
 		granted[need] = value
 	}
 	return granted, nil

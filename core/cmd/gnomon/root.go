@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.AddCommand(
 		newServerCommand(), newEngineCommand(), newLuaWorkerCommand(), newApplyCommand(s), newBenchCommand(s),
 		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s),
-		newScheduleCommand(s), newOpenAPICommand(s),
+		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newVersionCommand(s),
 	)
 	root.SetArgs(args)
 	root.SetIn(in)

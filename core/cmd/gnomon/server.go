@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ func newServerCommand() *cobra.Command {
 	var file, level string
 	var flags Config
 	var noContext, openListen bool
+	var cpuProfile string
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run the scheduler: REST API, task types, history",
@@ -45,6 +47,11 @@ func newServerCommand() *cobra.Command {
 			if err := checkListen(config.Listen, openListen); err != nil {
 				return err
 			}
+			stopProfile, err := profile(cpuProfile)
+			if err != nil {
+				return err
+			}
+			defer stopProfile()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: threshold}))
 			return serve(cmd.Context(), config, log, !noContext)
 		},
@@ -58,7 +65,26 @@ func newServerCommand() *cobra.Command {
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&noContext, "no-context", false, "do not write the context file by which the command line finds this server")
 	f.BoolVar(&openListen, "insecure-listen", false, "allow an address that is not loopback although there is no TLS")
+	f.StringVar(&cpuProfile, "cpu-profile", "", "write a CPU profile of the server's whole life to this file (go tool pprof reads it)")
 	return cmd
+}
+
+// profile writes a CPU profile until stop is called; an empty path writes none.
+func profile(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = file.Close()
+	}, nil
 }
 
 func overlay(field *string, flag string) {
@@ -115,6 +141,10 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another gnomon server running? Choose another address with --listen", config.Listen, err)
 	}
+	// Before anything is answered: whoever sees the server ready finds its token.
+	if err := app.welcome(ctx, listener.Addr().String(), writeContext); err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	httpServer := &http.Server{Handler: app.api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
@@ -125,9 +155,6 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 		}
 		return nil
 	}})
-	if err := app.welcome(ctx, listener.Addr().String(), writeContext); err != nil {
-		return err
-	}
 	select {
 	case <-ctx.Done():
 		log.Info("server stopping", "executing", app.runner.Executing())
