@@ -13,8 +13,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
-
-	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
 // folder is what a YAML file of a folder of definitions holds.
@@ -43,16 +41,16 @@ func newApplyCommand(s *session) *cobra.Command {
 			}
 			for i, one := range all {
 				for _, ns := range one.Namespaces {
-					if err := s.applyNamespace(cmd.Context(), ns); err != nil {
-						return fmt.Errorf("%s: %w", files[i], err)
+					if what, err := s.applyNamespace(cmd.Context(), ns); err != nil {
+						return &placedError{files[i] + ": " + what, err}
 					}
 				}
 			}
 			count := 0
 			for i, one := range all {
 				for _, task := range one.Tasks {
-					if err := s.applyTask(cmd.Context(), task); err != nil {
-						return fmt.Errorf("%s: %w", files[i], err)
+					if what, err := s.applyTask(cmd.Context(), task); err != nil {
+						return &placedError{files[i] + ": " + what, err}
 					}
 					count++
 				}
@@ -96,29 +94,26 @@ func readFolder(file string) (folder, error) {
 	return f, nil
 }
 
-func (s *session) applyNamespace(ctx context.Context, ns map[string]any) error {
+// applyNamespace puts one namespace; what names it in messages.
+func (s *session) applyNamespace(ctx context.Context, ns map[string]any) (what string, err error) {
 	name, _ := ns["name"].(string)
 	delete(ns, "name")
-	_, err := s.call(ctx, request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(name), body: ns}, nil)
-	if err != nil {
-		return fmt.Errorf("namespace %q: %w", name, err)
-	}
-	return nil
+	_, err = s.call(ctx, request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(name), body: ns}, nil)
+	return "namespace " + name, err
 }
 
-func (s *session) applyTask(ctx context.Context, task map[string]any) error {
+// applyTask puts one task; what names it in messages.
+func (s *session) applyTask(ctx context.Context, task map[string]any) (what string, err error) {
 	namespace, _ := task["namespace"].(string)
 	name, _ := task["name"].(string)
+	what = "task " + namespace + "/" + name
 	for _, key := range append(decidedByServer, "namespace", "name") {
 		delete(task, key)
 	}
 	path, err := taskPath(namespace + "/" + name)
 	if err != nil {
-		return err
+		return what, err
 	}
-	var saved api.Task
-	if _, err := s.call(ctx, request{method: http.MethodPut, path: path, body: task}, &saved); err != nil {
-		return fmt.Errorf("task %s/%s: %w", namespace, name, err)
-	}
-	return nil
+	_, err = s.call(ctx, request{method: http.MethodPut, path: path, body: task}, nil)
+	return what, err
 }

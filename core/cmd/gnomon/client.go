@@ -109,6 +109,15 @@ type remoteError struct{ problem api.Problem }
 
 func (e *remoteError) Error() string { return e.problem.Error() }
 
+// placedError says where in the user's files the cause of an error stands.
+type placedError struct {
+	place string
+	err   error
+}
+
+func (e *placedError) Error() string { return e.place + ": " + e.err.Error() }
+func (e *placedError) Unwrap() error { return e.err }
+
 // request is one question to the server.
 type request struct {
 	method, path string
@@ -273,6 +282,10 @@ func (s *session) report(command string, err error) int {
 	prefix := "gnomon: "
 	if command != "" {
 		prefix += command + ": "
+	}
+	var placed *placedError
+	if errors.As(err, &placed) && (remote != nil || own != nil) {
+		prefix += placed.place + ": "
 	}
 	for _, line := range lines {
 		_, _ = fmt.Fprintln(s.err, prefix+strings.ReplaceAll(harmless.Replace(strings.TrimSpace(line)), "\n", " "))

@@ -18,7 +18,7 @@ func newSQLCommand(s *session) *cobra.Command {
 	var maxRows int
 	cmd := &cobra.Command{
 		Use: "sql STATEMENT", Short: "Ask history by ClickHouse SQL", Args: cobra.ExactArgs(1),
-		Long: "Ask history by ClickHouse SQL: runs, attempts, run_logs, run_samples, host_samples and the views v_*. A statement of\n" +
+		Long: "Ask history by ClickHouse SQL: runs, attempts, run_logs, run_samples, plugin_samples, host_samples. A statement of\n" +
 			"- is read from standard input.",
 		Example: `  gnomon sql "SELECT task_type, count(), countIf(outcome='succeeded') FROM runs GROUP BY 1"
   gnomon sql "SELECT * FROM runs WHERE namespace = {ns:String} LIMIT 10" --param ns=Common -o json`,

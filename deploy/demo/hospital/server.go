@@ -107,8 +107,8 @@ func (s server) greet(took time.Duration) {
 func (s server) end(cmd *exec.Cmd, ended chan error) error {
 	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
-	case err := <-ended:
-		return ending(nil, err)
+	case <-ended: // as it was asked to
+		return nil
 	case <-time.After(closing):
 		_ = cmd.Process.Kill()
 		return fmt.Errorf("the Gnomon server did not end within %s and was killed", closing)
@@ -117,7 +117,7 @@ func (s server) end(cmd *exec.Cmd, ended chan error) error {
 
 // ending turns the server's end into an error unless it was asked to end.
 func ending(ctx context.Context, err error) error {
-	if ctx != nil && ctx.Err() == nil && err != nil {
+	if ctx.Err() == nil && err != nil {
 		return fmt.Errorf("the Gnomon server ended by itself: %w", err)
 	}
 	return nil
