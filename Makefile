@@ -9,13 +9,13 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 PLATFORM := $(shell go env GOOS 2>/dev/null)/$(shell go env GOARCH 2>/dev/null)
 PLUGINS  := $(notdir $(patsubst %/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml)))
 CHDB     := core/engine/libchdb/node_modules/.package-lock.json
-BUF      := .ci/tools/node_modules/.package-lock.json
 TOOLS    := .cache/bin
+MADE     := sdk/proto core/store/sqlcgen openapi
 
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
 
-.PHONY: help run build test check bench generate format lint vet fresh postgres tools clean
+.PHONY: help run build test check bench generate format lint vet fresh postgres tools-go clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,14 +37,16 @@ build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
 		cp plugins/$$p/README.md bin/plugins/$$p/; \
 	done
 	@ln -sfn ../scripts bin/scripts
-	@ln -sfn "../$$(ls -d core/engine/libchdb/node_modules/@chdb/lib-*/libchdb.so | head -n 1)" bin/libchdb.so
+	@lib=$$(ls -d core/engine/libchdb/node_modules/@chdb/lib-*/libchdb.so 2>/dev/null | head -n 1); \
+	 if [ -n "$$lib" ]; then ln -sfn "../$$lib" bin/libchdb.so; \
+	 else echo "there is no embedded engine for $(PLATFORM): put libchdb.so into bin, or name a ClickHouse in GNOMON_CLICKHOUSE_DSN" >&2; fi
 
 test: tools-go $(CHDB) postgres ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
 	$(call say,running all tests)
 	@go test -shuffle=on -timeout 20m ./...
 
 check: format vet lint fresh ## format, vet, lint, generated files, room map
-	@go test ./core ./openapi
+	@go test ./core
 	$(call say,everything is in order)
 
 bench: build ## measure lateness, throughput and ingest on this machine
@@ -52,9 +54,9 @@ bench: build ## measure lateness, throughput and ingest on this machine
 	@bin/gnomon bench throughput
 	@bin/gnomon bench ingest
 
-format:
+format: tools-go
 	$(call say,format)
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(gofmt -l core deploy openapi plugins sdk); \
 	 [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w mends it):"; echo "$$unformatted"; exit 1; }
 
 vet: tools-go
@@ -65,33 +67,40 @@ lint: $(TOOLS)/golangci-lint
 	$(call say,lint)
 	@$(TOOLS)/golangci-lint run ./...
 
-generate: $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/sqlc $(BUF) build ## make generated files anew
-	$(call say,generating: proto queries openapi)
-	@cd sdk/proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" $(CURDIR)/.ci/tools/node_modules/.bin/buf lint \
-		&& PATH="$(CURDIR)/$(TOOLS):$$PATH" $(CURDIR)/.ci/tools/node_modules/.bin/buf generate
+generate: tools-go $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-go-grpc sqlc) ## make generated files anew: contract, queries, OpenAPI
+	$(call say,generating contract and queries and OpenAPI document)
+	@cd sdk/proto && export PATH="$(CURDIR)/$(TOOLS):$$PATH" && buf lint && buf generate
 	@cd core/store && $(CURDIR)/$(TOOLS)/sqlc generate
-	@bin/gnomon openapi > openapi/openapi.yaml
+	@go run ./core/cmd/gnomon openapi > .cache/openapi.yaml && mv .cache/openapi.yaml openapi/openapi.yaml
 
-fresh: generate
+fresh: ## compare generated files with what make generate gives
+	@rm -rf .cache/fresh && mkdir -p .cache/fresh && cp -R --parents $(MADE) .cache/fresh
+	@$(MAKE) generate
 	$(call say,generated files are fresh)
-	@git diff --exit-code --stat -- sdk/proto core/store openapi \
-		|| { echo "generated files differ from what make generate gives; commit the result"; exit 1; }
+	@changed=; for made in $(MADE); do diff -rq ".cache/fresh/$$made" "$$made" || changed=1; done; [ -z "$$changed" ] \
+		|| { echo "make generate has changed the files above; keep the result"; exit 1; }
 
 $(CHDB): core/engine/libchdb/package-lock.json
 	$(call need,npm,it fetches the embedded ClickHouse engine; install Node.js 20 or newer)
 	$(call say,fetching the embedded ClickHouse engine (libchdb) with npm; about 180 MB once)
 	@cd core/engine/libchdb && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
 
-$(BUF): .ci/tools/package-lock.json
+$(TOOLS)/buf: .ci/tools/package-lock.json
 	$(call need,npm,it fetches buf; install Node.js 20 or newer)
-	@cd .ci/tools && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+	$(call say,fetching buf with npm (once))
+	@mkdir -p $(TOOLS)
+	@cd .ci/tools && npm ci --no-audit --no-fund --loglevel=error
+	@buf=$$(ls .ci/tools/node_modules/@bufbuild/buf-*/bin/buf 2>/dev/null || command -v buf) \
+		|| { echo "there is no buf for $(PLATFORM) in .ci/tools/package.json: put buf on PATH" >&2; exit 1; }; \
+	 cp "$$buf" $@ && touch $@
 
-$(TOOLS)/golangci-lint $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc: .ci/tools/go.sum
+$(TOOLS)/golangci-lint $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc: .ci/tools/go.sum | tools-go
 	$(call say,building $(notdir $@) (once))
 	@mkdir -p $(TOOLS)
 	@cd .ci/tools && go build -o $(CURDIR)/$@ $$(go list -f '{{.ImportPath}}' tool | grep '/$(notdir $@)$$')
 
-$(TOOLS)/sqlc: .ci/tools/sqlc/go.sum
+$(TOOLS)/sqlc: .ci/tools/sqlc/go.sum | tools-go
+	$(call need,cc,building sqlc takes a C compiler; install gcc or clang)
 	$(call say,building sqlc (once; two minutes))
 	@mkdir -p $(TOOLS)
 	@cd .ci/tools/sqlc && go build -o $(CURDIR)/$@ $$(go list -f '{{.ImportPath}}' tool)

@@ -183,7 +183,7 @@ func TestRunKnowsItsAttempt(t *testing.T) {
 		var state struct{ Page int }
 		found, err := run.LoadCheckpoint(&state)
 		if err != nil || !found || state.Page != 3 {
-			return fmt.Errorf("checkpoint %v %v %v", state, found, err)
+			return fmt.Errorf("checkpoint %v %v %w", state, found, err)
 		}
 		state.Page++
 		run.Log.Info("before")

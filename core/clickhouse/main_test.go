@@ -24,7 +24,7 @@ import (
 // TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "engine" {
-		os.Exit(serve(os.Args[2:])) //nolint:forbidigo // the main function of the child process
+		os.Exit(serve(os.Args[2:]))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -38,7 +38,7 @@ func serve(args []string) int {
 		return 2
 	}
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:forbidigo // the main function of the child process
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := engine.Serve(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)

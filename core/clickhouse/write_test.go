@@ -134,7 +134,7 @@ func testSegment(t *testing.T, w *world) {
 	t.Run("OddValuesAreKept", func(t *testing.T) {
 		odd := core.Segment{ID: "odd"}
 		origin := &core.Origin{RunID: "not-a-uuid", Attempt: 1, TaskName: "t", FireAt: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)}
-		messages := []string{"", "\x00\xff\xfe binary", "line one\nline two\r\n", "'; DROP TABLE run_logs; --", "🩺 心电 ‮", string(make([]byte, 1<<20))}
+		messages := []string{"", "\x00\xff\xfe binary", "line one\nline two\r\n", "'; DROP TABLE run_logs; --", "🩺 心电 \u202e", string(make([]byte, 1<<20))}
 		for i, m := range messages {
 			odd.Logs = append(odd.Logs, core.LoggedLine{Origin: origin, LogLine: core.LogLine{At: now(), Level: core.Level(200), Seq: uint64(i + 1), Message: m}})
 		}

@@ -15,8 +15,6 @@ func inChinese(k jsonschema.ErrorKind) string {
 		return fmt.Sprintf("类型应为 %s，实际是 %s", strings.Join(k.Want, " 或 "), k.Got)
 	case *kind.Required:
 		return "缺少必填参数 " + strings.Join(k.Missing, "、")
-	case *kind.AdditionalProperties:
-		return "没有名为 " + strings.Join(k.Properties, "、") + " 的参数"
 	case *kind.Enum:
 		return fmt.Sprintf("只能是 %v 之一", k.Want)
 	case *kind.Const:

@@ -150,7 +150,7 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 		"ParamTooSmall":      {params(`{"urls":["a"],"batch":0}`), "params.batch", "1"},
 		"ParamNotAChoice":    {params(`{"urls":["a"],"mode":"odd"}`), "params.mode", "fast"},
 		"ParamTooLong":       {params(`{"urls":["a"],"note":"abcd"}`), "params.note", "3"},
-		"UnknownParam":       {params(`{"urls":["a"],"url":"a"}`), "params", "url"},
+		"UnknownParam":       {params(`{"urls":["a"],"url":"a"}`), "params.url", "no such parameter"},
 		"ParamsNoObject":     {params(`[1]`), "params", "object"},
 		"ParamsNoJSON":       {params(`{"urls":`), "params", "JSON"},
 		"ProviderRefuses":    {params(`{"urls":["a"],"note":"odd"}`), "params.note", "is odd"},

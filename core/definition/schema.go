@@ -12,6 +12,7 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 )
@@ -125,6 +126,13 @@ func leaves(e *jsonschema.ValidationError, typeName string, found []core.Finding
 			continue
 		}
 		path += "." + part
+	}
+	if unknown, ok := e.ErrorKind.(*kind.AdditionalProperties); ok { // a misspelt name is the place to look at
+		for _, name := range slices.Sorted(slices.Values(unknown.Properties)) {
+			found = append(found, finding(path+"."+name, "没有这个参数；用 gnomon type get "+typeName+" 查看参数说明",
+				"there is no such parameter; gnomon type get "+typeName+" shows the parameters"))
+		}
+		return found
 	}
 	return append(found, finding(path,
 		inChinese(e.ErrorKind)+"；用 gnomon type get "+typeName+" 查看参数说明",

@@ -305,7 +305,7 @@ func runInsert(ctx context.Context, w http.ResponseWriter, job *work, req reques
 			more, err := req.data.Read(buffer[n:])
 			n += more
 			// Only a plain EOF is the end: ErrUnexpectedEOF is a client that has gone in the middle.
-			ended = err == io.EOF //nolint:errorlint // io.Reader's contract: EOF itself
+			ended = err == io.EOF
 			if err != nil && !ended {
 				in.cancel()
 				return fmt.Errorf("read the data to insert: %w", err)

@@ -26,10 +26,10 @@ import (
 // TestMain is also the engine process: the supervisor under test starts this binary again with "engine" first.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "engine" {
-		os.Exit(serve(os.Args[2:])) //nolint:forbidigo // the main function of the child process
+		os.Exit(serve(os.Args[2:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
-		os.Exit(supervise(os.Args[2], os.Args[3])) //nolint:forbidigo // the main function of the child process
+		os.Exit(supervise(os.Args[2], os.Args[3]))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 func supervise(dir, socket string) int {
 	s, err := engine.NewSupervisor(engine.SupervisorOptions{Executable: os.Args[0], Dir: dir, Socket: socket, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
-		err = s.Start(context.Background()) //nolint:forbidigo // the main function of the child process
+		err = s.Start(context.Background())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,7 +60,7 @@ func serve(args []string) int {
 		return 2
 	}
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:forbidigo // the main function of the child process
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := engine.Serve(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, err)

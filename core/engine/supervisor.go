@@ -245,7 +245,7 @@ func (s *Supervisor) await(ctx context.Context, c *child) error {
 		select {
 		case <-c.ended:
 			timer.Stop()
-			return fmt.Errorf("the engine ended (%v): %s", c.err, c.tail)
+			return fmt.Errorf("the engine ended (%s): %s", c.cmd.ProcessState, c.tail)
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)

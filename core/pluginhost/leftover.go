@@ -99,7 +99,7 @@ func killMarked(mark string) (killed int) {
 			continue
 		}
 		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
-		if err != nil || !(bytes.HasPrefix(env, needle) || bytes.Contains(env, append([]byte{0}, needle...))) {
+		if err != nil || !bytes.HasPrefix(env, needle) && !bytes.Contains(env, append([]byte{0}, needle...)) {
 			continue
 		}
 		if unix.Kill(pid, unix.SIGKILL) == nil {

@@ -149,7 +149,7 @@ func (p *Plugin) Types() []core.TaskType { return slices.Clone(p.types) }
 // supervise starts the process again whenever it has ended, until alive does.
 func (p *Plugin) supervise(alive context.Context, proc *process, copyDir string) {
 	defer close(p.done)
-	defer os.RemoveAll(copyDir)
+	defer func() { _ = os.RemoveAll(copyDir) }() // what stays is removed with the run folder
 	began := p.host.opts.Clock.Now()
 	for {
 		if proc != nil {

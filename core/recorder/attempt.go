@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 
@@ -101,7 +102,7 @@ func (a *Attempt) Log(ctx context.Context, line core.LogLine) error {
 	}
 	r := a.r
 	if err := r.lock(ctx, a.policy, &a.dropped); err != nil {
-		if err == errDropped {
+		if errors.Is(err, errDropped) {
 			r.mu.Lock()
 			a.dropped++
 			r.linesDropped++
@@ -176,7 +177,7 @@ func (a *Attempt) end(b *batch) {
 func (a *Attempt) Sample(ctx context.Context, sample core.RunSample) error {
 	r := a.r
 	if err := r.lock(ctx, a.policy, &a.dropped); err != nil {
-		if err == errDropped {
+		if errors.Is(err, errDropped) {
 			r.mu.Lock()
 			r.samplesDropped++
 			r.mu.Unlock()

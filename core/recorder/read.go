@@ -299,7 +299,6 @@ type Tail struct {
 	// Guarded by r.tailMu.
 	refs   []ref
 	behind bool
-	closed bool
 
 	news chan struct{}
 	end  sync.Once

@@ -13,6 +13,7 @@ import (
 // begin is where a run's instant has come: it executes now, or waits in line for a place.
 func (r *Runner) begin(l *liveRun) {
 	r.mu.Lock()
+	r.wake(l)
 	if r.executing == r.opts.MaxExecuting {
 		r.line = append(r.line, l)
 		r.mu.Unlock()
@@ -192,20 +193,22 @@ func failed(ctx context.Context, err error) core.Outcome {
 	return outcome
 }
 
-// end makes what the attempt said durable, then writes its outcome, then acts on what follows.
+// end makes what the attempt said and that it ended durable, then writes its outcome, then acts on what follows.
 func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	now := r.opts.Clock.Now()
 	settled := Settle(l.task, l.run, outcome, shutdown && outcome.Verdict == core.Cancelled, now)
 	ctx := context.WithoutCancel(r.base) // the verdict of an attempt that ended is written even while stopping
-	if err := log.Flush(ctx); err != nil {
-		r.opts.Log.Error("log lines not durable", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
-	}
 	record := core.AttemptRecord{
 		Origin: originOf(l.run), Token: l.run.Token, StartedAt: l.startedAt, Began: outcome.Began, EndedAt: now,
 		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage,
 	}
 	if err := r.opts.Recorder.RecordAttempt(ctx, record); err != nil {
 		r.opts.Log.Error("attempt not recorded", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
+	}
+	// One wait for the lines and for the record behind them: once the store says that the attempt has ended, nobody will
+	// record it again. Flush then only has to say which lines a full spool made it drop.
+	if err := errors.Join(r.opts.Recorder.FlushAll(ctx), log.Flush(ctx)); err != nil {
+		r.opts.Log.Error("log lines and record of an attempt not durable", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
 	}
 	finish := core.Finish{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, Outcome: outcome, StartedAt: l.startedAt, EndedAt: now,

@@ -45,6 +45,8 @@ type Recorder interface {
 	// Resume goes on with the lines of an attempt that an earlier server began.
 	Resume(ctx context.Context, origin core.Origin, level core.Level) (Log, error)
 	RecordAttempt(ctx context.Context, record core.AttemptRecord) error
+	// FlushAll returns once everything recorded so far is on disk.
+	FlushAll(ctx context.Context) error
 }
 
 // Options configure a Runner.
@@ -78,6 +80,7 @@ type Runner struct {
 	live      map[string]*liveRun // by run id: waiting for their instant, or executing
 	stopping  bool
 	executing int        // runs that have a place
+	resting   int        // runs that wait for their next attempt: they may wait for hours, and leave room for others
 	line      []*liveRun // runs whose instant has come and that wait for one, in that order
 
 	base    context.Context // of all attempts: outlives the context of Start, ends when draining is over
@@ -98,6 +101,7 @@ type liveRun struct {
 	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
 	marked    bool                    // the store knows that it is running
 	over      bool                    // taken off: what the timer would begin must not begin
+	resting   bool                    // counted as such
 }
 
 // New fills in defaults; nothing runs before Start.
@@ -172,9 +176,18 @@ func (r *Runner) Stop(ctx context.Context) error {
 // leave forgets a run that has not begun; its row stays as it is. The lock is held.
 func (r *Runner) leave(id string, l *liveRun) {
 	l.over = true
+	r.wake(l)
 	delete(r.live, id)
 	if l.stop != nil && l.stop() {
 		r.runs.Done()
+	}
+}
+
+// wake ends the resting of a run that rests. The lock is held.
+func (r *Runner) wake(l *liveRun) {
+	if l.resting {
+		l.resting = false
+		r.resting--
 	}
 }
 
@@ -188,6 +201,9 @@ func (r *Runner) Dispatch(task *core.Task, run core.Run) {
 		return
 	}
 	r.live[run.ID] = l
+	if l.resting = run.State == core.RunRetrying; l.resting {
+		r.resting++
+	}
 	r.runs.Add(1)
 	r.arm(l, run.StartAt.Sub(r.opts.Clock.Now()))
 }
@@ -238,7 +254,7 @@ func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) 
 func (r *Runner) Room() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return max(0, r.opts.MaxWaiting+r.opts.MaxExecuting-len(r.live))
+	return max(0, r.opts.MaxWaiting+r.opts.MaxExecuting-(len(r.live)-r.resting))
 }
 
 // Executing gives the number of attempts in progress.

@@ -25,7 +25,7 @@ func TestALineIsDurableBeforeTheOutcomeIsWritten(t *testing.T) {
 	if run.Usage.CPU != 7*time.Millisecond || run.Usage.PeakRSSBytes != 9<<20 || run.Usage.CPUSource != core.SourceMeasured || run.Usage.RSSSource != core.SourceShared {
 		t.Errorf("usage %+v", run.Usage)
 	}
-	if got := order(w.diary.all()); got != "execute 1, durable true, record 1 succeeded, finish succeeded" {
+	if got := order(w.diary.all()); got != "execute 1, record 1 succeeded, durable true, finish succeeded" {
 		t.Errorf("order: %s", got)
 	}
 	lines, err := w.spool.Lines(t.Context(), core.LineFilter{RunID: run.ID, Limit: 10})
@@ -329,6 +329,36 @@ func TestNoMoreThanMaxExecutingExecute(t *testing.T) {
 	}
 	if w.provider.most != 3 {
 		t.Errorf("%d executed at once; want 3", w.provider.most)
+	}
+}
+
+// TestRoomCountsWhatWaitsForAPlace: and not what waits for its next attempt, or a bad day would stop everything.
+func TestRoomCountsWhatWaitsForAPlace(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.opts.MaxExecuting, w.opts.MaxWaiting = 1, 3
+	w.start(t)
+	task := w.create(t, "hold", nil)
+	for taken := range 6 {
+		if room := w.Room(); room != max(0, 4-taken) {
+			t.Errorf("with %d runs there is room for %d", taken, room)
+		}
+		w.fire(t, task.ID, 0)
+	}
+	close(w.provider.let)
+	eventually(t, "all end", func() bool { return w.task(t, task.ID).State.Live == 0 && w.Room() == 4 })
+	failing := w.create(t, "fail", func(t *core.Task) { t.Policies.MaxAttempts, t.Policies.RetryDelay = 2, time.Hour })
+	var ids []string
+	for range 6 {
+		ids = append(ids, w.fire(t, failing.ID, 0).ID)
+	}
+	eventually(t, "all wait for their next attempt", func() bool { return len(w.provider.attempts()) == 12 && w.Room() == 4 })
+	for _, id := range ids {
+		eventually(t, "it waits", func() bool { return w.run(t, id).State == core.RunRetrying })
+		eventually(t, "it is cancelled", func() bool { return w.Cancel(t.Context(), id, "ann") == nil })
+	}
+	if room := w.Room(); room != 4 {
+		t.Errorf("in the end there is room for %d", room)
 	}
 }
 

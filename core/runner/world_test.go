@@ -431,9 +431,9 @@ func (w *world) wantAttempts(t *testing.T, runID string, verdicts ...core.Verdic
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !cond(); wait(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !cond(); wait(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after 15 s: %s", what)
+			t.Fatalf("not so after a minute: %s", what)
 		}
 	}
 }

@@ -82,7 +82,6 @@ func (s *Schedule) After() time.Duration {
 // Location gives the zone the schedule is in, out of the embedded tz database.
 func (s *Schedule) Location() *time.Location { return s.zone.loc }
 
-// Words says in Chinese and English when the schedule fires.
 // Next gives the first fire strictly after a time; ok is false if there is none, which for cron means none in 400
 // years. It never goes back: a later after never gives an earlier fire. For @after it takes after to be the end of the
 // last run. It costs about a tenth of a microsecond, a search through all 400 years about a tenth of a millisecond.

@@ -166,9 +166,6 @@ func (s *Scheduler) loop(ctx context.Context) {
 					continue
 				}
 				nextScan = now.Add(s.opts.Scan)
-				if full := w.until.Add(-s.opts.Ahead); full.Before(nextScan) { // the window holds no more: there may be others at its end
-					nextScan = full
-				}
 				announced()
 			}
 			if err := s.pass(ctx, w); err != nil {
@@ -176,6 +173,9 @@ func (s *Scheduler) loop(ctx context.Context) {
 				s.pause(ctx, 200*time.Millisecond)
 				nextScan = time.Time{} // an unknown commit result: look at what the store says now
 				continue
+			}
+			if s.drained(w) {
+				nextScan = time.Time{}
 			}
 		}
 		s.pending.Store(int64(w.len()))
@@ -198,6 +198,13 @@ func (s *Scheduler) complain(ctx context.Context, what string, err error) {
 	if ctx.Err() == nil {
 		s.opts.Log.Error("scheduler pass not finished", "step", what, "err", err)
 	}
+}
+
+// drained says that a window which could not hold all that fires now has been worked off: the store has more.
+func (s *Scheduler) drained(w *window) bool {
+	horizon := s.opts.Clock.Now().Add(s.opts.Ahead)
+	at, ok := w.first()
+	return !w.until.After(horizon) && (!ok || at.After(horizon))
 }
 
 // untilNext gives how long nothing needs doing: at least the gather time, so that fires are claimed in groups, and

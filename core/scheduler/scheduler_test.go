@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -23,7 +24,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // most of what happens here is waiting for instants; -parallel still overrides it
+	goleak.VerifyTestMain(m)
+}
 
 // world is a scheduler on a real store. The runner is the test: it notes what it is given.
 type world struct {
@@ -33,6 +37,7 @@ type world struct {
 	defs  *definition.Definitions
 	opts  scheduler.Options
 	may   atomic.Bool
+	room  atomic.Int64
 
 	mu         sync.Mutex
 	dispatched []dispatch
@@ -49,6 +54,9 @@ func (w *world) Dispatch(_ *core.Task, run core.Run) {
 	defer w.mu.Unlock()
 	w.dispatched = append(w.dispatched, dispatch{run, time.Now()})
 }
+
+// Room is what the test says; as much as anyone wants at first.
+func (w *world) Room() int { return int(w.room.Load()) }
 
 func (w *world) taken(taskID string) []dispatch {
 	w.mu.Lock()
@@ -87,6 +95,7 @@ func setup(t *testing.T) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir()}
 	w.may.Store(true)
+	w.room.Store(1 << 20)
 	var err error
 	if w.store, err = store.Open(t.Context(), store.Options{Dir: w.dir}); err != nil {
 		t.Fatal(err)
@@ -144,9 +153,9 @@ func (w *world) rows(t *testing.T, taskID string) []core.Run {
 // eventually waits until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !cond(); {
+	for deadline := time.Now().Add(time.Minute); !cond(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after 15 s: %s", what)
+			t.Fatalf("not so after a minute: %s", what)
 		}
 		wait(5 * time.Millisecond)
 	}
@@ -401,6 +410,22 @@ func TestNothingIsClaimedWithoutTheLease(t *testing.T) {
 	wantEachOnce(t, task, rows, task.CreatedAt) // none was lost: those that came meanwhile were late
 }
 
+// TestAFullRunnerIsNotGivenMore: fires wait in the store, with their instants, and are claimed late.
+func TestAFullRunnerIsNotGivenMore(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.room.Store(0)
+	task := w.create(t, "t", "@every 1s")
+	w.start(t)
+	wait(1300 * time.Millisecond)
+	if n := len(w.rows(t, task.ID)); n != 0 {
+		t.Fatalf("%d fires were claimed for a full runner", n)
+	}
+	w.room.Store(1)
+	eventually(t, "it fires", func() bool { return len(w.taken(task.ID)) >= 2 })
+	wantEachOnce(t, task, w.rows(t, task.ID), task.CreatedAt)
+}
+
 // steppingClock is the machine's clock, set by someone: the wall clock moves and the monotonic one does not.
 type steppingClock struct {
 	core.SystemClock
@@ -469,9 +494,9 @@ func TestAClockStepIsNoticedAndRepeatsNothing(t *testing.T) {
 // TestAFullWindowLeavesNoFireBehind: more tasks fire at one instant than the window holds.
 func TestAFullWindowLeavesNoFireBehind(t *testing.T) {
 	t.Parallel()
-	const n = 7_000
+	const n = 5_500
 	w := setup(t)
-	w.opts.MaxWindow, w.opts.MissedAfter = 5_000, time.Minute
+	w.opts.MaxWindow, w.opts.MissedAfter, w.opts.Scan = 5_000, time.Hour, time.Hour // no scan comes by itself
 	instant := time.Now().Add(1500 * time.Millisecond).UTC().Truncate(time.Millisecond)
 	tasks := make([]core.Task, n)
 	for i := range tasks {

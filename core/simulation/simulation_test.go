@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	seeds = flag.Uint64("seeds", 300, "how many worlds to simulate")
+	seeds = flag.Uint64("seeds", 150, "how many worlds to simulate")
 	first = flag.Uint64("first-seed", 1, "seed of the first world; to repeat a failure give its seed and -seeds 1")
 )
 

@@ -3,6 +3,8 @@ package main
 
 import "github.com/gnomon-scheduler/gnomon/sdk"
 
-func main() {
-	sdk.Serve(sdk.Plugin{Name: "common", Version: "1.0.0", Types: []sdk.TaskType{keepAlive, email}})
+func main() { sdk.Serve(plugin()) }
+
+func plugin() sdk.Plugin {
+	return sdk.Plugin{Name: "common", Version: "1.0.0", Types: []sdk.TaskType{keepAlive, email}}
 }

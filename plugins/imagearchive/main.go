@@ -3,6 +3,8 @@ package main
 
 import "github.com/gnomon-scheduler/gnomon/sdk"
 
-func main() {
-	sdk.Serve(sdk.Plugin{Name: "imagearchive", Version: "1.0.0", Types: []sdk.TaskType{documentDeletion}})
+func main() { sdk.Serve(plugin()) }
+
+func plugin() sdk.Plugin {
+	return sdk.Plugin{Name: "imagearchive", Version: "1.0.0", Types: []sdk.TaskType{documentDeletion}}
 }

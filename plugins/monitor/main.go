@@ -3,6 +3,8 @@ package main
 
 import "github.com/gnomon-scheduler/gnomon/sdk"
 
-func main() {
-	sdk.Serve(sdk.Plugin{Name: "monitor", Version: "1.0.0", Types: []sdk.TaskType{performance, processes, storage, heartbeat}})
+func main() { sdk.Serve(plugin()) }
+
+func plugin() sdk.Plugin {
+	return sdk.Plugin{Name: "monitor", Version: "1.0.0", Types: []sdk.TaskType{performance, processes, storage, heartbeat}}
 }

@@ -41,5 +41,5 @@ CREATE TABLE IF NOT EXISTS runs
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(fire_at)
 ORDER BY (namespace, task, fire_at, run_id)
-SETTINGS non_replicated_deduplication_window = 10000, old_parts_lifetime = 480, min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 10000, old_parts_lifetime = 480, min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1
 COMMENT 'every run that has ended'

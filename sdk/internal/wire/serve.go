@@ -23,7 +23,7 @@ const streamWorkers = 16
 // Refuse ends the process because the plugin is unsound.
 func Refuse(err error) {
 	fmt.Fprintf(os.Stderr, "gnomon plugin: %v\n", err)
-	os.Exit(1)
+	os.Exit(1) //nolint:forbidigo // Serve is the main of a plugin
 }
 
 // Serve serves the contract to the host that started this process, and ends the process with it.
@@ -53,7 +53,7 @@ func Serve(server pluginv1.PluginServiceServer) {
 		},
 	})
 	// The host has asked the server to stop. Handlers that are still running have had their grace.
-	os.Exit(0)
+	os.Exit(0) //nolint:forbidigo // Serve is the main of a plugin
 }
 
 // dieWithHost waits for the end of the pipe nobody writes to: the kernel closes the host's end however the host dies.
