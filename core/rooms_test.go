@@ -24,7 +24,7 @@ var edges = map[string][]string{
 	"core/clickhouse": {},
 	"core/cmd/gnomon": {"core/...", "openapi"},
 	"core/coretest":   {},
-	"core/definition": {"core/schedule"},
+	"core/definition": {"core/schedule", "sdk"},
 	"core/engine":     {},
 	"core/luavm":      {"sdk/..."},
 	"core/pluginhost": {"sdk/protocol", "sdk/proto/..."},

@@ -37,7 +37,7 @@ const (
 // CompileSchema compiles a JSON Schema 2020-12. It loads nothing: a $ref that leaves the document is an error. Formats
 // are asserted.
 func CompileSchema(source json.RawMessage) (*Schema, error) {
-	const here = "urn:gnomon:schema"
+	const here = "gnomon://schema/params.json" // with a path, so that a relative $ref leads away from it and is refused
 	doc, err := decodeAny(source)
 	if err != nil {
 		return nil, fmt.Errorf("the schema is not JSON: %w", err)
@@ -60,7 +60,9 @@ func CompileSchema(source json.RawMessage) (*Schema, error) {
 
 type noLoader struct{}
 
-func (noLoader) Load(url string) (any, error) { return nil, fmt.Errorf("refused to load %s", url) }
+func (noLoader) Load(url string) (any, error) {
+	return nil, fmt.Errorf("a schema may not refer to %s: put the definition into the schema itself, under $defs", url)
+}
 
 // Apply fills in the defaults of properties that are missing (also within objects and arrays) and says what is wrong
 // then. Empty parameters are taken as {}. With findings, the parameters returned mean nothing. The caller must not

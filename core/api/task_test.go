@@ -18,7 +18,7 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 		"parameters of the wrong type":    {`{"type":"Common.Echo","params":{"count":"three"},"schedule":{"spec":"@hourly"}}`, "body.params.count", "integer"},
 		"a parameter too small":           {`{"type":"Common.Echo","params":{"count":0},"schedule":{"spec":"@hourly"}}`, "body.params.count", "1"},
 		"an item of the wrong type":       {`{"type":"Common.Echo","params":{"urls":["a",7]},"schedule":{"spec":"@hourly"}}`, "body.params.urls[1]", "string"},
-		"a parameter nobody knows":        {`{"type":"Common.Echo","params":{"cuont":3},"schedule":{"spec":"@hourly"}}`, "body.params.cuont", "no such parameter"},
+		"a parameter nobody knows":        {`{"type":"Common.Echo","params":{"cuont":3},"schedule":{"spec":"@hourly"}}`, "body.params.cuont", "unknown parameter"},
 		"an unknown task type":            {`{"type":"Common.Nope","schedule":{"spec":"@hourly"}}`, "body.type", "Common.Nope"},
 		"a script that does not compile":  {`{"type":"Common.Broken","schedule":{"spec":"@hourly"}}`, "body.type", "unexpected symbol"},
 		"a field nobody knows":            {`{"type":"Common.Echo","schedul":{},"schedule":{"spec":"@hourly"}}`, "body.schedul", "no such field"},

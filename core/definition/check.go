@@ -106,13 +106,12 @@ func (d *Definitions) checkParams(ctx context.Context, t core.Task) ([]core.Find
 		return []core.Finding{finding("type", fmt.Sprintf("任务类型 %s 不可用：%v", t.Type, e.Err),
 			fmt.Sprintf("task type %s cannot be used: %v", t.Type, e.Err))}, nil
 	}
-	findings, err := d.schemas.check(taskType, t.Params)
-	if err != nil || len(findings) > 0 {
-		return findings, err
+	if findings := d.schemas.check(taskType, t.Params); len(findings) > 0 {
+		return findings, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	findings, err = provider.Validate(ctx, t.Type, t.Params)
+	findings, err := provider.Validate(ctx, t.Type, t.Params)
 	if err != nil {
 		return nil, core.Errorf(core.KindUnavailable, "validate parameters of "+t.Type, "%w", err)
 	}

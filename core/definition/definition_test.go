@@ -145,12 +145,12 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 		"AtInThePast":        {spec("@at 2026-11-20T11:59:59Z"), "schedule.spec", "no instant left"},
 		"UnknownZone":        {func(t *core.Task) { t.Schedule.Zone = "Asia/Shangai" }, "schedule.zone", "Asia/Shanghai"},
 		"UnknownDialect":     {func(t *core.Task) { t.Schedule.Dialect = "systemd" }, "schedule.dialect", "unix or quartz"},
-		"MissingParam":       {params(`{}`), "params", "urls"},
+		"MissingParam":       {params(`{}`), "params.urls", "is required"},
 		"ParamOfWrongType":   {params(`{"urls":["a",7]}`), "params.urls[1]", "string"},
 		"ParamTooSmall":      {params(`{"urls":["a"],"batch":0}`), "params.batch", "1"},
 		"ParamNotAChoice":    {params(`{"urls":["a"],"mode":"odd"}`), "params.mode", "fast"},
 		"ParamTooLong":       {params(`{"urls":["a"],"note":"abcd"}`), "params.note", "3"},
-		"UnknownParam":       {params(`{"urls":["a"],"url":"a"}`), "params.url", "no such parameter"},
+		"UnknownParam":       {params(`{"urls":["a"],"url":"a"}`), "params.url", "unknown parameter"},
 		"ParamsNoObject":     {params(`[1]`), "params", "object"},
 		"ParamsNoJSON":       {params(`{"urls":`), "params", "JSON"},
 		"ProviderRefuses":    {params(`{"urls":["a"],"note":"odd"}`), "params.note", "is odd"},
@@ -214,7 +214,7 @@ func TestEverythingWrongIsSaidAtOnce(t *testing.T) {
 	task := sound()
 	task.Namespace, task.Schedule.Spec, task.Policies.Overlap, task.Params = "Nowhere", "0 0 30 2 *", "queue", json.RawMessage(`{"batch":0}`)
 	_, err := w.Create(t.Context(), task, "ann")
-	for _, path := range []string{"namespace", "schedule.spec", "policies.overlap", "params", "params.batch"} {
+	for _, path := range []string{"namespace", "schedule.spec", "policies.overlap", "params.urls", "params.batch"} {
 		wantFinding(t, err, path, "")
 	}
 }
