@@ -15,7 +15,7 @@ MADE     := sdk/proto core/store/sqlcgen openapi
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
 
-.PHONY: help run build test check bench generate format lint vet fresh postgres tools-go clean
+.PHONY: help run build test race chaos simulate check bench generate format lint vet fresh postgres tools-go clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,15 @@ build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
 test: tools-go $(CHDB) postgres ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
 	$(call say,running all tests)
 	@go test -shuffle=on -timeout 20m ./...
+
+race: tools-go $(CHDB) postgres ## run every test under the race detector (slow)
+	@go test -race -shuffle=on -timeout 60m ./...
+
+chaos: tools-go $(CHDB) ## kill the server, the engine and workers at random moments, with an outside checker
+	@go test ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
+
+simulate: tools-go ## simulate 100,000 seeded worlds of crashes, lost answers and clock steps
+	@go test ./core/simulation -count=1 -timeout 3h -args -seeds 25000
 
 check: format vet lint fresh ## format, vet, lint, generated files, room map
 	@go test ./core

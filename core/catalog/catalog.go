@@ -3,6 +3,7 @@ package catalog
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
@@ -17,6 +18,7 @@ type Catalog struct {
 	mu        sync.RWMutex
 	types     map[string]entry    // by type name
 	providers map[string][]string // type names by provider
+	refused   map[string]string   // why, by what was refused
 }
 
 type entry struct {
@@ -26,7 +28,7 @@ type entry struct {
 
 // New gives an empty catalog.
 func New() *Catalog {
-	return &Catalog{types: make(map[string]entry), providers: make(map[string][]string)}
+	return &Catalog{types: make(map[string]entry), providers: make(map[string][]string), refused: make(map[string]string)}
 }
 
 // Offer replaces everything the provider of this name offered before. A type that another provider offers already is
@@ -49,6 +51,24 @@ func (c *Catalog) Offer(providerName string, provider core.Provider, types []cor
 	}
 	c.providers[providerName] = names
 	return conflict
+}
+
+// Refuse keeps why a plugin is not offered, for whoever misses its types. What names it: its folder.
+func (c *Catalog) Refuse(what string, reason error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[what] = reason.Error()
+}
+
+// missing says why nobody offers a type, as far as is known.
+func (c *Catalog) missing() string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	text := "no plugin and no script offers it"
+	for _, what := range slices.Sorted(maps.Keys(c.refused)) {
+		text += "; " + what + " was refused: " + c.refused[what]
+	}
+	return text
 }
 
 // Withdraw takes back everything the provider offered.
@@ -96,7 +116,7 @@ func (c *Catalog) Lookup(namespace, typeName string) (core.Provider, core.TaskTy
 	op := "look up task type " + typeName
 	switch {
 	case !ok:
-		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op, "no plugin and no script offers it")
+		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op, "%s", c.missing())
 	case !usable(namespace, typeName):
 		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op,
 			"namespace %s may use only its own types and those of %s", namespace, CommonNamespace)

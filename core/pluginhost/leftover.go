@@ -120,6 +120,9 @@ func startTicks(pid int) (uint64, error) {
 	if !ok || len(fields) < 20 {
 		return 0, errors.New("unreadable stat line")
 	}
+	if fields[0] == "Z" {
+		return 0, errors.New("it has ended, and its parent has not taken note")
+	}
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 

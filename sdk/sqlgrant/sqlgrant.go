@@ -12,8 +12,9 @@ import (
 	"sync"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/gnomon-scheduler/gnomon/sdk"
 )
@@ -53,7 +54,10 @@ func connect(dsn string) (*sql.DB, error) {
 		u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: filepath.Clean(path)}).EscapedPath(), RawQuery: values.Encode()}
 		db, err = sql.Open("sqlite", u.String())
 	case strings.HasPrefix(dsn, "postgres://"), strings.HasPrefix(dsn, "postgresql://"):
-		db, err = sql.Open("pgx", dsn)
+		var config *pgx.ConnConfig
+		if config, err = pgx.ParseConfig(dsn); err == nil {
+			db = stdlib.OpenDB(*config)
+		}
 	default:
 		return nil, errors.New("the grant is not understood: give postgres://… or sqlite:PATH")
 	}

@@ -132,6 +132,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 		plugin, err := a.host.Load(starting, dir)
 		if err != nil {
 			a.log.Error("plugin refused", "dir", dir, "err", err)
+			a.catalog.Refuse("plugin "+filepath.Base(dir), err)
 			continue
 		}
 		if err := a.catalog.Offer("plugin:"+plugin.Name(), plugin, plugin.Types()); err != nil {
