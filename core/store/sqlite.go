@@ -72,10 +72,11 @@ func openSQLite(ctx context.Context, opts Options) (_ dialect, err error) {
 	if err := checkHeader(d.path); err != nil {
 		return nil, err
 	}
-	if d.write, err = d.open("mode=rw", 1); err != nil {
+	if d.write, err = d.open("mode=rw&_pragma=cache_size(-16000)", 1); err != nil {
 		return nil, d.fault("open store", err)
 	}
-	if d.read, err = d.open("mode=rw&_query_only=1", readConns); err != nil {
+	// Each reader has a cache of its own: a small one, the operating system keeps the file's pages anyway.
+	if d.read, err = d.open("mode=rw&_query_only=1&_pragma=cache_size(-2000)", readConns); err != nil {
 		return nil, d.fault("open store", err)
 	}
 	if err := d.check(ctx); err != nil {
@@ -99,7 +100,7 @@ func (d *sqliteDialect) open(mode string, conns int) (*sql.DB, error) {
 func openSQLiteFile(path, mode string, conns int) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", OmitHost: true, Path: path}
 	dsn := u.String() + "?" + mode + "&_txlock=immediate&_busy_timeout=5000&_journal_mode=WAL&_synchronous=FULL&_foreign_keys=1" +
-		"&_defensive=1&_dqs=0&_pragma=cache_size(-16000)&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(4000)" +
+		"&_defensive=1&_dqs=0&_pragma=temp_store(memory)&_pragma=wal_autocheckpoint(4000)" +
 		"&_pragma=journal_size_limit(67108864)"
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {

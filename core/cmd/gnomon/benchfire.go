@@ -56,6 +56,9 @@ func (s *session) benchFire() *cobra.Command {
 	return cmd
 }
 
+// usualOffer is a little more than a machine with two cores runs.
+var usualOffer = map[string]int{"plugin": 11_000, "lua": 6_000}
+
 func (s *session) benchThroughput() *cobra.Command {
 	var rate int
 	var length time.Duration
@@ -70,7 +73,11 @@ func (s *session) benchThroughput() *cobra.Command {
 				kinds = []string{"plugin", "lua"}
 			}
 			for _, one := range kinds {
-				loads, err := loadsOf(one, rate)
+				offered := rate
+				if offered == 0 {
+					offered = usualOffer[one]
+				}
+				loads, err := loadsOf(one, offered)
 				if err != nil {
 					return err
 				}
@@ -78,13 +85,13 @@ func (s *session) benchThroughput() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				m.print(s, fmt.Sprintf("throughput: no-op %s, %d fires/s offered for %s", one, rate, length))
+				m.print(s, fmt.Sprintf("throughput: no-op %s, %d fires/s offered for %s", one, offered, length))
 			}
 			return nil
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&rate, "rate", 14000, "fires per second offered")
+	f.IntVar(&rate, "rate", 0, "fires per second offered; 0: a little more than two cores run, by type")
 	f.DurationVar(&length, "duration", 20*time.Second, "how long to measure")
 	f.StringVar(&kind, "type", "both", "no-op tasks of which executor: plugin, lua, or one after the other")
 	return cmd
