@@ -186,7 +186,7 @@ func (a *app) newLuaPool(namespace, folder string) (*luaPool, error) {
 	}
 	size := a.config.LuaWorkers
 	if size == 0 {
-		size = 2 * runtime.NumCPU() // one attempt at a time each: while one answers, another works
+		size = 4 * runtime.NumCPU() // one attempt at a time each, and most scripts wait for a database
 	}
 	pool, err := a.host.Pool(pluginhost.PoolOptions{
 		Name: "lua-worker", Namespace: namespace, Command: []string{exe, "lua-worker", "--namespace", namespace, "--scripts", folder}, Size: size,

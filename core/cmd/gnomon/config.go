@@ -20,7 +20,7 @@ type Config struct {
 	ClickHouseDSN string        `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
 	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
 	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
-	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: the number of cores
+	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
 	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"time"
@@ -53,9 +52,6 @@ func newServerCommand() *cobra.Command {
 				return err
 			}
 			defer stopProfile()
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(75) // some memory back for little CPU: see performance.md
-			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: threshold}))
 			return serve(cmd.Context(), config, log, !noContext)
 		},
