@@ -3,6 +3,7 @@ package definition_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -188,7 +189,7 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 
 func wantFinding(t *testing.T, err error, path, says string) {
 	t.Helper()
-	refused, ok := err.(*core.Error)
+	refused, ok := errors.AsType[*core.Error](err)
 	if !ok || refused.Kind != core.KindInvalid || len(refused.Findings) == 0 {
 		t.Fatalf("error %v, kind %s; want findings", err, core.KindOf(err))
 	}
