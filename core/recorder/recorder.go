@@ -93,7 +93,6 @@ type Recorder struct {
 	segMu    sync.Mutex
 	segs     []*segment // by number
 	active   *segment   // the last of segs while it is open for writing
-	reships  int
 	counters counters
 
 	tailMu sync.Mutex

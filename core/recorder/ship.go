@@ -144,7 +144,7 @@ func (r *Recorder) shipLoop(ctx context.Context) {
 		}
 		l := ahead
 		ahead = nil
-		if l != nil && l.seg != s { // a Reship came in between
+		if l != nil && l.seg != s { // the one looked ahead to was set aside
 			<-l.done
 			l = nil
 		}
@@ -179,16 +179,12 @@ func (r *Recorder) ship(ctx context.Context, l *loading) {
 	}
 	empty := len(l.segment.Logs)+len(l.segment.RunSamples)+len(l.segment.PluginSamples)+len(l.segment.HostSamples)+len(l.segment.Attempts) == 0
 	for wait := 50 * time.Millisecond; !empty; wait = min(2*wait, maxBackoff) {
-		reships := r.reshipCount()
 		err := r.shipper.WriteSegment(ctx, l.segment)
-		if err == nil && reships == r.reshipCount() {
+		if err == nil {
 			break
 		}
 		if ctx.Err() != nil {
 			return
-		}
-		if err == nil {
-			continue // the engine died as it took the segment
 		}
 		if core.KindOf(err) == core.KindInvalid {
 			r.quarantine(s, "history refuses it for ever", err)
@@ -272,32 +268,6 @@ func (r *Recorder) saveCheckpoint(known uint64) {
 	if err := r.writeCheckpoint(through); err != nil {
 		r.log.Warn("spool checkpoint cannot be written", "err", err)
 	}
-}
-
-// Reship gives every kept segment that was shipped at since or later to the Shipper once more, and gives their number.
-// Call it after the engine died: it does not sync new parts, so what it took shortly before may be gone.
-func (r *Recorder) Reship(since time.Time) int {
-	r.segMu.Lock()
-	r.reships++
-	n := 0
-	for _, s := range r.segs {
-		if s.shipped && !s.shippedAt.Before(since) {
-			s.shipped = false
-			n++
-		}
-	}
-	r.segMu.Unlock()
-	if n > 0 {
-		r.log.Info("segments are shipped again", "segments", n)
-		r.poke(r.sealed)
-	}
-	return n
-}
-
-func (r *Recorder) reshipCount() int {
-	r.segMu.Lock()
-	defer r.segMu.Unlock()
-	return r.reships
 }
 
 // quarantine takes a segment out of the road and keeps its file.
@@ -405,14 +375,12 @@ func (r *Recorder) retire(ctx context.Context) {
 		return
 	}
 	r.segMu.Lock()
-	r.segs = slices.DeleteFunc(r.segs, func(s *segment) bool { return s.shipped && slices.Contains(old, s) })
+	r.segs = slices.DeleteFunc(r.segs, func(s *segment) bool { return slices.Contains(old, s) })
 	var freed int64
 	var paths []string
 	for _, s := range old {
-		if s.shipped { // no Reship came in between
-			freed += s.size
-			paths = append(paths, s.path)
-		}
+		freed += s.size
+		paths = append(paths, s.path)
 	}
 	r.segMu.Unlock()
 	for _, path := range paths {

@@ -64,28 +64,6 @@ func TestShip(t *testing.T) {
 		}
 	})
 
-	t.Run("AReshipGivesTheSameSegmentsAgain", func(t *testing.T) {
-		t.Parallel()
-		h := newHistory()
-		r := open(t, recorder.Options{Shipper: h, SegmentAge: time.Millisecond})
-		began := time.Now()
-		a := r.Attempt(origin("r1"), 0, recorder.Wait)
-		for range 3 {
-			say(t, a, "x")
-			flush(t, a)
-			eventually(t, "shipped", func() bool { return r.Stats().Unshipped == 0 })
-		}
-		if n := r.Reship(time.Now().Add(time.Hour)); n != 0 {
-			t.Errorf("%d segments for a moment to come", n)
-		}
-		first := stripped(h.all())
-		n := r.Reship(began)
-		eventually(t, "shipped again", func() bool { return r.Stats().Unshipped == 0 })
-		if again := stripped(h.all()); n == 0 || !slices.Equal(again, append(slices.Clone(first), first...)) {
-			t.Errorf("%d segments:\n%v\n%v", n, first, again)
-		}
-	})
-
 	t.Run("AShippedSegmentIsKeptAndThenDeleted", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
