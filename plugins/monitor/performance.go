@@ -95,7 +95,7 @@ func busyPercent(before, after procfs.CPUStat) float64 {
 		return 0
 	}
 	idle := after.Idle + after.Iowait - before.Idle - before.Iowait
-	return 100 * (span - idle) / span
+	return min(100, max(0, 100*(span-idle)/span)) // the kernel's idle and iowait may run back a little: proc_stat(5)
 }
 
 func deref(p *uint64) uint64 {
