@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +24,8 @@ type Config struct {
 	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
 	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
 	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
+
+	notItself string // what every "http" grant ends with: the addresses of this server, excluded
 }
 
 // GrantConfig gives what tasks of some namespaces need. ${NAME} in a value is the server's environment variable NAME,
@@ -90,6 +94,32 @@ func (c *Config) complete() error {
 	return err
 }
 
+// excluding gives the end of an allow-list (package egress) that keeps tasks from the server listening at address, by
+// whichever of this machine's addresses they might try.
+func excluding(address string) (string, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return "", err
+	}
+	list := fmt.Sprintf(",!127.0.0.0/8:%d,![::1]:%d", at.Port(), at.Port())
+	if at.Addr().IsLoopback() {
+		return list, nil
+	}
+	own := []net.Addr{&net.IPAddr{IP: at.Addr().Unmap().AsSlice()}}
+	if at.Addr().IsUnspecified() {
+		if own, err = net.InterfaceAddrs(); err != nil {
+			return "", err
+		}
+	}
+	for _, a := range own {
+		text, _, _ := strings.Cut(a.String(), "/")
+		if ip, err := netip.ParseAddr(text); err == nil {
+			list += ",!" + netip.AddrPortFrom(ip.Unmap().WithZone(""), at.Port()).String()
+		}
+	}
+	return list, nil
+}
+
 // grants gives what a task of the namespace was granted of its needs; a need that nobody granted is an error that
 // says where to grant it. Later entries go before earlier ones.
 func (c *Config) grants(namespace, taskType string, needs []string) (map[string]string, error) {
@@ -101,7 +131,7 @@ func (c *Config) grants(namespace, taskType string, needs []string) (map[string]
 				"namespace %s has not been granted it; add it under grants in the server's configuration, namespaces [%s]", namespace, namespace)
 		}
 		if need == "http" { // whatever was listed, tasks do not reach Gnomon itself (promise S7)
-			value += ",!" + c.Listen
+			value += c.notItself
 		}
 		granted[need] = value
 	}

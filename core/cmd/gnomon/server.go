@@ -133,17 +133,22 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	if err := os.MkdirAll(config.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	app, err := assemble(ctx, live, config, log, func(p part) { parts = append(parts, p) })
-	if err != nil {
-		return err
-	}
+	// Before all else: a taken address is said before anything has been started, and tasks are kept from the one it is.
 	listener, err := net.Listen("tcp", config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another gnomon server running? Choose another address with --listen", config.Listen, err)
 	}
+	defer func() { _ = listener.Close() }() // Shutdown has closed it, unless the start failed
+	if config.notItself, err = excluding(listener.Addr().String()); err != nil {
+		return fmt.Errorf("find this machine's addresses: %w", err)
+	}
+	app, err := assemble(ctx, live, config, log, func(p part) { parts = append(parts, p) })
+	if err != nil {
+		return err
+	}
 	// Before anything is answered: whoever sees the server ready finds its token.
 	if err := app.welcome(ctx, listener.Addr().String(), writeContext); err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	httpServer := &http.Server{Handler: app.api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/sdk/egress"
+)
+
+// TestTasksNeverReachTheServerItself is promise S7: whatever an http grant lists, Gnomon's own port is not in it.
+func TestTasksNeverReachTheServerItself(t *testing.T) {
+	t.Parallel()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, listen := range []string{"127.0.0.1:8080", "[::1]:8080", "127.0.0.2:8080", "0.0.0.0:8080", "[::]:8080", "10.1.2.3:8080"} {
+		exclusions, err := excluding(listen)
+		if err != nil {
+			t.Fatalf("%s: %v", listen, err)
+		}
+		c := Config{notItself: exclusions, Grants: []GrantConfig{{
+			Namespaces: []string{"*"}, Needs: map[string]string{"http": "127.0.0.0/8,[::1]:8080,0.0.0.0/0,10.0.0.0/8"},
+		}}}
+		granted, err := c.grants("Common", "Common.KeepAlive", []string{"http"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy, err := egress.Parse(granted["http"])
+		if err != nil {
+			t.Fatalf("%s: the grant cannot be read: %v", listen, err)
+		}
+		itself := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("[::1]:8080")}
+		if at := netip.MustParseAddrPort(listen); at.Addr().IsUnspecified() {
+			for _, a := range addresses {
+				if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+					itself = append(itself, netip.AddrPortFrom(prefix.Addr().WithZone(""), 8080))
+				}
+			}
+		} else {
+			itself = append(itself, at)
+		}
+		for _, at := range itself {
+			if policy.Check(at.Addr().String(), at) == nil {
+				t.Errorf("listening on %s: a task may reach %s", listen, at)
+			}
+		}
+		if err := policy.Check("10.9.9.9", netip.MustParseAddrPort("10.9.9.9:8080")); err != nil {
+			t.Errorf("listening on %s: another machine's port 8080 is kept from tasks: %v", listen, err)
+		}
+		if err := policy.Check("127.0.0.1", netip.MustParseAddrPort("127.0.0.1:9000")); err != nil {
+			t.Errorf("listening on %s: another port of this machine, listed, is kept from tasks: %v", listen, err)
+		}
+	}
+}
+
+func TestWhatWasNotGrantedIsDeniedAndSaysWhere(t *testing.T) {
+	t.Parallel()
+	c := Config{Grants: []GrantConfig{{Namespaces: []string{"Telemedicine"}, Needs: map[string]string{"sql:business": "sqlite:/x"}}}}
+	if _, err := c.grants("ImageArchive", "ImageArchive.T", []string{"sql:business"}); core.KindOf(err) != core.KindDenied {
+		t.Errorf("a foreign namespace's grant: %v", err)
+	}
+	if granted, err := c.grants("Telemedicine", "Telemedicine.T", []string{"sql:business"}); err != nil || granted["sql:business"] != "sqlite:/x" {
+		t.Errorf("its own grant: %v %v", granted, err)
+	}
+}
