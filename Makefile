@@ -10,7 +10,7 @@ PLATFORM := $(shell go env GOOS 2>/dev/null)/$(shell go env GOARCH 2>/dev/null)
 PLUGINS  := $(notdir $(patsubst %/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml)))
 CHDB     := core/engine/libchdb/node_modules/.package-lock.json
 TOOLS    := .cache/bin
-MADE     := sdk/proto core/store/sqlcgen openapi
+MADE     := sdk/proto core/store/sqlcgen core/calendar/holidays.json openapi
 
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
@@ -51,8 +51,8 @@ race: tools-go $(CHDB) postgres ## run every test under the race detector (slow)
 chaos: tools-go $(CHDB) ## kill the server, the engine and workers at random moments, with an outside checker
 	@go test ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
 
-simulate: tools-go ## simulate 100,000 seeded worlds of crashes, lost answers and clock steps
-	@go test ./core/simulation -count=1 -timeout 3h -args -seeds 25000
+simulate: tools-go ## simulate 1,000,000 seeded worlds of crashes, stalls, lost answers, clock steps and people (an hour)
+	@go test ./core/simulation -run TestFiring -count=1 -timeout 6h -args -seeds 1000000
 
 check: format vet lint fresh ## format, vet, lint, generated files, room map
 	@go test ./core
@@ -76,10 +76,11 @@ lint: $(TOOLS)/golangci-lint
 	$(call say,lint)
 	@$(TOOLS)/golangci-lint run ./...
 
-generate: tools-go $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-go-grpc sqlc) ## make generated files anew: contract, queries, OpenAPI
-	$(call say,generating contract and queries and OpenAPI document)
+generate: tools-go $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-go-grpc sqlc) ## make generated files anew: contract, queries, holidays, OpenAPI
+	$(call say,generating contract and queries and holidays and OpenAPI document)
 	@cd sdk/proto && export PATH="$(CURDIR)/$(TOOLS):$$PATH" && buf lint && buf generate
 	@cd core/store && $(CURDIR)/$(TOOLS)/sqlc generate
+	@node .ci/tools/holidays.mjs
 	@go run ./core/cmd/gnomon openapi > .cache/openapi.yaml && mv .cache/openapi.yaml openapi/openapi.yaml
 
 fresh: ## compare generated files with what make generate gives
@@ -95,8 +96,8 @@ $(CHDB): core/engine/libchdb/package-lock.json
 	@cd core/engine/libchdb && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
 
 $(TOOLS)/buf: .ci/tools/package-lock.json
-	$(call need,npm,it fetches buf; install Node.js 20 or newer)
-	$(call say,fetching buf with npm (once))
+	$(call need,npm,it fetches buf and holidays; install Node.js 20 or newer)
+	$(call say,fetching buf and holidays with npm (once))
 	@mkdir -p $(TOOLS)
 	@cd .ci/tools && npm ci --no-audit --no-fund --loglevel=error
 	@buf=$$(ls .ci/tools/node_modules/@bufbuild/buf-*/bin/buf 2>/dev/null || command -v buf) \

@@ -83,7 +83,8 @@ func KindOf(err error) Kind {
 
 // Causes a context is cancelled with; read them with context.Cause.
 var (
-	ErrRunTimeout   = errors.New("hard timeout reached")        // the attempt's own time limit
-	ErrRunCancelled = errors.New("cancelled on request")        // a person or an API call asked for it
-	ErrShuttingDown = errors.New("the server is shutting down") // drain time is over
+	ErrRunTimeout    = errors.New("hard timeout reached")        // the attempt's own time limit
+	ErrRunCancelled  = errors.New("cancelled on request")        // a person or an API call asked for it
+	ErrRunTerminated = errors.New("terminated on request")       // likewise, without any grace
+	ErrShuttingDown  = errors.New("the server is shutting down") // drain time is over
 )

@@ -172,3 +172,64 @@ type LineFilter struct {
 	AfterSeq     uint64
 	Limit        int // 1 to 10000
 }
+
+// Usual is how long the successful runs of a task took lately.
+type Usual struct {
+	Count uint64        // how many there were
+	P50   time.Duration // half of them took no longer
+	P95   time.Duration // 95 in 100 took no longer
+	Max   time.Duration // the longest
+}
+
+// FireFilter selects the rows of fires, ranges of skipped ones included, that overlap a time; zero fields select all.
+type FireFilter struct {
+	Namespaces []string // nil: all
+	TaskID     string
+	From, To   time.Time // FireThrough >= From, FireAt <= To
+	Reasons    []Reason  // nil: all, started ones too
+	AfterAt    time.Time // cursor, with AfterID: only rows after (FireAt, ID)
+	AfterID    string
+	Limit      int // 1 to 10,000
+}
+
+// Reconciliation holds the fires that a task should have had on one day against those that were decided.
+type Reconciliation struct {
+	Day       time.Time // its midnight, UTC
+	Namespace string
+	TaskName  string
+	TaskID    string
+	Expected  int // nominal instants by the schedule, computed anew
+	Decided   int // of them covered by rows of fires
+	Started   int // of the decided ones started
+	Skipped   int // of the decided ones skipped, with a reason
+	Missing   int // expected and not decided
+
+	Doubled    int // nominal instants decided more than once
+	Unexpected int // rows at an instant that the schedule does not have
+	Miscounted int // rows over several instants that name another number than there are
+	Unjudged   int // of calendars that have changed since, so that nothing can be said of them
+	// MissingList are the first of the missing instants, at most MaxMissingListed, UTC.
+	MissingList []time.Time
+	CheckedAt   time.Time // when it was checked, UTC
+	Server      string    // id of the server that checked
+}
+
+// MaxMissingListed bounds Reconciliation.MissingList.
+const MaxMissingListed = 100
+
+// ReconciliationFilter selects reconciliations, newest day first; zero fields select all.
+type ReconciliationFilter struct {
+	Namespaces []string // nil: all
+	TaskID     string
+	From, To   time.Time // of Day: From <= Day < To
+	Wrong      bool      // only those with missing, doubled, unexpected or miscounted fires
+	Limit      int       // 1 to 10,000
+}
+
+// BreakerChange is a breaker as an attempt's end has left it, and whose attempt that was.
+type BreakerChange struct {
+	Breaker          // UpdatedAt is when it changed
+	Namespace string // of the run
+	TaskName  string // likewise
+	RunID     string
+}

@@ -12,18 +12,20 @@ type RunState string
 //
 //	claimed ──(its instant arrives)──> executing ──> ended
 //	   ^                                   │
-//	   └──(Start)── queued                 │
-//	   └──(Start)── retrying <─────────────┘
+//	   └──(admitted)── queued ──> waiting  │
+//	   └──(admitted)── waiting             │
+//	   └──(admitted)── retrying <──────────┘
 //
 // A claimed row is committed before StartAt arrives and is started with no further write, so that the commit is not part
-// of the lateness: a claimed run of a dead server may have started. A queued or retrying run has certainly not started:
-// Start is written before it is. RunRunning is written late, for attempts that take longer than a second, so that short
-// runs do not pay for it.
+// of the lateness: a claimed run of a dead server may have started. A queued, waiting or retrying run has certainly not
+// started: its admission is written before it does. RunRunning is written late, for attempts that take longer than a
+// second, so that short runs do not pay for it.
 const (
 	RunClaimed  RunState = "claimed"  // will start at StartAt by Owner, with no further write
-	RunQueued   RunState = "queued"   // waits for a decision at StartAt; needs Start before it executes
+	RunQueued   RunState = "queued"   // its instant StartAt has not come yet, and it must be admitted then
+	RunWaiting  RunState = "waiting"  // its instant has come, and it waits at Gate to be admitted
 	RunRunning  RunState = "running"  // known to be executing
-	RunRetrying RunState = "retrying" // an attempt ended; the next is due at StartAt and needs Start before it executes
+	RunRetrying RunState = "retrying" // an attempt ended; the next is due at StartAt and must be admitted
 	RunEnded    RunState = "ended"    // terminal: Verdict or Reason is set; waits to be shipped to history
 )
 
@@ -46,14 +48,21 @@ type Reason string
 
 // The reasons.
 const (
-	ReasonOverlap     Reason = "overlap"                // an earlier run was still live
-	ReasonCatchUp     Reason = "catch_up"               // missed while no server ran, and the policy did not want it
-	ReasonNonexistent Reason = "nonexistent_local_time" // the local time does not exist on that date
-	ReasonDisabled    Reason = "disabled"               // the task was disabled after the fire was claimed
-	ReasonEdited      Reason = "edited"                 // the task was changed or deleted after the fire was claimed
-	ReasonShutdown    Reason = "shutdown"               // the server was stopping
-	ReasonUnknownType Reason = "unknown_type"           // no provider offers the task's type any more
-	ReasonPoisoned    Reason = "poisoned"               // the stored definition cannot be read; Facts say why
+	ReasonOverlap      Reason = "overlap"                // an earlier run was still live
+	ReasonCatchUp      Reason = "catch_up"               // missed while no server ran, and the policy did not want it
+	ReasonNonexistent  Reason = "nonexistent_local_time" // the local time does not exist on that date
+	ReasonCalendar     Reason = "calendar"               // the calendars refuse the day or the time
+	ReasonPaused       Reason = "paused"                 // the task was paused
+	ReasonMaxRuns      Reason = "max_runs"               // the task had its number of runs
+	ReasonPrecondition Reason = "precondition"           // a precondition had not come true by its deadline
+	ReasonBreaker      Reason = "breaker"                // a circuit breaker was open
+	ReasonCapacity     Reason = "capacity"               // as many runs as may waited for the same capacity already
+	ReasonSuperseded   Reason = "superseded"             // a later fire took its place while it waited
+	ReasonDisabled     Reason = "disabled"               // the task was disabled after the fire was claimed
+	ReasonEdited       Reason = "edited"                 // the task was changed or deleted after the fire was claimed
+	ReasonShutdown     Reason = "shutdown"               // the server was stopping
+	ReasonUnknownType  Reason = "unknown_type"           // no provider offers the task's type any more
+	ReasonPoisoned     Reason = "poisoned"               // the stored definition cannot be read; Facts say why
 )
 
 // Trigger says what made a fire.
@@ -62,8 +71,12 @@ type Trigger string
 // The triggers.
 const (
 	TriggerSchedule Trigger = "schedule"
-	TriggerManual   Trigger = "manual"
-	TriggerCatchUp  Trigger = "catch_up"
+	TriggerManual   Trigger = "manual"   // a person or a program asked for it
+	TriggerCatchUp  Trigger = "catch_up" // a missed fire, started late
+	TriggerBackfill Trigger = "backfill" // an instant of the past that somebody wanted again
+	TriggerUpstream Trigger = "upstream" // another task's run has ended: CausedBy
+	TriggerWorkflow Trigger = "workflow" // a step of the workflow run WorkflowID
+	TriggerRetry    Trigger = "retry"    // an intervention: the run CausedBy is tried again
 )
 
 // Run is one fire and what became of it. A skipped fire is a Run with Verdict Skipped, so that each fire is one row.
@@ -75,7 +88,9 @@ type Run struct {
 	TaskName    string
 	TaskType    string
 	Trigger     Trigger
-	FireAt      time.Time // nominal instant, UTC, whole microseconds; unique per task
+	Series      string    // "" for the fires of the schedule; names the backfill, upstream run, workflow step … of others
+	FireAt      time.Time // nominal instant, UTC, whole microseconds; unique per task and series
+	MovedFrom   time.Time // the first instant that the calendars moved to FireAt; zero: none
 	FireThrough time.Time // last nominal instant covered; equals FireAt unless FireCount > 1 (a range of skipped fires)
 	FireCount   int       // nominal instants covered; 1 except for a skipped range
 	Params      json.RawMessage
@@ -88,6 +103,19 @@ type Run struct {
 	DecidedAt time.Time       // when started-or-skipped was decided
 	Reason    Reason          // only with Verdict Skipped
 	Facts     json.RawMessage // what the decision was made on; small; may be empty
+
+	Priority   int       // of the task's policies as it was claimed: the higher is admitted first
+	Gate       Gate      // what a waiting run waits at; what the last one was that it waited at, if it does no more
+	GateKey    string    // which one: name of the pool or breaker, index of the precondition
+	WaitSince  time.Time // when it came to the first gate it waited at; zero: it never waited
+	WaitUntil  time.Time // waiting: when it is looked at again at the latest; zero: only when something changes
+	Overlap    Overlap   // of a backfill: its own policy; "": the task's
+	Stop       Stop      // that somebody asked it to stop, and how
+	StopBy     string    // who did
+	WorkflowID string    // the workflow run it is a step of; "": none
+	Step       string    // the step's name
+	CausedBy   string    // the run that caused it: upstream, or that it repeats
+	Breaches   []Breach  // what of its service levels it has missed so far
 
 	StartedAt  time.Time // when the last attempt was handed to its executor; zero if none was
 	EndedAt    time.Time // when the run ended
@@ -150,4 +178,18 @@ type Attempt struct {
 	Zone        string // the schedule's zone
 	Trigger     Trigger
 	LogLevel    Level
+	Grace       time.Duration // how long it may take to stop when it is asked to, before it is killed; 0: the executor's own
+	// Terminate ends the grace of an attempt that was asked to stop before, when it is closed; nil: nothing does. One that
+	// was not asked yet is terminated by ErrRunTerminated as the cause of its context: a context has one cause only.
+	Terminate <-chan struct{}
+}
+
+// Failure says whether a run that ended so has failed: it was carried out, or should have been, and did not succeed.
+func (v Verdict) Failure() bool {
+	switch v {
+	case Failed, TimedOut, Crashed, Lost:
+		return true
+	default:
+		return false
+	}
 }

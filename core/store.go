@@ -15,46 +15,56 @@ type Due struct {
 	NextFire time.Time
 }
 
-// Claim moves a task's mark and inserts the run of its fire, in one transaction, if task version and next fire are
+// Claim moves a task's mark and inserts the rows of its fires, in one transaction, if task version and next fire are
 // still what the scheduler saw. All of it or nothing.
 type Claim struct {
 	TaskID   string
 	Version  int64
 	NextFire time.Time // as seen; the compare-and-set value
 	Then     time.Time // the fire after that; zero: none
-	Runs     []Run     // at most one that starts, and any number of skipped ones (range rows); IDs already given
-	Overlap  Overlap   // the task's policy: with skip, a run that would start beside a live one is queued
+	Runs     []Run     // any number that start, and any number of skipped ones (range rows); IDs already given
+	Overlap  Overlap   // the task's policy: with OverlapSkip, a run that would start beside a live one is queued
+	Gated    bool      // all that start must be admitted at their instant: they are inserted as RunQueued
 }
 
 // Claimed answers a Claim.
 type Claimed struct {
 	Won   bool  // false: somebody else moved the mark or edited the task; nothing was written
 	Live  int   // live runs of the task before this claim
-	Token int64 // fencing token of the run that starts
-	// LastSuccess is when the task's last successful run ended, for the run that starts; zero: none yet.
+	Token int64 // fencing token of the first run that starts; those after it have the numbers that follow
+	Fired int64 // TaskState.Fired after this claim
+	// LastSuccess is when the task's last successful run ended, for the runs that start; zero: none yet.
 	LastSuccess time.Time
-	// Queued says that the starting run was inserted as RunQueued instead of RunClaimed, because the task's overlap
-	// policy is skip and Live was not zero: it must be decided at its instant, by Start or Skip.
+	// Queued says that the starting runs were inserted as RunQueued instead of RunClaimed: the claim was gated, or its
+	// overlap policy is OverlapSkip and Live was not zero.
 	Queued bool
-	// Decided says that the fire that would start had a row already (an edit moved the mark back over it): the mark
-	// was moved on, nothing was inserted and nothing starts.
-	Decided bool
+	// Decided lists, by index in Claim.Runs, starting runs whose fire had a row already (an edit moved the mark back
+	// over it): the mark was moved on, they were not inserted and do not start.
+	Decided []int
 }
 
-// Start makes a queued or retrying run claimed, before it executes; it is answered by a Claimed with the new token. It
-// loses if the run is in neither state or has another token.
-type Start struct {
+// Admitted answers an Admission, after what it says was written: a run that starts is RunClaimed with its new token and
+// holds its slots, one that waits is RunWaiting. One that is to be skipped, stopped or superseded is left to the caller.
+type Admitted struct {
+	Ruling
+	Stale       bool // the run is in none of the three states any more, or has another token: nothing was written
+	Token       int64
+	LastSuccess time.Time
+}
+
+// Hold makes a queued run wait at a gate that the store knows nothing about: a precondition.
+type Hold struct {
 	RunID  string
 	TaskID string
-	Token  int64 // the current one
-	Owner  string
-	At     time.Time // becomes StartAt
-	// OnlyAlone lets the start succeed only if every other live run of the task is queued too; Claimed.Live counts the
-	// other live runs.
-	OnlyAlone bool
+	Token  int64
+	Gate   Gate
+	Key    string
+	Detail string // what it waits for, in words; becomes part of the run's facts
+	At     time.Time
+	Until  time.Time
 }
 
-// Skip ends a claimed or queued run that has not started.
+// Skip ends a claimed, queued or waiting run that has not started.
 type Skip struct {
 	RunID     string
 	TaskID    string
@@ -64,6 +74,7 @@ type Skip struct {
 	DecidedAt time.Time
 	NextFire  time.Time // for @after schedules: the fire that follows the skipped one; zero: leave the mark alone
 	Version   int64     // task version NextFire belongs to
+	Breaches  []Breach
 }
 
 // Finish ends an attempt. Exactly one of the two ways: Retry set, or the run ends with Outcome.
@@ -78,14 +89,78 @@ type Finish struct {
 	RetryAt   time.Time // zero: the run ends
 	NextFire  time.Time // for @after schedules: the fire this end causes; zero: leave the mark alone
 	Version   int64     // task version NextFire belongs to
-	Disable   string    // not empty: disable the task, with this reason (stop_on_error)
+	StopAfter int       // disable the task if this is the last of so many failed runs in a row; 0: never
+	Breakers  []BreakerRule
+	Breaches  []Breach
+	Intervene bool  // put the run before a person
+	Then      []Run // runs of other tasks that this end causes; queued, their tokens are given by the store
 }
 
 // Finished answers a Finish.
 type Finished struct {
-	Stale    bool  // the token was not the current one; nothing was written
-	Token    int64 // after a retry: the fencing token of the next attempt
-	Disabled bool  // the task was disabled by this
+	Stale    bool      // the token was not the current one; nothing was written
+	Token    int64     // after a retry: the fencing token of the next attempt
+	Disabled string    // not empty: the task was disabled by this, with this reason
+	Then     []Run     // those of Finish.Then that were inserted, with their tokens; not those whose task is gone or disabled by then
+	Breakers []Breaker // those whose state was changed by this
+}
+
+// StopRequest is a live run that somebody asked to stop, on whatever server.
+type StopRequest struct {
+	RunID string
+	How   Stop
+	By    string
+}
+
+// Intervention is a run whose attempts are used up, put before a person.
+type Intervention struct {
+	RunID      string
+	TaskID     string
+	Namespace  string
+	TaskName   string
+	TaskType   string
+	FireAt     time.Time
+	Params     json.RawMessage
+	Verdict    Verdict
+	Message    string
+	Attempts   int
+	WorkflowID string
+	Step       string
+	CreatedAt  time.Time
+
+	ResolvedAt time.Time // zero: it is open
+	Action     string    // retry, skip or done
+	Note       string
+	By         string
+	NewRun     string // retry: the run that tries again
+}
+
+// InterventionFilter selects interventions, newest first; zero fields select all.
+type InterventionFilter struct {
+	Namespaces []string // nil: all
+	TaskID     string
+	Resolved   bool // the resolved ones; else the open ones
+	BeforeID   string
+	Limit      int // 1 to 1000
+}
+
+// Resource is a definition that is no task: of a kind, under a name, as JSON.
+type Resource struct {
+	Kind      string // calendar, holidays, pool or downstream
+	Name      string
+	Version   int64 // rises with every change
+	Doc       json.RawMessage
+	UpdatedAt time.Time
+	UpdatedBy string
+}
+
+// Reference says that a task names something: what must be planned anew, or refused, when that changes.
+type Reference struct {
+	TaskID    string
+	Namespace string // the task's
+	TaskName  string
+	Kind      string // upstream, step, calendar, pool or downstream
+	Name      string // of a task: its name in the same namespace
 }
 
 // TaskFilter selects tasks; zero fields select all.
@@ -105,6 +180,9 @@ type RunFilter struct {
 	TaskType   string
 	Verdicts   []Verdict
 	LiveOnly   bool
+	States     []RunState
+	WorkflowID string // runs that are steps of it
+	CausedBy   string
 	From, To   time.Time // of FireAt: From <= FireAt < To
 	BeforeID   string    // cursor: only ids less than this
 	Limit      int       // 1 to 1000

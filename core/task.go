@@ -11,6 +11,10 @@ type Namespace struct {
 	Title       Text      // shown to people; may be empty
 	Description string    // free text
 	CreatedAt   time.Time // UTC
+
+	Defaults   Policies       // what tasks of the namespace that say nothing else follow
+	MaxRunning int            // runs of the namespace at once; 0: no limit
+	TypeLimits map[string]int // runs of one task type at once, by the type's name
 }
 
 // TaskType is something that can be run. Its provider describes it; nobody edits it.
@@ -24,6 +28,7 @@ type TaskType struct {
 	OutputSchema json.RawMessage // JSON Schema 2020-12 of the output; may be empty: anything
 	Needs        []string        // what must be granted for it to run: "sql:business", "http"
 	Timeout      time.Duration   // default hard timeout; 0: the server's default
+	Resumable    bool            // an attempt whose server died may be executed again: it goes on where it was, and does nothing twice
 	Problem      string          // why the type cannot be run at present (script does not compile, plugin refused); empty: it can
 }
 
@@ -50,35 +55,29 @@ type Schedule struct {
 	OnGap     string    `json:"on_gap,omitempty" yaml:"on_gap,omitempty"`         // run_after (default) or skip
 	OnOverlap string    `json:"on_overlap,omitempty" yaml:"on_overlap,omitempty"` // first (default), second or both
 	Anchor    time.Time `json:"anchor,omitzero" yaml:"anchor,omitempty"`          // where @every counts from; set when the schedule is saved
+
+	From     time.Time     `json:"from,omitzero" yaml:"from,omitempty"`              // nothing fires before it; zero: no such limit
+	Until    time.Time     `json:"until,omitzero" yaml:"until,omitempty"`            // nothing fires at it or after; zero: no such limit
+	Jitter   time.Duration `json:"jitter_ns,omitempty" yaml:"jitter,omitempty"`      // a start comes up to this much after its instant, by a hash of task and instant
+	OnlyOn   []string      `json:"only_on,omitempty" yaml:"only_on,omitempty"`       // calendars that must all contain the instant
+	NotOn    []string      `json:"not_on,omitempty" yaml:"not_on,omitempty"`         // calendars that must not contain it
+	OnDayOff string        `json:"on_day_off,omitempty" yaml:"on_day_off,omitempty"` // what the calendars refuse: skip (default), next or previous day they allow
 }
 
-// Overlap says what happens to a fire while an earlier run of the same task is still live.
-type Overlap string
+// HasCalendars says whether calendars have a say in when it fires.
+func (s Schedule) HasCalendars() bool { return len(s.OnlyOn) > 0 || len(s.NotOn) > 0 }
 
-// The overlap policies.
-const (
-	OverlapSkip  Overlap = "skip"  // default: the fire is skipped with the reason overlap
-	OverlapAllow Overlap = "allow" // both run side by side
-)
+// Pause says that a task's fires are skipped for a while. The zero Pause holds at no time.
+type Pause struct {
+	Since time.Time `json:"since"`          // when it was paused, UTC
+	Until time.Time `json:"until,omitzero"` // when it goes on by itself, UTC; zero: when somebody resumes it
+	Note  string    `json:"note,omitempty"` // why, for those who wonder
+	By    string    `json:"by"`             // the principal
+}
 
-// CatchUp says what happens to fires that were missed while no server ran.
-type CatchUp string
-
-// The catch-up policies.
-const (
-	CatchUpLatest CatchUp = "latest" // default: the latest missed fire starts, the others are skipped
-	CatchUpNone   CatchUp = "none"   // all are skipped
-)
-
-// Policies say how a task's runs are carried out.
-type Policies struct {
-	Timeout     time.Duration // hard limit of one attempt; 0: the type's default, else the server's
-	Overlap     Overlap       // "" is OverlapSkip
-	CatchUp     CatchUp       // "" is CatchUpLatest
-	MaxAttempts int           // how often a run is tried in all; 0 and 1: no retry
-	RetryDelay  time.Duration // wait before the second attempt; doubled for each later one, at most one hour
-	RetryOn     []Verdict     // which verdicts are retried; empty: failed, timed_out, crashed and lost
-	LogLevel    Level         // lines below this level are not kept; zero: all
+// Holds says whether the pause covers an instant.
+func (p Pause) Holds(at time.Time) bool {
+	return !p.Since.IsZero() && !at.Before(p.Since) && (p.Until.IsZero() || at.Before(p.Until))
 }
 
 // Task is a record: a task type plus parameters plus a schedule plus policies.
@@ -90,12 +89,15 @@ type Task struct {
 	Params      json.RawMessage
 	Schedule    Schedule
 	Enabled     bool
-	StopOnError bool // a run that ends in anything but succeeded or cancelled disables the task
+	StopOnError bool // a run that ends in anything but succeeded or cancelled disables the task; see Policies.StopAfter
 	Owner       string
 	Category    string
 	Description string
 	Labels      map[string]string
 	Policies    Policies
+	After       []Upstream // other tasks of the namespace whose ends start this one
+	Steps       []string   // names of the tasks that it starts as a workflow; set as it is saved, kept as references only and not read back
+	Pause       Pause
 
 	Version        int64     // rises with every change; an edit names the version it saw
 	DisabledReason string    // why Enabled is false, if Gnomon did it: "stop_on_error: run … failed"
@@ -114,5 +116,7 @@ type TaskState struct {
 	LastSuccess time.Time // when the last successful run ended, UTC
 	LastOutcome Verdict   // of the last run that ended
 	NextFire    time.Time // the next nominal instant, UTC; zero: none
-	Live        int       // runs claimed, queued or running now
+	Live        int       // runs that have not ended
+	Fired       int64     // runs that its schedule has started, or is about to, since it was created
+	Failures    int       // runs in a row, up to the last, that ended otherwise than succeeded; cancelled ones do not count
 }

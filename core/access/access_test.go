@@ -164,6 +164,27 @@ func TestOnlyAWholeLiveTokenOpens(t *testing.T) {
 	}
 }
 
+// Who may do what beyond reading, said once more in other words than the table's.
+func TestWhatEachRoleMayChange(t *testing.T) {
+	t.Parallel()
+	for perm, roles := range map[access.Permission][]access.Role{
+		access.NamespaceWrite: {access.Admin},
+		access.SettingsWrite:  {access.Admin},
+		access.TaskWrite:      {access.Admin, access.Editor},
+		access.TaskRun:        {access.Admin, access.Editor, access.Operator},
+		access.RunCancel:      {access.Admin, access.Editor, access.Operator},
+		access.RunIntervene:   {access.Admin, access.Editor, access.Operator},
+		access.HistoryQuery:   {access.Admin, access.Analyst},
+		access.SettingsRead:   access.Roles(),
+	} {
+		for _, role := range access.Roles() {
+			if role.Allows(perm) != slices.Contains(roles, role) {
+				t.Errorf("%s %s: %v", role, perm, role.Allows(perm))
+			}
+		}
+	}
+}
+
 func TestDefaultDeny(t *testing.T) {
 	t.Parallel()
 	for _, role := range access.Roles() {

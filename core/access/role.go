@@ -15,12 +15,15 @@ const (
 	NamespaceWrite Permission = "namespace:write"
 	TypeRead       Permission = "type:read"
 	TaskRead       Permission = "task:read"
-	TaskWrite      Permission = "task:write" // create, change, delete, enable, disable
-	TaskRun        Permission = "task:run"   // run now
-	RunRead        Permission = "run:read"   // runs, attempts, log lines, samples
-	RunCancel      Permission = "run:cancel"
+	TaskWrite      Permission = "task:write"    // create, change, delete, enable, disable, pause, resume, spread
+	TaskRun        Permission = "task:run"      // run now, backfill, run a workflow again
+	RunRead        Permission = "run:read"      // runs, attempts, log lines, samples
+	RunCancel      Permission = "run:cancel"    // cancel and terminate
+	RunIntervene   Permission = "run:intervene" // decide about runs put before a person, reset breakers
 	HistoryQuery   Permission = "history:query" // free SQL over history
 	ServerRead     Permission = "server:read"   // version, store, engine, spool
+	SettingsRead   Permission = "settings:read" // calendars, holidays, pools, downstreams: what all namespaces share
+	SettingsWrite  Permission = "settings:write"
 )
 
 // Everywhere is the namespace of a grant that holds in all of them.
@@ -38,14 +41,15 @@ const (
 	Viewer   Role = "viewer"   // reads
 )
 
-var viewing = []Permission{NamespaceRead, TypeRead, TaskRead, RunRead, ServerRead}
+var viewing = []Permission{NamespaceRead, TypeRead, TaskRead, RunRead, ServerRead, SettingsRead}
 
 var allowed = map[Role][]Permission{
 	Admin: {
-		NamespaceRead, NamespaceWrite, TypeRead, TaskRead, TaskWrite, TaskRun, RunRead, RunCancel, HistoryQuery, ServerRead,
+		NamespaceRead, NamespaceWrite, TypeRead, TaskRead, TaskWrite, TaskRun, RunRead, RunCancel, RunIntervene, HistoryQuery,
+		ServerRead, SettingsRead, SettingsWrite,
 	},
-	Editor:   append(slices.Clone(viewing), TaskWrite, TaskRun, RunCancel),
-	Operator: append(slices.Clone(viewing), TaskRun, RunCancel),
+	Editor:   append(slices.Clone(viewing), TaskWrite, TaskRun, RunCancel, RunIntervene),
+	Operator: append(slices.Clone(viewing), TaskRun, RunCancel, RunIntervene),
 	Analyst:  append(slices.Clone(viewing), HistoryQuery),
 	Viewer:   viewing,
 }

@@ -28,18 +28,23 @@ const (
 	maxQuery = 256 << 10
 )
 
-// Options are the rooms the API answers for. All are needed but Log, Hosts and Heartbeat.
+// Options are the rooms the API answers for. All are needed but Clock, Log, Hosts, Heartbeat and Poll.
 type Options struct {
 	Definitions Definitions
+	Settings    Settings
 	Catalog     Catalog
 	Schedules   Schedules
 	Runner      Runner
+	Workflows   Workflows
+	Insight     Insight
 	Live        Live
 	History     History
 	Query       QueryFunc
 	Logs        Logs
 	Health      Health
 
+	// Clock is the time the server lives by; nil: the machine's.
+	Clock core.Clock
 	// Authenticate gives the principal of a token, or KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (Principal, error)
 	// Audit keeps an act, durably, before it takes effect; an error forbids the act.
@@ -77,6 +82,8 @@ type request struct {
 	pathFields []string // fields of a noun that stand in the path instead of the body
 	task       core.Task
 	run        core.Run
+
+	intervention core.Intervention
 }
 
 type requestKey struct{}
@@ -93,7 +100,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -115,6 +122,9 @@ func Document(permissions []string) ([]byte, error) {
 func build(o Options, more func(huma.API)) (*API, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = core.SystemClock{}
 	}
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = 15 * time.Second
@@ -139,8 +149,17 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.tasks()
 	a.taskActions()
 	a.runs()
+	a.workflows()
 	a.logs()
+	a.queue()
+	a.interventions()
 	a.schedules()
+	a.calendars()
+	a.holidays()
+	a.pools()
+	a.downstreams()
+	a.breakers()
+	a.insights()
 	a.queries()
 	a.server()
 	if more != nil {

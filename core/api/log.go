@@ -21,21 +21,21 @@ import (
 
 // Line is one line an attempt said.
 type Line struct {
-	Attempt int               `json:"attempt"`
+	Attempt int               `json:"attempt" doc:"Whose it is, from 1"`
 	Seq     uint64            `json:"seq" doc:"From 1 without holes, per attempt"`
-	At      *Time             `json:"at"`
+	At      *Time             `json:"at" doc:"By the clock of the process that said it"`
 	Level   string            `json:"level" doc:"debug, info, warn or error"`
 	Stream  string            `json:"stream" doc:"log, stdout, stderr or system (said by Gnomon)"`
-	Message string            `json:"message"`
-	Attrs   map[string]string `json:"attrs,omitempty"`
+	Message string            `json:"message" doc:"What was said"`
+	Attrs   map[string]string `json:"attrs,omitempty" doc:"Structured attributes"`
 }
 
 // End is the last event of a live log.
 type End struct {
-	RunID   string `json:"run_id"`
-	Outcome string `json:"outcome"`
-	Message string `json:"message,omitempty"`
-	EndedAt *Time  `json:"ended_at,omitempty"`
+	RunID   string `json:"run_id" doc:"The run"`
+	Outcome string `json:"outcome" doc:"How it ended"`
+	Message string `json:"message,omitempty" doc:"What was said about it"`
+	EndedAt *Time  `json:"ended_at,omitempty" doc:"When it ended"`
 }
 
 func lineOut(l core.LoggedLine) Line {
@@ -110,13 +110,8 @@ func (a *API) logs() {
 			Attempt int    `query:"attempt" minimum:"0" doc:"Only of this attempt"`
 			Level   string `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
 			Cursor  string `query:"cursor" doc:"next_cursor of the page before, or the id of an event of the live log" maxLength:"40"`
-			Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000"`
-		}) (*struct {
-			Body struct {
-				Items      []Line `json:"items"`
-				NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end for now"`
-			}
-		}, error) {
+			Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"How many at most"`
+		}) (*paged[Line], error) {
 			after, err := parsePlace(in.Cursor, "query.cursor")
 			if err != nil {
 				return nil, err
@@ -129,13 +124,7 @@ func (a *API) logs() {
 			if err != nil {
 				return nil, err
 			}
-			out := &struct {
-				Body struct {
-					Items      []Line `json:"items"`
-					NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end for now"`
-				}
-			}{}
-			out.Body.Items = make([]Line, 0, len(lines))
+			out := page[Line]()
 			for _, l := range lines {
 				out.Body.Items = append(out.Body.Items, lineOut(l))
 			}

@@ -11,20 +11,33 @@ import (
 
 // Namespace is one business system.
 type Namespace struct {
-	Name        string `json:"name" example:"ImageArchive"`
-	Title       Text   `json:"title"`
-	Description string `json:"description"`
-	CreatedAt   *Time  `json:"created_at,omitempty"`
+	Name        string         `json:"name" doc:"Starts with an upper-case letter, then letters and digits" example:"ImageArchive"`
+	Title       Text           `json:"title" doc:"Shown to people"`
+	Description string         `json:"description" doc:"What it is"`
+	CreatedAt   *Time          `json:"created_at,omitempty" doc:"When it was created"`
+	Defaults    Policies       `json:"defaults" doc:"What its tasks follow where they say nothing else"`
+	MaxRunning  int            `json:"max_running" doc:"Runs of the namespace at once; 0: no limit"`
+	TypeLimits  map[string]int `json:"type_limits" doc:"Runs of one task type at once, by the type's name"`
 }
 
-// NamespaceInput is what can be said about a namespace.
+// NamespaceInput is what can be said about a namespace. What is left out takes its default.
 type NamespaceInput struct {
-	Title       *Text  `json:"title,omitempty" doc:"Shown to people"`
-	Description string `json:"description,omitempty"`
+	Title       *Text          `json:"title,omitempty" doc:"Shown to people"`
+	Description string         `json:"description,omitempty" doc:"What it is" maxLength:"16384"`
+	Defaults    *Policies      `json:"defaults,omitempty" doc:"What its tasks follow where they say nothing else"`
+	MaxRunning  int            `json:"max_running,omitempty" minimum:"0" maximum:"100000" doc:"Runs of the namespace at once; absent: no limit" example:"20"`
+	TypeLimits  map[string]int `json:"type_limits,omitempty" doc:"Runs of one task type at once, by the type's name" example:"{\"Common.SendMail\":2}"`
 }
 
 func namespaceOut(n core.Namespace) Namespace {
-	return Namespace{Name: n.Name, Title: text(n.Title), Description: n.Description, CreatedAt: instant(n.CreatedAt)}
+	out := Namespace{
+		Name: n.Name, Title: text(n.Title), Description: n.Description, CreatedAt: instant(n.CreatedAt), Defaults: policiesOut(n.Defaults),
+		MaxRunning: n.MaxRunning, TypeLimits: n.TypeLimits,
+	}
+	if out.TypeLimits == nil {
+		out.TypeLimits = map[string]int{}
+	}
+	return out
 }
 
 // NamespacePath names a namespace in a path. (Exported, as huma fills in only exported fields.)
@@ -32,14 +45,14 @@ type NamespacePath struct {
 	Namespace string `path:"namespace" doc:"Name of the namespace" maxLength:"64"`
 }
 
-type namespaceList struct {
-	Body struct {
-		Items []Namespace `json:"items"`
-	}
+type namespaceOne struct {
+	ETag string `header:"ETag" doc:"Changes with the namespace"`
+	Body Namespace
 }
 
-type namespaceOne struct {
-	Body Namespace
+func oneNamespace(n core.Namespace) *namespaceOne {
+	out := namespaceOut(n)
+	return &namespaceOne{ETag: digest(out), Body: out}
 }
 
 func (a *API) namespaces() {
@@ -47,19 +60,18 @@ func (a *API) namespaces() {
 		OperationID: "list-namespaces", Method: http.MethodGet, Path: "/v1/namespaces", Tags: []string{"namespaces"},
 		Summary: "List the namespaces the caller may see",
 	}, rule{permission: "namespace:read", source: fromGrants},
-		func(ctx context.Context, _ *struct{}) (*namespaceList, error) {
+		func(ctx context.Context, _ *struct{}) (*listed[Namespace], error) {
 			all, err := a.opts.Definitions.Namespaces(ctx)
 			if err != nil {
 				return nil, err
 			}
-			out := &namespaceList{}
-			out.Body.Items = []Namespace{}
+			var seen []Namespace
 			for _, n := range all {
 				if requestOf(ctx).principal.Can("namespace:read", n.Name) {
-					out.Body.Items = append(out.Body.Items, namespaceOut(n))
+					seen = append(seen, namespaceOut(n))
 				}
 			}
-			return out, nil
+			return list(seen), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "get-namespace", Method: http.MethodGet, Path: "/v1/namespaces/{namespace}", Tags: []string{"namespaces"},
@@ -70,17 +82,35 @@ func (a *API) namespaces() {
 			if err != nil {
 				return nil, err
 			}
-			return &namespaceOne{Body: namespaceOut(n)}, nil
+			return oneNamespace(n), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "put-namespace", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}", Tags: []string{"namespaces"},
-		Summary: "Create a namespace, or change its title and description",
+		Summary: "Create a namespace, or make it what is said here: title, default policies, limits",
 	}, rule{permission: "namespace:write", source: fromPath, changes: true},
 		func(ctx context.Context, in *struct {
 			NamespacePath
+			Match
 			Body NamespaceInput
 		}) (*namespaceOne, error) {
-			n := core.Namespace{Name: in.Namespace, Description: in.Body.Description}
+			op := "put namespace " + in.Namespace
+			if in.IfMatch != "" {
+				old, err := a.opts.Definitions.Namespace(ctx, in.Namespace)
+				if err != nil && core.KindOf(err) != core.KindNotFound {
+					return nil, err
+				}
+				if tag := digest(namespaceOut(old)); err != nil || !in.names(tag) {
+					return nil, core.Errorf(core.KindStale, op, "it has changed meanwhile; read it again")
+				}
+			}
+			var findings []core.Finding
+			n := core.Namespace{
+				Name: in.Namespace, Description: in.Body.Description, Defaults: in.Body.Defaults.policies("defaults", &findings),
+				MaxRunning: in.Body.MaxRunning, TypeLimits: in.Body.TypeLimits,
+			}
+			if len(findings) > 0 {
+				return nil, core.Invalid(op, findings...)
+			}
 			if t := in.Body.Title; t != nil {
 				n.Title = core.Text{Zh: t.Zh, En: t.En}
 			}
@@ -88,7 +118,7 @@ func (a *API) namespaces() {
 			if err != nil {
 				return nil, nameIsNamespace(err)
 			}
-			return &namespaceOne{Body: namespaceOut(stored)}, nil
+			return oneNamespace(stored), nil
 		})
 }
 

@@ -41,15 +41,20 @@ const everywhere = "*"
 type source string
 
 const (
-	fromNothing source = "public" // no token is needed: /healthz and /readyz, nothing else
-	fromPath    source = "path"   // the path parameter {namespace}
-	fromType    source = "type"   // the part of the path parameter {type} before the dot
-	fromTask    source = "task"   // the stored task {task_id}
-	fromRun     source = "run"    // the stored run {run_id}
-	fromGrants  source = "grants" // a list: what the caller may see; at least one namespace
-	fromServer  source = "all"    // of no namespace: a grant for all of them is needed
-	inName             = "{namespace}"
+	fromNothing      source = "public"       // no token is needed: /healthz and /readyz, nothing else
+	fromPath         source = "path"         // the path parameter {namespace}
+	fromType         source = "type"         // the part of the path parameter {type} before the dot
+	fromTask         source = "task"         // the stored task {task_id}
+	fromRun          source = "run"          // the stored run {run_id}
+	fromIntervention source = "intervention" // the stored intervention for {run_id}
+	fromBreaker      source = "breaker"      // the task whose breaker {name} is; of a downstream's: a grant for all is needed
+	fromGrants       source = "grants"       // a list: what the caller may see; at least one namespace
+	fromServer       source = "all"          // of no namespace: a grant for all of them is needed
+	inName                  = "{namespace}"
 )
+
+// taskBreaker is what the name of a task's own breaker begins with; the task's id follows.
+const taskBreaker = "task:"
 
 // rule is what an operation demands. Every operation has one.
 type rule struct {
@@ -67,7 +72,7 @@ func (a *API) check(op *huma.Operation) error {
 	if !ok {
 		return fmt.Errorf("operation %s declares no permission and no namespace", name)
 	}
-	need := map[source]string{fromPath: inName, fromType: "{type}", fromTask: "{task_id}", fromRun: "{run_id}"}
+	need := map[source]string{fromPath: inName, fromType: "{type}", fromTask: "{task_id}", fromRun: "{run_id}", fromIntervention: "{run_id}", fromBreaker: "{name}"}
 	param, placed := need[r.source]
 	switch {
 	case r.source == fromNothing:
@@ -75,7 +80,7 @@ func (a *API) check(op *huma.Operation) error {
 			return fmt.Errorf("operation %s is public; only /healthz and /readyz may be", name)
 		}
 		return nil
-	case !slices.Contains([]source{fromPath, fromType, fromTask, fromRun, fromGrants, fromServer}, r.source):
+	case !slices.Contains([]source{fromPath, fromType, fromTask, fromRun, fromIntervention, fromBreaker, fromGrants, fromServer}, r.source):
 		return fmt.Errorf("operation %s does not say where its namespace comes from", name)
 	case placed && !strings.Contains(op.Path, param):
 		return fmt.Errorf("operation %s takes its namespace from %s, which is not in its path", name, param)
@@ -170,6 +175,15 @@ func (a *API) place(ctx context.Context, hctx huma.Context, r rule, req *request
 		run, err := a.findRun(ctx, hctx.Param("run_id"))
 		req.run = run
 		return run.Namespace, unseen(err, hctx)
+	case fromIntervention:
+		i, err := a.opts.Live.Intervention(ctx, hctx.Param("run_id"))
+		req.intervention = i
+		return i.Namespace, unseen(err, hctx)
+	case fromBreaker:
+		if id, ofTask := strings.CutPrefix(hctx.Param("name"), taskBreaker); ofTask {
+			task, err := a.opts.Definitions.Task(ctx, id)
+			return task.Namespace, unseen(err, hctx)
+		}
 	}
 	return everywhere, nil
 }

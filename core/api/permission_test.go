@@ -41,6 +41,40 @@ var demands = map[string]struct{ path, body string }{
 	"list-samples":       {path: "/v1/runs/{run}/samples"},
 	"list-log-lines":     {path: "/v1/runs/{run}/logs"},
 	"follow-log":         {path: "/v1/runs/{run}/logs/live"},
+	"pause-task":         {path: "/v1/tasks/{task}/pause", body: `{"note":"moving"}`},
+	"resume-task":        {path: "/v1/tasks/{task}/resume"},
+	"backfill-task":      {path: "/v1/tasks/{task}/backfill", body: `{"from":"2026-01-01T00:00:00Z","to":"2026-01-01T03:00:00Z"}`},
+	"why-task":           {path: "/v1/tasks/{task}/why"},
+	"terminate-run":      {path: "/v1/runs/{run}/terminate"},
+	"get-workflow":       {path: "/v1/runs/{run}/workflow"},
+	"rerun-workflow":     {path: "/v1/runs/{run}/rerun", body: `{"from":["load"]}`},
+	"list-queue":         {path: "/v1/queue"},
+	"list-interventions": {path: "/v1/interventions"},
+	"get-intervention":   {path: "/v1/interventions/{run}"},
+	"retry-intervention": {path: "/v1/interventions/{run}/retry", body: `{"note":"again"}`},
+	"skip-intervention":  {path: "/v1/interventions/{run}/skip"},
+	"done-intervention":  {path: "/v1/interventions/{run}/done", body: `{"note":"by hand"}`},
+	"list-calendars":     {path: "/v1/calendars"},
+	"get-calendar":       {path: "/v1/calendars/free"},
+	"put-calendar":       {path: "/v1/calendars/free", body: `{"weekdays":["mon"]}`},
+	"delete-calendar":    {path: "/v1/calendars/free"},
+	"list-calendar-days": {path: "/v1/calendars/free/days?from=2026-10-01"},
+	"list-holidays":      {path: "/v1/holidays"},
+	"put-holidays":       {path: "/v1/holidays", body: `{"year":2031,"holidays":{"2031-10-01":"国庆节"}}`},
+	"list-pools":         {path: "/v1/pools"},
+	"get-pool":           {path: "/v1/pools/erp"},
+	"put-pool":           {path: "/v1/pools/erp", body: `{"slots":3}`},
+	"delete-pool":        {path: "/v1/pools/erp"},
+	"list-downstreams":   {path: "/v1/downstreams"},
+	"get-downstream":     {path: "/v1/downstreams/his"},
+	"put-downstream":     {path: "/v1/downstreams/his", body: `{"failures":3,"cooldown":"1m"}`},
+	"delete-downstream":  {path: "/v1/downstreams/his"},
+	"list-breakers":      {path: "/v1/breakers"},
+	"reset-breaker":      {path: "/v1/breakers/task:{task}/reset"},
+	"reconcile":          {path: "/v1/reconciliation"},
+	"get-doctor":         {path: "/v1/doctor"},
+	"forecast":           {path: "/v1/forecast"},
+	"spread-forecast":    {path: "/v1/namespaces/{ns}/forecast/spread", body: `{}`},
 	"preview-schedule":   {path: "/v1/schedule/preview", body: `{"spec":"@hourly"}`},
 	"query":              {path: "/v1/query", body: `{"sql":"SELECT 1"}`},
 	"get-server":         {path: "/v1/server"},
@@ -127,11 +161,41 @@ func (w *world) reset(ns string) {
 	acts := w.acts.all
 	w.task(ns, "there")
 	w.acts.all = acts
-	state := core.Run{ID: "run-" + ns, TaskID: w.tables.named(ns), Namespace: ns, TaskName: "there", FireCount: 1, State: core.RunClaimed}
+	id := w.tables.named(ns)
+	state := core.Run{ID: "run-" + ns, TaskID: id, Namespace: ns, TaskName: "there", FireCount: 1, State: core.RunClaimed}
 	if strings.HasSuffix(w.t.Name(), "follow-log") {
 		state.Verdict = core.Succeeded // a log that is followed ends
 	}
 	w.tables.put(state)
+	w.shared(ns, id)
+}
+
+// shared puts there what all namespaces share, and what waits and stands open in both.
+func (w *world) shared(ns, id string) {
+	w.tables.mu.Lock()
+	defer w.tables.mu.Unlock()
+	t := w.tables
+	clear(t.resources)
+	for kind, doc := range map[string]string{
+		"calendar free": `{"name":"free","weekdays":["sun"]}`, "pool erp": `{"name":"erp","slots":2}`,
+		"downstream his": `{"name":"his","failures":5,"cooldown_ns":60000000000}`,
+	} {
+		kind, name, _ := strings.Cut(kind, " ")
+		t.resources[kind+" "+name] = core.Resource{Kind: kind, Name: name, Version: 1, Doc: []byte(doc)}
+	}
+	t.holdings = []core.Holding{{Limit: "pool:erp", Namespace: "Foreign", Slots: 2}}
+	t.breakers = map[string]core.Breaker{
+		"downstream:his": {Name: "downstream:his", State: core.BreakerOpen, Failures: 5, Because: "Foreign could not log on", ProbeRun: "Foreign"},
+		"task:" + id:     {Name: "task:" + id, State: core.BreakerOpen, Because: ns + " is broken"},
+		"task:gone":      {Name: "task:gone", Because: "Foreign"},
+	}
+	clear(t.interventions)
+	for _, name := range []string{"Foreign", "Common"} {
+		t.runs["waits-"+name] = core.Run{
+			ID: "waits-" + name, Namespace: name, TaskName: "in" + name, State: core.RunWaiting, Gate: core.GateCapacity, GateKey: "pool:erp",
+		}
+		t.interventions["run-"+name] = core.Intervention{RunID: "run-" + name, TaskID: id, Namespace: name, Verdict: core.Failed, Attempts: 3}
+	}
 }
 
 func (s *tables) named(ns string) string {

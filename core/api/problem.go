@@ -142,6 +142,8 @@ func (r *request) location(path string) string {
 	switch {
 	case path == "":
 		return "body"
+	case path[0] == '[':
+		return "body" + path
 	case slices.Contains(r.pathFields, first):
 		return "path." + path
 	}
@@ -246,4 +248,12 @@ func init() {
 	}
 	huma.DefaultArrayNullable = false
 	huma.ValidateStrictCasing = true
+}
+
+// wrong refuses a part of the request that is not in its body: "query.from".
+func wrong(ctx context.Context, location string, message core.Text) *Problem {
+	req := requestOf(ctx)
+	p := req.refuse(http.StatusUnprocessableEntity, core.KindInvalid, core.Text{Zh: "请求有误，详见 errors", En: "see errors"})
+	p.Errors = []ProblemError{req.located(location, message)}
+	return p
 }

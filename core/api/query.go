@@ -23,13 +23,13 @@ import (
 type QueryRequest struct {
 	SQL     string            `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
 	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement"`
-	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"1000000" default:"10000"`
+	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"1000000" default:"10000" doc:"How many rows at most"`
 }
 
 // QueryAnswer is the answer as JSON. It is written while it is read: if something goes wrong after the first row, the
 // answer is cut off and so is not valid JSON.
 type QueryAnswer struct {
-	Columns []Column `json:"columns"`
+	Columns []Column `json:"columns" doc:"In the order of the statement"`
 	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339"`
 	More    bool     `json:"more" doc:"There were more rows than max_rows"`
 }
@@ -49,7 +49,7 @@ func (a *API) queries() {
 	}}}
 	register(a, op, rule{permission: "history:query", source: fromServer},
 		func(ctx context.Context, in *struct {
-			Accept string `header:"Accept"`
+			Accept string `header:"Accept" doc:"Form of the answer; absent: JSON" example:"text/csv"`
 			Body   QueryRequest
 		}) (*huma.StreamResponse, error) {
 			q := Query{SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}

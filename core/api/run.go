@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -15,66 +16,88 @@ import (
 // Usage is what one attempt, or the last attempt of a run, used.
 type Usage struct {
 	CPU          string `json:"cpu,omitempty" doc:"User plus system time" example:"12.5ms"`
-	CPUSource    string `json:"cpu_source" doc:"measured, shared or unknown"`
-	PeakRSSBytes uint64 `json:"peak_rss_bytes"`
-	RSSSource    string `json:"rss_source"`
-	ReadBytes    uint64 `json:"read_bytes"`
-	WriteBytes   uint64 `json:"write_bytes"`
-	IOSource     string `json:"io_source"`
+	CPUSource    string `json:"cpu_source" enum:"measured,shared,unknown" doc:"measured for it alone, of a process it shared, or unknown"`
+	PeakRSSBytes uint64 `json:"peak_rss_bytes" doc:"Highest resident memory of the process"`
+	RSSSource    string `json:"rss_source" enum:"measured,shared,unknown" doc:"How peak_rss_bytes was obtained"`
+	ReadBytes    uint64 `json:"read_bytes" doc:"Fetched from storage"`
+	WriteBytes   uint64 `json:"write_bytes" doc:"Sent to storage"`
+	IOSource     string `json:"io_source" enum:"measured,shared,unknown" doc:"How read_bytes and write_bytes were obtained"`
 }
 
 // Run is one fire and what became of it.
 type Run struct {
-	ID          string `json:"id" doc:"Also the idempotency key handed to the task"`
-	TaskID      string `json:"task_id"`
-	TaskVersion int64  `json:"task_version"`
-	Namespace   string `json:"namespace"`
-	TaskName    string `json:"task_name"`
-	TaskType    string `json:"task_type"`
-	Trigger     string `json:"trigger" doc:"schedule, manual or catch_up"`
+	ID          string `json:"id" doc:"UUIDv7; also the idempotency key handed to the task"`
+	TaskID      string `json:"task_id" doc:"Whose fire it is"`
+	TaskVersion int64  `json:"task_version" doc:"The version of the task it was decided for"`
+	Namespace   string `json:"namespace" doc:"The task's" example:"Common"`
+	TaskName    string `json:"task_name" doc:"The task's, when it fired" example:"keep-alive-portal"`
+	TaskType    string `json:"task_type" doc:"The task's, when it fired" example:"Common.KeepAlive"`
+	Trigger     string `json:"trigger" enum:"schedule,manual,catch_up,backfill,upstream,workflow,retry" doc:"What made it: its schedule, a person, a missed fire started late, a backfill, the end of caused_by, a step of workflow_id, an intervention for caused_by"`
+	Series      string `json:"series" doc:"Empty for the fires of the schedule; names the backfill, upstream run, workflow step … of others. Task, series and fire_at together are unique" example:"backfill:0198f2c1"`
 	FireAt      *Time  `json:"fire_at,omitempty" doc:"The nominal instant"`
+	MovedFrom   *Time  `json:"moved_from,omitempty" doc:"The instant that calendars moved to fire_at"`
 	FireThrough *Time  `json:"fire_through,omitempty" doc:"The last instant covered, of a range of skipped fires"`
 	FireCount   int    `json:"fire_count" doc:"Instants covered; 1 except for a range of skipped fires"`
-	Params      Object `json:"params"`
-	State       string `json:"state" doc:"claimed, queued, running, retrying or ended"`
+	Params      Object `json:"params" doc:"Parameters it runs with"`
+	State       string `json:"state" enum:"claimed,queued,waiting,running,retrying,ended" doc:"claimed: starts at start_at; queued: must be admitted then; waiting: at gate; running; retrying: an attempt has ended, the next is due at start_at; ended"`
 	StartAt     *Time  `json:"start_at,omitempty" doc:"When the next or current attempt starts"`
 	Attempt     int    `json:"attempt" doc:"The next or current attempt, from 1"`
 	DecidedAt   *Time  `json:"decided_at,omitempty" doc:"When started-or-skipped was decided"`
-	Reason      string `json:"reason,omitempty" doc:"Why it was skipped"`
+	Reason      string `json:"reason,omitempty" doc:"Why it was skipped: overlap, catch_up, nonexistent_local_time, calendar, paused, max_runs, precondition, breaker, capacity, superseded, disabled, edited, shutdown, unknown_type or poisoned" example:"overlap"`
 	Facts       Any    `json:"facts,omitempty" doc:"What the decision was made on"`
-	StartedAt   *Time  `json:"started_at,omitempty" doc:"When the last attempt was handed to its executor"`
-	EndedAt     *Time  `json:"ended_at,omitempty"`
-	Outcome     string `json:"outcome,omitempty" doc:"succeeded, failed, timed_out, cancelled, crashed, lost or skipped; absent while live"`
-	Message     string `json:"message,omitempty"`
-	Output      Any    `json:"output,omitempty"`
-	Usage       Usage  `json:"usage"`
-	CreatedBy   string `json:"created_by"`
+
+	Priority   int      `json:"priority" doc:"The higher is admitted first"`
+	Gate       string   `json:"gate,omitempty" enum:"overlap,precondition,breaker,capacity" doc:"What it waits at, or the last one it waited at"`
+	GateKey    string   `json:"gate_key,omitempty" doc:"Which one: name of the limit or breaker, index of the precondition" example:"pool:erp"`
+	WaitSince  *Time    `json:"wait_since,omitempty" doc:"When it came to the first gate it waited at"`
+	WaitUntil  *Time    `json:"wait_until,omitempty" doc:"waiting: when it is looked at again at the latest; absent: when something changes"`
+	Stop       string   `json:"stop,omitempty" enum:"cancel,terminate,supersede" doc:"How it was asked to stop"`
+	StopBy     string   `json:"stop_by,omitempty" doc:"Who asked"`
+	WorkflowID string   `json:"workflow_id,omitempty" doc:"The workflow run it is a step of"`
+	Step       string   `json:"step,omitempty" doc:"Name of that step" example:"load"`
+	CausedBy   string   `json:"caused_by,omitempty" doc:"The run whose end started it, or that it repeats"`
+	Breaches   []Breach `json:"breaches" doc:"Service levels it has missed so far"`
+
+	StartedAt *Time  `json:"started_at,omitempty" doc:"When the last attempt was handed to its executor"`
+	EndedAt   *Time  `json:"ended_at,omitempty" doc:"When it ended"`
+	Outcome   string `json:"outcome,omitempty" enum:"succeeded,failed,timed_out,cancelled,crashed,lost,skipped" doc:"How it ended; absent while live"`
+	Message   string `json:"message,omitempty" doc:"What the task said about it, in a line"`
+	Output    Any    `json:"output,omitempty" doc:"What it hands on"`
+	Usage     Usage  `json:"usage" doc:"What its last attempt used"`
+	CreatedBy string `json:"created_by" doc:"Who asked for it; gnomon for fires of the schedule"`
+}
+
+// Breach is a service level that a run has missed.
+type Breach struct {
+	Kind  string `json:"kind" enum:"not_started_in_time,not_finished_in_time,too_long,slower_than_usual" doc:"Which"`
+	At    *Time  `json:"at" doc:"When the limit passed"`
+	Limit string `json:"limit" doc:"What was demanded" example:"start within 5m"`
 }
 
 // Attempt is one finished try of a run.
 type Attempt struct {
-	Attempt   int    `json:"attempt"`
+	Attempt   int    `json:"attempt" doc:"Its number, from 1"`
 	Token     int64  `json:"token" doc:"Fencing token"`
 	StartedAt *Time  `json:"started_at,omitempty" doc:"Handed to the executor"`
 	Began     *Time  `json:"began,omitempty" doc:"The handler began; absent: it never did"`
-	EndedAt   *Time  `json:"ended_at,omitempty"`
-	Outcome   string `json:"outcome"`
-	Message   string `json:"message,omitempty"`
+	EndedAt   *Time  `json:"ended_at,omitempty" doc:"When it ended"`
+	Outcome   string `json:"outcome" enum:"succeeded,failed,timed_out,cancelled,crashed,lost" doc:"How it ended"`
+	Message   string `json:"message,omitempty" doc:"What was said about its end"`
 	RetryAt   *Time  `json:"retry_at,omitempty" doc:"When the next attempt was planned"`
-	Usage     Usage  `json:"usage"`
+	Usage     Usage  `json:"usage" doc:"What it used"`
 }
 
 // Sample is one reading of what an attempt used.
 type Sample struct {
-	At         *Time  `json:"at"`
-	Attempt    int    `json:"attempt"`
-	CPU        string `json:"cpu,omitempty" doc:"Since the attempt began"`
-	CPUSource  string `json:"cpu_source"`
-	RSSBytes   uint64 `json:"rss_bytes"`
-	RSSSource  string `json:"rss_source"`
-	ReadBytes  uint64 `json:"read_bytes"`
-	WriteBytes uint64 `json:"write_bytes"`
-	IOSource   string `json:"io_source"`
+	At         *Time  `json:"at" doc:"When it was taken"`
+	Attempt    int    `json:"attempt" doc:"Whose it is, from 1"`
+	CPU        string `json:"cpu,omitempty" doc:"User plus system time since the attempt began" example:"12.5ms"`
+	CPUSource  string `json:"cpu_source" enum:"measured,shared,unknown" doc:"How cpu was obtained"`
+	RSSBytes   uint64 `json:"rss_bytes" doc:"Resident memory"`
+	RSSSource  string `json:"rss_source" enum:"measured,shared,unknown" doc:"How rss_bytes was obtained"`
+	ReadBytes  uint64 `json:"read_bytes" doc:"Fetched from storage since the attempt began"`
+	WriteBytes uint64 `json:"write_bytes" doc:"Sent to storage since the attempt began"`
+	IOSource   string `json:"io_source" enum:"measured,shared,unknown" doc:"How read_bytes and write_bytes were obtained"`
 	Final      bool   `json:"final" doc:"Taken as the attempt ended"`
 }
 
@@ -93,7 +116,12 @@ func runOut(r core.Run) Run {
 		Params: Object(r.Params), State: string(r.State), StartAt: instant(r.StartAt), Attempt: r.Attempt,
 		DecidedAt: instant(r.DecidedAt), Reason: string(r.Reason), Facts: Any(r.Facts), StartedAt: instant(r.StartedAt),
 		EndedAt: instant(r.EndedAt), Outcome: string(r.Verdict), Message: r.Message, Output: Any(r.Output),
-		Usage: usageOut(r.Usage), CreatedBy: r.CreatedBy,
+		Usage: usageOut(r.Usage), CreatedBy: r.CreatedBy, Series: r.Series, MovedFrom: instant(r.MovedFrom), Priority: r.Priority,
+		Gate: string(r.Gate), GateKey: r.GateKey, WaitSince: instant(r.WaitSince), WaitUntil: instant(r.WaitUntil),
+		Stop: string(r.Stop), StopBy: r.StopBy, WorkflowID: r.WorkflowID, Step: r.Step, CausedBy: r.CausedBy, Breaches: []Breach{},
+	}
+	for _, b := range r.Breaches {
+		out.Breaches = append(out.Breaches, Breach{string(b.Kind), instant(b.At), b.Limit})
 	}
 	if r.FireCount > 1 {
 		out.FireThrough = instant(r.FireThrough)
@@ -113,11 +141,19 @@ type runOne struct {
 	Body Run
 }
 
+type runStarted struct {
+	Location string `header:"Location" doc:"Where the run is"`
+	Body     Run
+}
+
+func started(r core.Run) *runStarted {
+	return &runStarted{Location: "/v1/runs/" + url.PathEscape(r.ID), Body: runOut(r)}
+}
+
 type runList struct {
 	Body struct {
-		Items      []Run  `json:"items"`
-		NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end"`
-		Partial    string `json:"partial,omitempty" doc:"Why history did not answer: only runs that are not there yet are listed"`
+		Page[Run]
+		Partial string `json:"partial,omitempty" doc:"Why history did not answer: only runs that are not there yet are listed"`
 	}
 }
 
@@ -133,15 +169,22 @@ func (a *API) runs() {
 			Type      string    `query:"type" doc:"Only of this task type"`
 			Outcome   []string  `query:"outcome" doc:"Only with one of these outcomes" enum:"succeeded,failed,timed_out,cancelled,crashed,lost,skipped"`
 			Live      bool      `query:"live" doc:"Only those that have not ended"`
+			State     []string  `query:"state" doc:"Only in one of these states" enum:"claimed,queued,waiting,running,retrying,ended"`
+			Workflow  string    `query:"workflow_id" doc:"Only steps of this workflow run" maxLength:"64"`
+			CausedBy  string    `query:"caused_by" doc:"Only what this run caused" maxLength:"64"`
 			From      time.Time `query:"from" doc:"Only with a nominal instant at or after this"`
 			To        time.Time `query:"to" doc:"Only with a nominal instant before this"`
 			Cursor    string    `query:"cursor" doc:"next_cursor of the page before" maxLength:"64"`
-			Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+			Limit     int       `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most"`
 		}) (*runList, error) {
 			out := &runList{}
 			out.Body.Items = []Run{}
 			filter := core.RunFilter{
 				TaskID: in.TaskID, TaskType: in.Type, LiveOnly: in.Live, From: in.From, To: in.To, BeforeID: in.Cursor, Limit: in.Limit,
+				WorkflowID: in.Workflow, CausedBy: in.CausedBy,
+			}
+			for _, state := range in.State {
+				filter.States = append(filter.States, core.RunState(state))
 			}
 			for _, v := range in.Outcome {
 				filter.Verdicts = append(filter.Verdicts, core.Verdict(v))
@@ -172,79 +215,73 @@ func (a *API) runs() {
 		func(ctx context.Context, _ *RunPath) (*runOne, error) {
 			return &runOne{runOut(requestOf(ctx).run)}, nil
 		})
-	register(a, huma.Operation{
-		OperationID: "cancel-run", Method: http.MethodPost, Path: "/v1/runs/{run_id}/cancel", Tags: tags,
-		Summary: "Ask a live run to stop; it ends within its grace period", DefaultStatus: http.StatusAccepted,
-	}, rule{permission: "run:cancel", source: fromRun, changes: true},
-		func(ctx context.Context, _ *RunPath) (*runOne, error) {
-			req := requestOf(ctx)
-			if req.run.Verdict != "" {
-				return nil, core.Errorf(core.KindConflict, "cancel run "+req.run.ID, "it has ended already: %s", req.run.Verdict)
-			}
-			if err := a.opts.Runner.Cancel(ctx, req.run.ID, req.principal.String()); err != nil {
-				return nil, err
-			}
-			run, err := a.findRun(ctx, req.run.ID)
-			if err != nil {
-				return nil, err
-			}
-			return &runOne{runOut(run)}, nil
-		})
+	for _, to := range []struct {
+		id, summary string
+		stop        func(ctx context.Context, runID, by string) error
+	}{
+		{"cancel", "Ask a live run to stop; it ends within its grace period", func(ctx context.Context, runID, by string) error {
+			return a.opts.Runner.Cancel(ctx, runID, by)
+		}},
+		{"terminate", "Kill a live run: no grace period", func(ctx context.Context, runID, by string) error {
+			return a.opts.Runner.Terminate(ctx, runID, by)
+		}},
+	} {
+		register(a, huma.Operation{
+			OperationID: to.id + "-run", Method: http.MethodPost, Path: "/v1/runs/{run_id}/" + to.id, Tags: tags,
+			Summary: to.summary, DefaultStatus: http.StatusAccepted,
+		}, rule{permission: "run:cancel", source: fromRun, changes: true},
+			func(ctx context.Context, _ *RunPath) (*runOne, error) {
+				req := requestOf(ctx)
+				if req.run.Verdict != "" {
+					return nil, core.Errorf(core.KindConflict, to.id+" run "+req.run.ID, "it has ended already: %s", req.run.Verdict)
+				}
+				if err := to.stop(ctx, req.run.ID, req.principal.String()); err != nil {
+					return nil, err
+				}
+				run, err := a.findRun(ctx, req.run.ID)
+				if err != nil {
+					return nil, err
+				}
+				return &runOne{runOut(run)}, nil
+			})
+	}
 	register(a, huma.Operation{
 		OperationID: "list-attempts", Method: http.MethodGet, Path: "/v1/runs/{run_id}/attempts", Tags: tags,
 		Summary: "List the finished attempts of a run; they are in history some seconds after they ended",
 	}, rule{permission: "run:read", source: fromRun},
-		func(ctx context.Context, in *RunPath) (*struct {
-			Body struct {
-				Items []Attempt `json:"items"`
-			}
-		}, error) {
-			list, err := a.opts.History.Attempts(ctx, in.RunID)
+		func(ctx context.Context, in *RunPath) (*listed[Attempt], error) {
+			records, err := a.opts.History.Attempts(ctx, in.RunID)
 			if err != nil {
 				return nil, err
 			}
-			out := &struct {
-				Body struct {
-					Items []Attempt `json:"items"`
-				}
-			}{}
-			out.Body.Items = []Attempt{}
-			for _, r := range list {
-				out.Body.Items = append(out.Body.Items, Attempt{
+			var attempts []Attempt
+			for _, r := range records {
+				attempts = append(attempts, Attempt{
 					Attempt: r.Attempt, Token: r.Token, StartedAt: instant(r.StartedAt), Began: instant(r.Began),
 					EndedAt: instant(r.EndedAt), Outcome: string(r.Verdict), Message: r.Message, RetryAt: instant(r.RetryAt),
 					Usage: usageOut(r.Usage),
 				})
 			}
-			return out, nil
+			return list(attempts), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "list-samples", Method: http.MethodGet, Path: "/v1/runs/{run_id}/samples", Tags: tags,
 		Summary: "List what the attempts of a run used, in time; in history some seconds after they were taken",
 	}, rule{permission: "run:read", source: fromRun},
-		func(ctx context.Context, in *RunPath) (*struct {
-			Body struct {
-				Items []Sample `json:"items"`
-			}
-		}, error) {
-			list, err := a.opts.History.Samples(ctx, in.RunID)
+		func(ctx context.Context, in *RunPath) (*listed[Sample], error) {
+			readings, err := a.opts.History.Samples(ctx, in.RunID)
 			if err != nil {
 				return nil, err
 			}
-			out := &struct {
-				Body struct {
-					Items []Sample `json:"items"`
-				}
-			}{}
-			out.Body.Items = []Sample{}
-			for _, s := range list {
-				out.Body.Items = append(out.Body.Items, Sample{
+			var samples []Sample
+			for _, s := range readings {
+				samples = append(samples, Sample{
 					At: instant(s.At), Attempt: s.Attempt, CPU: duration(s.CPU), CPUSource: string(s.CPUSource),
 					RSSBytes: s.RSSBytes, RSSSource: string(s.RSSSource), ReadBytes: s.ReadBytes, WriteBytes: s.WriteBytes,
 					IOSource: string(s.IOSource), Final: s.Final,
 				})
 			}
-			return out, nil
+			return list(samples), nil
 		})
 }
 
@@ -264,7 +301,8 @@ func (a *API) listRuns(ctx context.Context, filter core.RunFilter) (list []core.
 	if err != nil {
 		return nil, nil, err
 	}
-	if !filter.LiveOnly {
+	ended := len(filter.States) == 0 || slices.Contains(filter.States, core.RunEnded) // history has no others
+	if !filter.LiveOnly && ended {
 		var past []core.Run
 		if past, away = a.opts.History.Runs(ctx, filter); away == nil {
 			list = append(list, past...)

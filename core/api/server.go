@@ -12,22 +12,22 @@ import (
 
 // Status is how the server is.
 type Status struct {
-	Version   string      `json:"version"`
-	ServerID  string      `json:"server_id"`
-	StartedAt *Time       `json:"started_at,omitempty"`
+	Version   string      `json:"version" doc:"Of the program" example:"0.3.0"`
+	ServerID  string      `json:"server_id" doc:"Changes with every start"`
+	StartedAt *Time       `json:"started_at,omitempty" doc:"When it started"`
 	Ready     bool        `json:"ready" doc:"Tasks are being scheduled"`
 	Store     string      `json:"store" doc:"sqlite or postgresql"`
 	Engine    string      `json:"engine" doc:"Where history is kept, and whether it answers"`
 	Zones     string      `json:"zones,omitempty" doc:"Version of the time zone database"`
 	Executing int         `json:"executing" doc:"Attempts in progress"`
-	Spool     SpoolStatus `json:"spool"`
+	Spool     SpoolStatus `json:"spool" doc:"What waits to be shipped to history"`
 }
 
 // SpoolStatus is what waits to be shipped to history.
 type SpoolStatus struct {
-	UsedBytes  uint64 `json:"used_bytes"`
-	LimitBytes uint64 `json:"limit_bytes"`
-	Unshipped  uint64 `json:"unshipped_segments"`
+	UsedBytes  uint64 `json:"used_bytes" doc:"On disk now"`
+	LimitBytes uint64 `json:"limit_bytes" doc:"At this it is full"`
+	Unshipped  uint64 `json:"unshipped_segments" doc:"Segments that history has not acknowledged"`
 	Dropped    uint64 `json:"dropped_lines" doc:"Lines not kept because the spool was full"`
 }
 

@@ -1,8 +1,9 @@
 package api
 
 import (
-	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,36 +21,48 @@ import (
 // Schedule says when a task fires.
 type Schedule struct {
 	Spec      string `json:"spec" doc:"A cron expression, @hourly…, @every 90s, @after 10m, @at T, @list T1 T2 … or @manual" example:"*/5 * * * *" maxLength:"65536"`
-	Dialect   string `json:"dialect,omitempty" doc:"unix (default) or quartz; of cron expressions only" example:"unix"`
-	Zone      string `json:"zone,omitempty" doc:"IANA time zone; default UTC" example:"Asia/Shanghai"`
-	OnGap     string `json:"on_gap,omitempty" doc:"A local time that does not exist: run_after (default) or skip"`
-	OnOverlap string `json:"on_overlap,omitempty" doc:"A local time that comes twice: first (default), second or both"`
+	Dialect   string `json:"dialect,omitempty" doc:"unix (default) or quartz; of cron expressions only" example:"unix" maxLength:"16"`
+	Zone      string `json:"zone,omitempty" doc:"IANA time zone; default UTC" example:"Asia/Shanghai" maxLength:"64"`
+	OnGap     string `json:"on_gap,omitempty" enum:"run_after,skip" doc:"A local time that does not exist: run_after (default) or skip"`
+	OnOverlap string `json:"on_overlap,omitempty" enum:"first,second,both" doc:"A local time that comes twice: first (default), second or both"`
 	Anchor    *Time  `json:"anchor,omitempty" readOnly:"true" doc:"Where @every counts from"`
+
+	From     *Time    `json:"from,omitempty" doc:"Nothing fires before it; absent: no such limit"`
+	Until    *Time    `json:"until,omitempty" doc:"Nothing fires at it or after; absent: no such limit"`
+	Jitter   string   `json:"jitter,omitempty" doc:"A start comes up to this much after its instant, always the same for the same instant" example:"30s" maxLength:"32"`
+	OnlyOn   []string `json:"only_on,omitempty" maxItems:"20" doc:"Calendars that must all contain the instant" example:"[\"cn-workdays\"]"`
+	NotOn    []string `json:"not_on,omitempty" maxItems:"20" doc:"Calendars that must not contain it" example:"[\"month-end-freeze\"]"`
+	OnDayOff string   `json:"on_day_off,omitempty" enum:"skip,next,previous" doc:"An instant the calendars refuse: skip (default), or move it to the next or previous day they allow"`
 }
 
-// Policies say how a task's runs are carried out.
-type Policies struct {
-	Timeout     string   `json:"timeout,omitempty" doc:"Hard limit of one attempt; absent: the type's default" example:"30s"`
-	Overlap     string   `json:"overlap,omitempty" doc:"While an earlier run is live: skip (default) or allow"`
-	CatchUp     string   `json:"catch_up,omitempty" doc:"Fires missed while no server ran: latest (default) or none"`
-	MaxAttempts int      `json:"max_attempts,omitempty" doc:"How often a run is tried in all; absent: once"`
-	RetryDelay  string   `json:"retry_delay,omitempty" doc:"Wait before the second attempt; doubled for each later one" example:"10s"`
-	RetryOn     []string `json:"retry_on,omitempty" doc:"Verdicts that are retried; absent: failed, timed_out, crashed and lost"`
-	LogLevel    string   `json:"log_level,omitempty" doc:"Lines below it are not kept: debug, info, warn or error"`
+func scheduleOut(s core.Schedule) Schedule {
+	return Schedule{
+		Spec: s.Spec, Dialect: s.Dialect, Zone: s.Zone, OnGap: s.OnGap, OnOverlap: s.OnOverlap, Anchor: instant(s.Anchor),
+		From: instant(s.From), Until: instant(s.Until), Jitter: duration(s.Jitter), OnlyOn: s.OnlyOn, NotOn: s.NotOn, OnDayOff: s.OnDayOff,
+	}
+}
+
+// schedule reads a schedule, but for its anchor, which nobody sets by hand.
+func (s Schedule) schedule(findings *[]core.Finding) core.Schedule {
+	return core.Schedule{
+		Spec: s.Spec, Dialect: s.Dialect, Zone: s.Zone, OnGap: s.OnGap, OnOverlap: s.OnOverlap, From: s.From.time(), Until: s.Until.time(),
+		Jitter: span(s.Jitter, "schedule.jitter", findings), OnlyOn: s.OnlyOn, NotOn: s.NotOn, OnDayOff: s.OnDayOff,
+	}
 }
 
 // TaskInput is what can be said about a task.
 type TaskInput struct {
 	Type        string            `json:"type" doc:"Task type" example:"Common.KeepAlive"`
 	Params      Object            `json:"params,omitempty" doc:"Parameters, by the schema of the type"`
-	Schedule    Schedule          `json:"schedule"`
+	Schedule    Schedule          `json:"schedule" doc:"When it fires"`
 	Enabled     *bool             `json:"enabled,omitempty" doc:"Default true"`
-	StopOnError bool              `json:"stop_on_error,omitempty" doc:"A run that does not succeed disables the task"`
-	Owner       string            `json:"owner,omitempty"`
-	Category    string            `json:"category,omitempty"`
-	Description string            `json:"description,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Policies    *Policies         `json:"policies,omitempty"`
+	StopOnError bool              `json:"stop_on_error,omitempty" doc:"A run that does not succeed disables the task; policies.stop_after waits for several in a row"`
+	Owner       string            `json:"owner,omitempty" doc:"Whom to ask about it" example:"wang"`
+	Category    string            `json:"category,omitempty" doc:"A word to group tasks by" example:"reports"`
+	Description string            `json:"description,omitempty" doc:"What it is for"`
+	Labels      map[string]string `json:"labels,omitempty" doc:"Free words to find it by" example:"{\"team\":\"pacs\"}"`
+	Policies    *Policies         `json:"policies,omitempty" doc:"How its runs are carried out; what is left out takes the namespace's default"`
+	After       []Upstream        `json:"after,omitempty" maxItems:"50" doc:"Other tasks of the namespace whose ends start this one"`
 }
 
 // NewTask is a TaskInput with the name it shall have.
@@ -58,32 +71,47 @@ type NewTask struct {
 	TaskInput
 }
 
+// Pause says that a task's fires are skipped for a while.
+type Pause struct {
+	Since *Time  `json:"since,omitempty" doc:"When it was paused"`
+	Until *Time  `json:"until,omitempty" doc:"When it goes on by itself; absent: when somebody resumes it"`
+	Note  string `json:"note,omitempty" doc:"Why"`
+	By    string `json:"by" doc:"Who paused it" example:"wang"`
+}
+
 // Task is a task type plus parameters plus a schedule plus policies, and what happened last.
 type Task struct {
-	ID             string            `json:"id"`
-	Name           string            `json:"name"`
-	Namespace      string            `json:"namespace"`
-	Type           string            `json:"type"`
-	Params         Object            `json:"params"`
-	Schedule       Schedule          `json:"schedule"`
-	Enabled        bool              `json:"enabled"`
-	StopOnError    bool              `json:"stop_on_error"`
-	Owner          string            `json:"owner"`
-	Category       string            `json:"category"`
-	Description    string            `json:"description"`
-	Labels         map[string]string `json:"labels"`
-	Policies       Policies          `json:"policies"`
+	ID             string            `json:"id" doc:"UUIDv7"`
+	Name           string            `json:"name" doc:"Unique in its namespace" example:"keep-alive-portal"`
+	Namespace      string            `json:"namespace" example:"Common" doc:"Whose it is"`
+	Type           string            `json:"type" doc:"Task type" example:"Common.KeepAlive"`
+	Params         Object            `json:"params" doc:"Parameters, by the schema of the type"`
+	Schedule       Schedule          `json:"schedule" doc:"When it fires"`
+	Enabled        bool              `json:"enabled" doc:"Whether its schedule fires"`
+	StopOnError    bool              `json:"stop_on_error" doc:"A run that does not succeed disables it"`
+	Owner          string            `json:"owner" doc:"Whom to ask about it"`
+	Category       string            `json:"category" doc:"A word to group tasks by"`
+	Description    string            `json:"description" doc:"What it is for"`
+	Labels         map[string]string `json:"labels" doc:"Free words to find it by"`
+	Policies       Policies          `json:"policies" doc:"What the task itself says"`
+	Effective      *Policies         `json:"effective_policies,omitempty" readOnly:"true" doc:"What holds: the namespace's defaults laid under it; absent in earlier versions"`
+	After          []Upstream        `json:"after" doc:"Other tasks of the namespace whose ends start this one"`
+	Pause          *Pause            `json:"pause,omitempty" readOnly:"true" doc:"Its fires are skipped meanwhile; set by pause and resume"`
 	Version        int64             `json:"version" doc:"Rises with every change; also the ETag"`
 	DisabledReason string            `json:"disabled_reason,omitempty" doc:"Why it is disabled, if Gnomon did it"`
-	CreatedAt      *Time             `json:"created_at,omitempty"`
-	UpdatedAt      *Time             `json:"updated_at,omitempty"`
-	UpdatedBy      string            `json:"updated_by"`
+	CreatedAt      *Time             `json:"created_at,omitempty" doc:"When it was created"`
+	UpdatedAt      *Time             `json:"updated_at,omitempty" doc:"When it was last changed"`
+	UpdatedBy      string            `json:"updated_by" doc:"Who changed it"`
 	LastStart      *Time             `json:"last_start,omitempty" doc:"When the last attempt began"`
 	LastEnd        *Time             `json:"last_end,omitempty" doc:"When the last run ended"`
 	LastSuccess    *Time             `json:"last_success,omitempty" doc:"When the last successful run ended"`
-	LastOutcome    string            `json:"last_outcome,omitempty" doc:"Of the last run that ended"`
+	LastOutcome    string            `json:"last_outcome,omitempty" doc:"Of the last run that ended" example:"succeeded"`
 	NextFire       *Time             `json:"next_fire,omitempty" doc:"The next nominal instant; absent: none"`
-	LiveRuns       int               `json:"live_runs" doc:"Runs claimed, queued or running now"`
+	LiveRuns       int               `json:"live_runs" doc:"Runs that have not ended"`
+	Fired          int64             `json:"fired" doc:"Runs that its schedule has started since it was created: what policies.max_runs counts"`
+	Failures       int               `json:"failures" doc:"Runs in a row, up to the last, that did not succeed: what policies.stop_after counts"`
+	Problem        string            `json:"problem,omitempty" doc:"Why the stored definition cannot be read"`
+	Warnings       []Text            `json:"warnings" doc:"What is allowed and may not be what was meant: a calendar without the coming year, a fire every second that waits for minutes"`
 }
 
 func taskOut(t core.Task) Task {
@@ -93,21 +121,26 @@ func taskOut(t core.Task) Task {
 		Version: t.Version, DisabledReason: t.DisabledReason, CreatedAt: instant(t.CreatedAt), UpdatedAt: instant(t.UpdatedAt),
 		UpdatedBy: t.UpdatedBy, LastStart: instant(t.State.LastStart), LastEnd: instant(t.State.LastEnd),
 		LastSuccess: instant(t.State.LastSuccess), LastOutcome: string(t.State.LastOutcome),
-		NextFire: instant(t.State.NextFire), LiveRuns: t.State.Live,
-		Schedule: Schedule{
-			Spec: t.Schedule.Spec, Dialect: t.Schedule.Dialect, Zone: t.Schedule.Zone, OnGap: t.Schedule.OnGap,
-			OnOverlap: t.Schedule.OnOverlap, Anchor: instant(t.Schedule.Anchor),
-		},
-		Policies: Policies{
-			Timeout: duration(t.Policies.Timeout), Overlap: string(t.Policies.Overlap), CatchUp: string(t.Policies.CatchUp),
-			MaxAttempts: t.Policies.MaxAttempts, RetryDelay: duration(t.Policies.RetryDelay), LogLevel: t.Policies.LogLevel.String(),
-		},
+		NextFire: instant(t.State.NextFire), LiveRuns: t.State.Live, Fired: t.State.Fired, Failures: t.State.Failures,
+		Schedule: scheduleOut(t.Schedule), Policies: policiesOut(t.Policies), After: upstreamsOut(t.After), Problem: t.Problem,
+		Warnings: []Text{},
 	}
-	for _, v := range t.Policies.RetryOn {
-		out.Policies.RetryOn = append(out.Policies.RetryOn, string(v))
+	if p := t.Pause; !p.Since.IsZero() {
+		out.Pause = &Pause{Since: instant(p.Since), Until: instant(p.Until), Note: p.Note, By: p.By}
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
+	}
+	return out
+}
+
+// taskNow gives a task as it stands, with what holds for it and what may be wrong with it.
+func (a *API) taskNow(t core.Task) Task {
+	out := taskOut(t)
+	effective := policiesOut(a.opts.Definitions.Effective(t).Policies)
+	out.Effective, out.Warnings = &effective, textsOut(a.opts.Definitions.Warnings(t))
+	if !t.Pause.Holds(a.opts.Clock.Now()) {
+		out.Pause = nil // it is over
 	}
 	return out
 }
@@ -117,7 +150,7 @@ func (t Task) input() TaskInput {
 	t.Schedule.Anchor = nil
 	return TaskInput{
 		Type: t.Type, Params: t.Params, Schedule: t.Schedule, Enabled: &t.Enabled, StopOnError: t.StopOnError, Owner: t.Owner,
-		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: &t.Policies,
+		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: &t.Policies, After: t.After,
 	}
 }
 
@@ -128,31 +161,10 @@ func (in TaskInput) task(over core.Task, op string) (core.Task, error) {
 	t.Type, t.Params, t.StopOnError = in.Type, json.RawMessage(in.Params), in.StopOnError
 	t.Owner, t.Category, t.Description, t.Labels = in.Owner, in.Category, in.Description, in.Labels
 	t.Enabled = in.Enabled == nil || *in.Enabled
-	anchor := over.Schedule.Anchor
-	t.Schedule = core.Schedule{
-		Spec: in.Schedule.Spec, Dialect: in.Schedule.Dialect, Zone: in.Schedule.Zone, OnGap: in.Schedule.OnGap,
-		OnOverlap: in.Schedule.OnOverlap, Anchor: anchor,
-	}
-	t.Policies = core.Policies{}
-	if p := in.Policies; p != nil {
-		t.Policies = core.Policies{
-			Timeout: span(p.Timeout, "policies.timeout", &findings), Overlap: core.Overlap(p.Overlap),
-			CatchUp: core.CatchUp(p.CatchUp), MaxAttempts: p.MaxAttempts,
-			RetryDelay: span(p.RetryDelay, "policies.retry_delay", &findings),
-		}
-		for _, v := range p.RetryOn {
-			t.Policies.RetryOn = append(t.Policies.RetryOn, core.Verdict(v))
-		}
-		if p.LogLevel != "" {
-			level, ok := core.ParseLevel(p.LogLevel)
-			if !ok {
-				findings = append(findings, core.Finding{Path: "policies.log_level", Message: core.Text{
-					Zh: "只能是 debug、info、warn、error 之一", En: "must be debug, info, warn or error",
-				}})
-			}
-			t.Policies.LogLevel = level
-		}
-	}
+	t.Schedule = in.Schedule.schedule(&findings)
+	t.Schedule.Anchor = over.Schedule.Anchor
+	t.Policies = in.Policies.policies("policies", &findings)
+	t.After = upstreams(in.After)
 	if len(findings) > 0 {
 		return t, core.Invalid(op, findings...)
 	}
@@ -166,7 +178,7 @@ type TaskPath struct {
 
 // Match lets a change depend on what was read.
 type Match struct {
-	IfMatch string `header:"If-Match" doc:"The ETag that was read; the change is refused if the task has another by now"`
+	IfMatch string `header:"If-Match" doc:"The ETag that was read; the change is refused if it has another by now"`
 }
 
 type taskOne struct {
@@ -181,32 +193,44 @@ type taskCreated struct {
 	Body     Task
 }
 
-type taskList struct {
+// digest gives the ETag of what has no version: a hash of its JSON.
+func digest(v any) string {
+	raw, _ := json.Marshal(v)
+	sum := sha256.Sum256(raw)
+	return `"` + hex.EncodeToString(sum[:8]) + `"`
+}
+
+type versionList struct {
 	Body struct {
-		Items      []Task `json:"items"`
-		NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end"`
+		Items      []Task `json:"items" doc:"At most limit of them; what happened last is as it is now"`
+		NextCursor int64  `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end"`
 	}
 }
 
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-func one(t core.Task) *taskOne { return &taskOne{ETag: etag(t.Version), Body: taskOut(t)} }
+func (a *API) one(t core.Task) *taskOne { return &taskOne{ETag: etag(t.Version), Body: a.taskNow(t)} }
 
-func created(t core.Task, status int) *taskCreated {
-	return &taskCreated{Status: status, ETag: etag(t.Version), Location: "/v1/tasks/" + url.PathEscape(t.ID), Body: taskOut(t)}
+func (a *API) created(t core.Task, status int) *taskCreated {
+	return &taskCreated{Status: status, ETag: etag(t.Version), Location: "/v1/tasks/" + url.PathEscape(t.ID), Body: a.taskNow(t)}
 }
 
-// matches holds If-Match against the version of a task. An empty header and * match any.
+// matches holds If-Match against a version. An empty header and * match any.
 func (m Match) matches(version int64, op string) error {
-	if m.IfMatch == "" {
+	if m.IfMatch == "" || m.names(etag(version)) {
 		return nil
 	}
-	for tag := range strings.SplitSeq(m.IfMatch, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(version) {
-			return nil
+	return core.Errorf(core.KindStale, op, "it has version %d by now, not %s; read it again", version, m.IfMatch)
+}
+
+// names reports whether a tag is among those of If-Match.
+func (m Match) names(tag string) bool {
+	for said := range strings.SplitSeq(m.IfMatch, ",") {
+		if said = strings.TrimSpace(said); said == "*" || said == tag {
+			return true
 		}
 	}
-	return core.Errorf(core.KindStale, op, "the task has version %d by now, not %s; read it again", version, m.IfMatch)
+	return false
 }
 
 func named(t core.Task) string { return t.Namespace + "/" + t.Name }
@@ -223,10 +247,9 @@ func (a *API) tasks() {
 			Enabled   string `query:"enabled" enum:"true,false" doc:"Only enabled, or only disabled ones"`
 			Search    string `query:"search" doc:"Part of the name or description" maxLength:"200"`
 			Cursor    string `query:"cursor" doc:"next_cursor of the page before" maxLength:"64"`
-			Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-		}) (*taskList, error) {
-			out := &taskList{}
-			out.Body.Items = []Task{}
+			Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most"`
+		}) (*paged[Task], error) {
+			out := page[Task]()
 			filter := core.TaskFilter{Type: in.Type, Search: in.Search, AfterID: in.Cursor, Limit: in.Limit}
 			var some bool
 			if filter.Namespaces, some = visible(ctx, "task:read", in.Namespace); !some {
@@ -241,7 +264,7 @@ func (a *API) tasks() {
 				return nil, err
 			}
 			for _, t := range list {
-				out.Body.Items = append(out.Body.Items, taskOut(t))
+				out.Body.Items = append(out.Body.Items, a.taskNow(t))
 			}
 			if len(list) == in.Limit {
 				out.Body.NextCursor = list[len(list)-1].ID
@@ -264,12 +287,12 @@ func (a *API) tasks() {
 			if err != nil {
 				return nil, err
 			}
-			return created(task, http.StatusCreated), nil
+			return a.created(task, http.StatusCreated), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "get-task", Method: http.MethodGet, Path: "/v1/tasks/{task_id}", Tags: tags, Summary: "Get a task",
 	}, rule{permission: "task:read", source: fromTask},
-		func(ctx context.Context, _ *TaskPath) (*taskOne, error) { return one(requestOf(ctx).task), nil })
+		func(ctx context.Context, _ *TaskPath) (*taskOne, error) { return a.one(requestOf(ctx).task), nil })
 	register(a, huma.Operation{
 		OperationID: "replace-task", Method: http.MethodPut, Path: "/v1/tasks/{task_id}", Tags: tags,
 		Summary: "Change a task: what is left out takes its default",
@@ -317,13 +340,13 @@ func (a *API) tasks() {
 	}, rule{permission: "task:read", source: fromPath},
 		func(ctx context.Context, in *struct {
 			NamespacePath
-			Name string `path:"name" maxLength:"512"`
+			Name string `path:"name" doc:"Name of the task" maxLength:"512"`
 		}) (*taskOne, error) {
 			task, err := a.opts.Definitions.TaskByName(ctx, in.Namespace, in.Name)
 			if err != nil {
 				return nil, err
 			}
-			return one(task), nil
+			return a.one(task), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "put-task", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}/tasks/{name}", Tags: tags,
@@ -332,7 +355,7 @@ func (a *API) tasks() {
 		func(ctx context.Context, in *struct {
 			NamespacePath
 			Match
-			Name        string `path:"name" maxLength:"512"`
+			Name        string `path:"name" doc:"Name of the task" maxLength:"512"`
 			IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"*: only if there is no such task yet"`
 			Body        TaskInput
 		}) (*taskCreated, error) {
@@ -345,19 +368,9 @@ func (a *API) tasks() {
 		func(ctx context.Context, in *struct {
 			TaskPath
 			Cursor int64 `query:"cursor" doc:"next_cursor of the page before"`
-			Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-		}) (*struct {
-			Body struct {
-				Items      []Task `json:"items"`
-				NextCursor int64  `json:"next_cursor,omitempty"`
-			}
-		}, error) {
-			out := &struct {
-				Body struct {
-					Items      []Task `json:"items"`
-					NextCursor int64  `json:"next_cursor,omitempty"`
-				}
-			}{}
+			Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most"`
+		}) (*versionList, error) {
+			out := &versionList{}
 			out.Body.Items = []Task{}
 			versions, err := a.opts.Definitions.TaskVersions(ctx, in.TaskID)
 			if err != nil {
@@ -388,13 +401,13 @@ func (a *API) change(ctx context.Context, old core.Task, match Match, input Task
 		return nil, err
 	}
 	if same(old, task) {
-		return one(old), nil
+		return a.one(old), nil
 	}
 	stored, err := a.opts.Definitions.Replace(ctx, task, requestOf(ctx).principal.String())
 	if err != nil {
 		return nil, err
 	}
-	return one(stored), nil
+	return a.one(stored), nil
 }
 
 // put makes the task of a name what is said; it is tried again if somebody else creates or changes it at that moment and
@@ -416,7 +429,7 @@ func (a *API) put(ctx context.Context, namespace, name string, match Match, only
 			}
 			stored, err := a.opts.Definitions.Create(ctx, task, by)
 			if err == nil {
-				return created(stored, http.StatusCreated), nil
+				return a.created(stored, http.StatusCreated), nil
 			}
 			if core.KindOf(err) != core.KindConflict || onlyNew || try == 3 {
 				return nil, err
@@ -440,8 +453,6 @@ func (a *API) put(ctx context.Context, namespace, name string, match Match, only
 // same reports whether a definition is what is stored already, once defaults are filled in.
 func same(a, b core.Task) bool {
 	plain := func(t core.Task) string {
-		t.Policies.Overlap = cmp.Or(t.Policies.Overlap, core.OverlapSkip)
-		t.Policies.CatchUp = cmp.Or(t.Policies.CatchUp, core.CatchUpLatest)
 		t.Version, t.DisabledReason = 0, ""
 		out := taskOut(t)
 		var params any

@@ -29,7 +29,7 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 		"a spec that is missing":          {`{"type":"Common.Echo","schedule":{}}`, "body.schedule.spec", "missing"},
 		"a duration without unit":         {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"timeout":"30"}}`, "body.policies.timeout", "30s"},
 		"a level nobody knows":            {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"log_level":"loud"}}`, "body.policies.log_level", "debug"},
-		"a policy nobody knows":           {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"overlap":"queue"}}`, "body.policies.overlap", "skip"},
+		"a policy nobody knows":           {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"overlap":"wait"}}`, "body.policies.overlap", "queue(3)"},
 		"a number for a text":             {`{"type":"Common.Echo","schedule":{"spec":5}}`, "body.schedule.spec", "string"},
 	} {
 		t.Run(name, func(t *testing.T) {

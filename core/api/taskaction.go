@@ -4,13 +4,53 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
 )
 
 // RunRequest is what a run on demand may change.
 type RunRequest struct {
 	Params Object `json:"params,omitempty" doc:"Laid over the task's own parameters, key by key"`
+}
+
+// PauseRequest says for how long and why a task is paused.
+type PauseRequest struct {
+	Note  string `json:"note,omitempty" doc:"Why, for those who wonder; shown by why" example:"the PACS is being moved" maxLength:"1024"`
+	Until *Time  `json:"until,omitempty" doc:"When it goes on by itself, in the future; absent: when somebody resumes it"`
+}
+
+// BackfillRequest says for which past time a task runs again.
+type BackfillRequest struct {
+	From    Time   `json:"from" doc:"From this instant"`
+	To      Time   `json:"to" doc:"To this one, which is not in it and not in the future"`
+	Overlap string `json:"overlap,omitempty" enum:"skip,queue,cancel_previous,terminate_previous,allow" doc:"How the backfill's runs take turns; absent: the task's own policy, and they wait where it would skip them"`
+	Limit   int    `json:"limit,omitempty" minimum:"1" maximum:"1000" default:"1000" doc:"How many at most, the earliest"`
+	Spread  string `json:"spread,omitempty" default:"1s" doc:"Between two starts, up to 1h" example:"1s" maxLength:"32"`
+	DryRun  bool   `json:"dry_run,omitempty" doc:"Only say which instants would run"`
+}
+
+// BackfillAnswer is what a backfill does, or would do.
+type BackfillAnswer struct {
+	DryRun         bool     `json:"dry_run" doc:"Nothing was started"`
+	Series         string   `json:"series,omitempty" doc:"What its runs are found by; absent after a dry run" example:"backfill:0198f2c1"`
+	Count          int      `json:"count" doc:"How many instants run"`
+	More           bool     `json:"more" doc:"The time has more instants than limit; these do not run"`
+	First          *Time    `json:"first,omitempty" doc:"The first instant; absent: there is none"`
+	Last           *Time    `json:"last,omitempty" doc:"The last instant"`
+	Instants       []Time   `json:"instants" doc:"The first 1,000 of them"`
+	AlreadyDecided int      `json:"already_decided" doc:"How many of them the schedule had decided itself: started or skipped"`
+	Runs           []string `json:"runs" doc:"Ids of the first 1,000 runs; none after a dry run"`
+}
+
+// maxInstants is how many instants, or ids, a backfill names.
+const maxInstants = 1000
+
+type backfilled struct {
+	Status int
+	Body   BackfillAnswer
 }
 
 func (a *API) taskActions() {
@@ -38,9 +78,60 @@ func (a *API) taskActions() {
 				if err != nil {
 					return nil, err
 				}
-				return one(task), nil
+				return a.one(task), nil
 			})
 	}
+	register(a, huma.Operation{
+		OperationID: "pause-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/pause", Tags: tags,
+		Summary: "Pause a task: its fires are skipped, a run that is live goes on",
+	}, rule{permission: "task:write", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Match
+			Body *PauseRequest
+		}) (*taskOne, error) {
+			req := requestOf(ctx)
+			if err := in.matches(req.task.Version, "pause task "+named(req.task)); err != nil {
+				return nil, err
+			}
+			body := PauseRequest{}
+			if in.Body != nil {
+				body = *in.Body
+			}
+			task, err := a.opts.Definitions.Pause(ctx, req.task.ID, body.Note, body.Until.time(), req.principal.String())
+			if err != nil {
+				return nil, err
+			}
+			return a.one(task), nil
+		})
+	register(a, huma.Operation{
+		OperationID: "resume-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/resume", Tags: tags,
+		Summary: "End a task's pause; nothing that was skipped meanwhile fires",
+	}, rule{permission: "task:write", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Match
+		}) (*taskOne, error) {
+			req := requestOf(ctx)
+			if err := in.matches(req.task.Version, "resume task "+named(req.task)); err != nil {
+				return nil, err
+			}
+			task, err := a.opts.Definitions.Resume(ctx, req.task.ID, req.principal.String())
+			if err != nil {
+				return nil, err
+			}
+			return a.one(task), nil
+		})
+	register(a, huma.Operation{
+		OperationID: "backfill-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/backfill", Tags: tags,
+		Summary: "Run a task for the instants of a past time; dry_run only says which",
+	}, rule{permission: "task:run", source: fromTask, changes: true},
+		func(ctx context.Context, in *struct {
+			TaskPath
+			Body BackfillRequest
+		}) (*backfilled, error) {
+			return a.backfill(ctx, in.Body)
+		})
 	register(a, huma.Operation{
 		OperationID: "run-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/run", Tags: tags,
 		Summary: "Run a task now, enabled or not", DefaultStatus: http.StatusAccepted,
@@ -48,10 +139,7 @@ func (a *API) taskActions() {
 		func(ctx context.Context, in *struct {
 			TaskPath
 			Body *RunRequest
-		}) (*struct {
-			Location string `header:"Location" doc:"Where the run is"`
-			Body     Run
-		}, error) {
+		}) (*runStarted, error) {
 			var params json.RawMessage
 			if in.Body != nil {
 				params = json.RawMessage(in.Body.Params)
@@ -61,9 +149,42 @@ func (a *API) taskActions() {
 			if err != nil {
 				return nil, err
 			}
-			return &struct {
-				Location string `header:"Location" doc:"Where the run is"`
-				Body     Run
-			}{"/v1/runs/" + run.ID, runOut(run)}, nil
+			return started(run), nil
 		})
+}
+
+// backfill starts, or only lists, the runs of a past time.
+func (a *API) backfill(ctx context.Context, in BackfillRequest) (*backfilled, error) {
+	req := requestOf(ctx)
+	op := "backfill task " + named(req.task)
+	var findings []core.Finding
+	ask := Backfill{
+		TaskID: req.task.ID, From: utc(in.From.Time), To: utc(in.To.Time), Overlap: core.Overlap(in.Overlap), Limit: in.Limit,
+		Spread: span(in.Spread, "spread", &findings), DryRun: in.DryRun, By: req.principal.String(),
+	}
+	if ask.Spread < 0 || ask.Spread > time.Hour {
+		findings = append(findings, core.Finding{Path: "spread", Message: core.Text{Zh: "须在 0 到 1h 之间", En: "must be between 0 and 1h"}})
+	}
+	if !ask.From.Before(ask.To) {
+		findings = append(findings, core.Finding{Path: "to", Message: core.Text{Zh: "必须晚于 from", En: "must be after from"}})
+	}
+	if len(findings) > 0 {
+		return nil, core.Invalid(op, findings...)
+	}
+	done, err := a.opts.Runner.Backfill(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	out := &backfilled{Status: http.StatusAccepted, Body: BackfillAnswer{
+		DryRun: in.DryRun, Series: done.Series, Count: done.Count, More: done.More, First: instant(done.First), Last: instant(done.Last),
+		AlreadyDecided: done.AlreadyDecided, Instants: []Time{}, Runs: append([]string{}, done.Runs...),
+	}}
+	if in.DryRun {
+		out.Status = http.StatusOK
+	}
+	for _, at := range done.Instants[:min(len(done.Instants), maxInstants)] {
+		out.Body.Instants = append(out.Body.Instants, Time{at})
+	}
+	out.Body.Runs = out.Body.Runs[:min(len(out.Body.Runs), maxInstants)]
+	return out, nil
 }

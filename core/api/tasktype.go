@@ -11,12 +11,12 @@ import (
 
 // TaskType is something that can be run.
 type TaskType struct {
-	Name         string   `json:"name" example:"Common.KeepAlive"`
-	Namespace    string   `json:"namespace"`
+	Name         string   `json:"name" doc:"Namespace.Type" example:"Common.KeepAlive"`
+	Namespace    string   `json:"namespace" doc:"The part of the name before the dot" example:"Common"`
 	Provider     string   `json:"provider" doc:"Who offers it" example:"plugin:common"`
 	Version      string   `json:"version" doc:"The provider's version"`
-	Title        Text     `json:"title"`
-	Description  Text     `json:"description"`
+	Title        Text     `json:"title" doc:"Shown to people"`
+	Description  Text     `json:"description" doc:"What it does, in a sentence or two"`
 	ParamsSchema Object   `json:"params_schema" doc:"JSON Schema 2020-12 of the parameters"`
 	OutputSchema Object   `json:"output_schema,omitempty" doc:"JSON Schema 2020-12 of the output; absent: anything"`
 	Needs        []string `json:"needs" doc:"What must be granted for it to run"`
@@ -36,12 +36,6 @@ func taskTypeOut(t core.TaskType) TaskType {
 	return out
 }
 
-type taskTypeList struct {
-	Body struct {
-		Items []TaskType `json:"items"`
-	}
-}
-
 func (a *API) taskTypes() {
 	register(a, huma.Operation{
 		OperationID: "list-task-types", Method: http.MethodGet, Path: "/v1/task-types", Tags: []string{"task types"},
@@ -49,17 +43,16 @@ func (a *API) taskTypes() {
 	}, rule{permission: "type:read", source: fromGrants},
 		func(ctx context.Context, in *struct {
 			Namespace string `query:"namespace" doc:"Only what tasks of this namespace may use"`
-		}) (*taskTypeList, error) {
+		}) (*listed[TaskType], error) {
 			namespaces, some := visible(ctx, "type:read", in.Namespace)
-			out := &taskTypeList{}
-			out.Body.Items = []TaskType{}
+			var seen []TaskType
 			if !some {
-				return out, nil
+				return list(seen), nil
 			}
 			for _, t := range a.opts.Catalog.Types(namespaces) {
-				out.Body.Items = append(out.Body.Items, taskTypeOut(t))
+				seen = append(seen, taskTypeOut(t))
 			}
-			return out, nil
+			return list(seen), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "get-task-type", Method: http.MethodGet, Path: "/v1/task-types/{type}", Tags: []string{"task types"},

@@ -37,6 +37,22 @@ func instant(t time.Time) *Time {
 	return &Time{t}
 }
 
+// time gives the instant, or the zero time if there is none.
+func (t *Time) time() time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return utc(t.Time)
+}
+
+// utc gives an instant in UTC; the zero time stays zero.
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
 // duration gives a span as "90s" is written: Go's form without trailing zero units. Zero is the empty string.
 func duration(d time.Duration) string {
 	if d == 0 {
@@ -116,3 +132,23 @@ type Text struct {
 }
 
 func text(t core.Text) Text { return Text{Zh: t.Zh, En: t.En} }
+
+// List is all there is, in the order that the operation's summary names.
+type List[T any] struct {
+	Items []T `json:"items" doc:"All there are"`
+}
+
+// Page is a part of a list, in the order that the operation's summary names.
+type Page[T any] struct {
+	Items      []T    `json:"items" doc:"At most limit of them"`
+	NextCursor string `json:"next_cursor,omitempty" doc:"Give it as cursor to go on; absent: this was the end for now"`
+}
+
+type listed[T any] struct{ Body List[T] }
+
+type paged[T any] struct{ Body Page[T] }
+
+// list gives a list that is one in JSON, even if it is empty.
+func list[T any](items []T) *listed[T] { return &listed[T]{List[T]{append([]T{}, items...)}} }
+
+func page[T any]() *paged[T] { return &paged[T]{Page[T]{Items: []T{}}} }

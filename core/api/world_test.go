@@ -23,7 +23,6 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/gnomon-scheduler/gnomon/core/catalog"
 	"github.com/gnomon-scheduler/gnomon/core/definition"
-	"github.com/gnomon-scheduler/gnomon/core/schedule"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,6 +36,8 @@ type world struct {
 	opts    api.Options
 	tables  *tables
 	history *history
+	insight *insight
+	starter *starter
 	spool   *spool
 	access  *access.Access
 	admin   string // token
@@ -80,13 +81,15 @@ func setup(t *testing.T) *world {
 	defs := definition.New(definition.Options{
 		Store: w.tables, Catalog: cat, Clock: core.SystemClock{}, Log: slog.New(slog.DiscardHandler), Announce: func(core.Task, bool) {},
 	})
+	w.insight, w.starter = &insight{}, &starter{w: w, defs: defs}
 	for _, name := range []string{"Common", "Foreign"} {
 		if _, err := defs.PutNamespace(t.Context(), core.Namespace{Name: name}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.opts = api.Options{
-		Definitions: defs, Catalog: cat, Schedules: previews{}, Runner: &starter{w: w, defs: defs}, Live: w.tables, History: w.history,
+		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
+		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
 		Query: w.history.query, Logs: w.spool, Health: healthy{},
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
@@ -216,53 +219,6 @@ func (healthy) Status(context.Context) api.Status {
 	return api.Status{Version: "test", Ready: true, Store: "memory"}
 }
 
-type previews struct{}
-
-func (previews) Preview(s core.Schedule, from time.Time, count int) (api.Preview, error) {
-	parsed, err := schedule.Parse(s, "")
-	if err != nil {
-		return api.Preview{}, err
-	}
-	out := api.Preview{Words: parsed.Words()}
-	for range count {
-		fire, ok := parsed.Next(from)
-		if !ok {
-			break
-		}
-		out.Fires = append(out.Fires, api.PreviewFire{At: fire.At, Skip: fire.Skip})
-		from = fire.At
-	}
-	return out, nil
-}
-
-// starter makes runs that stay live.
-type starter struct {
-	w    *world
-	defs *definition.Definitions
-}
-
-func (s *starter) RunNow(ctx context.Context, taskID string, params json.RawMessage, by string) (core.Run, error) {
-	task, err := s.defs.ForRun(ctx, taskID, params)
-	if err != nil {
-		return core.Run{}, err
-	}
-	run := core.Run{
-		ID: "run-" + task.Name, TaskID: task.ID, Namespace: task.Namespace, TaskName: task.Name, TaskType: task.Type,
-		Trigger: core.TriggerManual, FireAt: time.Now(), FireCount: 1, Params: task.Params, State: core.RunClaimed, CreatedBy: by,
-	}
-	s.w.tables.put(run)
-	return run, nil
-}
-
-func (s *starter) Cancel(ctx context.Context, runID, _ string) error {
-	run, err := s.w.tables.Run(ctx, runID)
-	if err == nil {
-		run.State, run.Verdict, run.EndedAt = core.RunEnded, core.Cancelled, time.Now()
-		s.w.tables.put(run)
-	}
-	return err
-}
-
 // tables is a store in memory.
 type tables struct {
 	mu         sync.Mutex
@@ -270,11 +226,17 @@ type tables struct {
 	tasks      map[string][]core.Task // versions, oldest first
 	runs       map[string]core.Run
 	tokens     map[string]core.Token
+
+	resources     map[string]core.Resource // kind, a blank and name
+	holdings      []core.Holding
+	breakers      map[string]core.Breaker
+	interventions map[string]core.Intervention
 }
 
 func newTables() *tables {
 	return &tables{
 		namespaces: map[string]core.Namespace{}, tasks: map[string][]core.Task{}, runs: map[string]core.Run{}, tokens: map[string]core.Token{},
+		resources: map[string]core.Resource{}, breakers: map[string]core.Breaker{}, interventions: map[string]core.Intervention{},
 	}
 }
 
@@ -338,7 +300,7 @@ func (s *tables) CreateTask(_ context.Context, t core.Task) (core.Task, error) {
 	return t, nil
 }
 
-func (s *tables) UpdateTask(_ context.Context, t core.Task) (core.Task, error) {
+func (s *tables) UpdateTask(_ context.Context, t core.Task, _ ...core.Run) (core.Task, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	versions := s.tasks[t.ID]
@@ -353,7 +315,7 @@ func (s *tables) UpdateTask(_ context.Context, t core.Task) (core.Task, error) {
 	return t, nil
 }
 
-func (s *tables) DeleteTask(_ context.Context, id string) error {
+func (s *tables) DeleteTask(_ context.Context, id string, _ ...core.Run) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.tasks, id)
@@ -439,7 +401,8 @@ func (s *tables) Runs(_ context.Context, f core.RunFilter) ([]core.Run, error) {
 func pickRuns(all []core.Run, f core.RunFilter) []core.Run {
 	list := slices.DeleteFunc(slices.Clone(all), func(r core.Run) bool {
 		return f.BeforeID != "" && r.ID >= f.BeforeID || f.Namespaces != nil && !slices.Contains(f.Namespaces, r.Namespace) ||
-			f.LiveOnly && r.Verdict != "" || len(f.Verdicts) > 0 && !slices.Contains(f.Verdicts, r.Verdict)
+			f.WorkflowID != "" && r.WorkflowID != f.WorkflowID || f.CausedBy != "" && r.CausedBy != f.CausedBy ||
+			len(f.States) > 0 && !slices.Contains(f.States, r.State) || f.LiveOnly && r.Verdict != "" || len(f.Verdicts) > 0 && !slices.Contains(f.Verdicts, r.Verdict)
 	})
 	slices.SortFunc(list, func(a, b core.Run) int { return cmp.Compare(b.ID, a.ID) })
 	return list[:min(len(list), f.Limit)]

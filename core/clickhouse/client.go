@@ -201,10 +201,11 @@ func settings(ctx context.Context, s ch.Settings, more ...ch.QueryOption) contex
 }
 
 // exact makes every table be read without repeats. A repeat has the key of the first, hence its partition, so
-// partitions need not be compared with one another.
+// partitions need not be compared with one another; and it has the values of the first, so the skip indexes hold.
 func exact(s ch.Settings) ch.Settings {
 	s["final"] = 1
 	s["do_not_merge_across_partitions_select_final"] = 1
+	s["use_skip_indexes_if_final"] = 1
 	return s
 }
 

@@ -132,6 +132,11 @@ func appendValues(b []byte, values any) ([]byte, error) {
 		for _, n := range v {
 			b = le.AppendUint16(b, n)
 		}
+	case []int16:
+		b = slices.Grow(b, 2*len(v))
+		for _, n := range v {
+			b = le.AppendUint16(b, uint16(n))
+		}
 	case []int8:
 		b = slices.Grow(b, len(v))
 		for _, n := range v {
@@ -147,6 +152,17 @@ func appendValues(b []byte, values any) ([]byte, error) {
 				b = append(b, 1)
 			} else {
 				b = append(b, 0)
+			}
+		}
+	case [][]time.Time:
+		end := uint64(0)
+		for _, list := range v {
+			end += uint64(len(list))
+			b = le.AppendUint64(b, end)
+		}
+		for _, list := range v {
+			for _, at := range list {
+				b = le.AppendUint64(b, micros(at))
 			}
 		}
 	case []*attrMap:

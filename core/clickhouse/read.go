@@ -157,12 +157,15 @@ func (c *Client) each(ctx context.Context, query string, args []any, scan func(d
 	return rows.Err()
 }
 
+// policySelect are the columns that scanRun and scanFire read behind the decision.
+const policySelect = `series, moved_from, workflow_id, step, caused_by, priority, gate, gate_key, wait_since, stop, stop_by, breaches_json`
+
 const runSelect = `SELECT namespace, task, task_type, task_id, task_version, run_id, trigger, fire_at, fire_at AS fire_through, toUInt32(1) AS fire_count,
-  decided_at, server, created_by, outcome, '' AS reason, message, started_at, ended_at, attempts, token, params, output,
+  ` + policySelect + `, decided_at, server, created_by, outcome, '' AS reason, message, started_at, ended_at, attempts, token, params, output,
   cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source FROM runs WHERE $WHERE`
 
 const skippedSelect = `SELECT namespace, task, task_type, task_id, task_version, run_id, trigger, fire_at, fire_through, fire_count,
-  decided_at, server, created_by, 'skipped' AS outcome, reason, '' AS message, CAST(NULL AS Nullable(` + inUTC + `)) AS started_at, decided_at AS ended_at, toUInt16(0) AS attempts, toInt64(0) AS token, '' AS params, '' AS output,
+  ` + policySelect + `, decided_at, server, created_by, 'skipped' AS outcome, reason, '' AS message, CAST(NULL AS Nullable(` + inUTC + `)) AS started_at, decided_at AS ended_at, toUInt16(0) AS attempts, toInt64(0) AS token, '' AS params, '' AS output,
   toUInt64(0) AS cpu_us, 'unknown' AS cpu_source, toUInt64(0) AS peak_rss_bytes, 'unknown' AS rss_source, toUInt64(0) AS read_bytes, toUInt64(0) AS write_bytes, 'unknown' AS io_source FROM fires WHERE decision = 'skipped' AND $WHERE`
 
 // scanRun reads a row of runSelect or skippedSelect.
@@ -176,8 +179,10 @@ func scanRun(rows driver.Rows) (core.Run, error) {
 		number                         uint16
 		started                        *time.Time
 		cpu                            uint64
+		p                              policies
 	)
 	err := rows.Scan(&r.Namespace, &r.TaskName, &r.TaskType, &r.TaskID, &r.TaskVersion, &r.ID, &trigger, &r.FireAt, &r.FireThrough, &count,
+		&r.Series, &p.moved, &r.WorkflowID, &r.Step, &r.CausedBy, &p.priority, &p.gate, &r.GateKey, &p.waits, &p.stop, &r.StopBy, &p.breaches,
 		&r.DecidedAt, &r.Owner, &r.CreatedBy, &outcome, &reason, &r.Message, &started, &r.EndedAt, &number, &r.Token, &params, &output,
 		&cpu, &cpuSource, &r.Usage.PeakRSSBytes, &rssSource, &r.Usage.ReadBytes, &r.Usage.WriteBytes, &ioSource)
 	if err != nil {
@@ -190,7 +195,31 @@ func scanRun(rows driver.Rows) (core.Run, error) {
 	if started != nil {
 		r.StartedAt = *started
 	}
-	return r, nil
+	return r, p.into(&r)
+}
+
+// policies are the columns of policySelect that a Run holds as another type.
+type policies struct {
+	moved, waits         *time.Time
+	priority             int16
+	gate, stop, breaches string
+}
+
+func (p *policies) into(r *core.Run) error {
+	r.Priority, r.Gate, r.Stop = int(p.priority), core.Gate(p.gate), core.Stop(p.stop)
+	if p.moved != nil {
+		r.MovedFrom = *p.moved
+	}
+	if p.waits != nil {
+		r.WaitSince = *p.waits
+	}
+	if p.breaches == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(p.breaches), &r.Breaches); err != nil {
+		return core.Errorf(core.KindDamaged, "read a run from history", "run %s: its breaches cannot be read: %w", r.ID, err)
+	}
+	return nil
 }
 
 func rawJSON(text string) json.RawMessage {
@@ -230,7 +259,7 @@ func (c *Client) Run(ctx context.Context, id string) (core.Run, error) {
 // Runs gives ended runs and skipped fires, newest first, without their Facts.
 func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error) {
 	const op = "read runs from history"
-	if f.LiveOnly {
+	if f.LiveOnly || len(f.States) > 0 && !slices.Contains(f.States, core.RunEnded) {
 		return nil, nil
 	}
 	if f.Limit < 1 || f.Limit > 1000 {
@@ -241,12 +270,21 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 	}
 	query, w := runsQuery(f)
 	// Newest first means largest id first, and an id begins with a time. So the search goes back in steps and stops
-	// as soon as it has enough; the last step has no bound.
+	// as soon as it has enough; the last step has no bound. What a run has caused is younger than the run, so that there
+	// one step does, with a day's allowance for the clocks of several servers.
 	newest := time.Now()
 	if at, ok := idTime(f.BeforeID); ok {
 		newest = at
 	}
-	for _, step := range []time.Duration{24 * time.Hour, 35 * 24 * time.Hour, 0} {
+	steps := []time.Duration{24 * time.Hour, 35 * 24 * time.Hour, 0}
+	for _, cause := range []string{f.WorkflowID, f.CausedBy} {
+		if at, ok := idTime(cause); ok {
+			w.add("run_id >= {cause:String}", ch.Named("cause", idFrom(at.Add(-24*time.Hour))))
+			steps = steps[2:]
+			break
+		}
+	}
+	for _, step := range steps {
 		bounded := w
 		if step > 0 {
 			bounded = w.with("run_id >= {oldest:String}", ch.Named("oldest", idFrom(newest.Add(-step))))
@@ -278,6 +316,12 @@ func runsQuery(f core.RunFilter) (string, where) {
 	}
 	if f.TaskType != "" {
 		w.add("task_type = {task_type:String}", ch.Named("task_type", f.TaskType))
+	}
+	if f.WorkflowID != "" {
+		w.add("workflow_id = {workflow_id:String}", ch.Named("workflow_id", f.WorkflowID))
+	}
+	if f.CausedBy != "" {
+		w.add("caused_by = {caused_by:String}", ch.Named("caused_by", f.CausedBy))
 	}
 	if !f.From.IsZero() {
 		w.add("fire_at >= {from:"+inUTC+"}", instant("from", f.From))
@@ -423,34 +467,6 @@ FROM run_samples WHERE $WHERE ORDER BY attempt, at LIMIT 100000`
 	})
 	if err != nil {
 		return nil, serverError("read samples from history", err)
-	}
-	return all, nil
-}
-
-// Fires gives what was decided about a task's nominal instants with from <= instant < to, oldest first, at most
-// 10,000: for each a Run with ID, task, trigger, instants, decision (Verdict Skipped or empty), Reason and Facts.
-func (c *Client) Fires(ctx context.Context, taskID string, from, to time.Time) ([]core.Run, error) {
-	const query = `SELECT namespace, task, task_type, task_id, task_version, run_id, trigger, fire_at, fire_through, fire_count, decision, reason, facts, decided_at, server, created_by
-FROM fires WHERE task_id = {task_id:String} AND fire_through >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} ORDER BY fire_at, run_id LIMIT 10000`
-	all := []core.Run{}
-	err := c.each(ctx, query, []any{ch.Named("task_id", taskID), instant("from", from), instant("to", to)}, func(rows driver.Rows) error {
-		var (
-			r                                core.Run
-			trigger, decision, reason, facts string
-			count                            uint32
-		)
-		if err := rows.Scan(&r.Namespace, &r.TaskName, &r.TaskType, &r.TaskID, &r.TaskVersion, &r.ID, &trigger, &r.FireAt, &r.FireThrough, &count, &decision, &reason, &facts, &r.DecidedAt, &r.Owner, &r.CreatedBy); err != nil {
-			return err
-		}
-		r.State, r.Trigger, r.Reason, r.Facts, r.FireCount = core.RunEnded, core.Trigger(trigger), core.Reason(reason), rawJSON(facts), int(count)
-		if decision == "skipped" {
-			r.Verdict = core.Skipped
-		}
-		all = append(all, r)
-		return nil
-	})
-	if err != nil {
-		return nil, serverError("read fires from history", err)
 	}
 	return all, nil
 }

@@ -75,11 +75,43 @@ func TestSchema(t *testing.T) {
 		w := setup(t)
 		second := open(t, w.engine.Socket())
 		defer second.Close()
-		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != "7" {
+		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != "11" {
 			t.Errorf("%s migrations", got)
 		}
 		if !strings.HasPrefix(second.Version(), "26.7") || second.Health(t.Context()) != nil {
 			t.Errorf("version %s, health %v", second.Version(), second.Health(t.Context()))
+		}
+	})
+	t.Run("RowsWrittenBeforeAMigrationReadAsEmpty", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		for _, sql := range []string{"DROP TABLE fires", "DROP TABLE runs", "TRUNCATE TABLE schema_migrations"} {
+			post(t, w.engine.Socket(), sql)
+		}
+		for _, file := range []string{"0001_create_fires", "0002_create_runs"} {
+			text, err := os.ReadFile("migrations/" + file + ".sql")
+			if err != nil {
+				t.Fatal(err)
+			}
+			post(t, w.engine.Socket(), string(text))
+		}
+		id := newID()
+		const known = "(namespace, task, task_id, run_id, fire_at, decided_at, "
+		values := fmt.Sprintf("('Common', 't', 'task-1', '%s', now64(6), now64(6), ", id)
+		post(t, w.engine.Socket(), "INSERT INTO fires "+known+"fire_through, decision) VALUES "+values+"now64(6), 'started')")
+		post(t, w.engine.Socket(), "INSERT INTO runs "+known+"started_at, ended_at, outcome) VALUES "+values+"now64(6), now64(6), 'succeeded')")
+		later := open(t, w.engine.Socket()) // every migration again, those of tables that are there already too
+		defer later.Close()
+		run, err := later.Run(t.Context(), id)
+		if err != nil || run.Series != "" || !run.MovedFrom.IsZero() || !run.WaitSince.IsZero() || run.Breaches != nil || run.Priority != 0 {
+			t.Errorf("%+v %v", run, err)
+		}
+		fires, err := later.Fires(t.Context(), core.FireFilter{TaskID: "task-1", Limit: 10})
+		if err != nil || len(fires) != 1 || fires[0].Gate != core.GateNone {
+			t.Errorf("%+v %v", fires, err)
+		}
+		if got := fmt.Sprint(w.ask(t, "SELECT breaches, waited_ms FROM runs")); got != "[[[] <nil>]]" {
+			t.Errorf("got %s", got)
 		}
 	})
 	t.Run("AlteredOrNewerIsRefused", func(t *testing.T) {

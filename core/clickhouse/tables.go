@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -143,7 +144,7 @@ var fireColumns = []column[core.Run]{
 	nameOf("created_by", func(r *core.Run) string { return r.CreatedBy }),
 }
 
-var fires = newTable("fires", slices.Concat(fireColumns, []column[core.Run]{
+var onlyFire = slices.Concat(fireColumns, []column[core.Run]{
 	timeOf("fire_through", func(r *core.Run) time.Time {
 		if r.FireThrough.IsZero() {
 			return r.FireAt
@@ -159,9 +160,9 @@ var fires = newTable("fires", slices.Concat(fireColumns, []column[core.Run]{
 	}),
 	nameOf("reason", func(r *core.Run) string { return string(r.Reason) }),
 	textOf("facts", func(r *core.Run) string { return string(r.Facts) }),
-})...)
+})
 
-var runs = newTable("runs", slices.Concat(fireColumns, []column[core.Run]{
+var onlyRun = slices.Concat(fireColumns, []column[core.Run]{
 	nameOf("outcome", func(r *core.Run) string { return string(r.Verdict) }),
 	textOf("message", func(r *core.Run) string { return r.Message }),
 	maybeTimeOf("started_at", func(r *core.Run) *time.Time { return &r.StartedAt }),
@@ -170,7 +171,83 @@ var runs = newTable("runs", slices.Concat(fireColumns, []column[core.Run]{
 	i64Of("token", func(r *core.Run) int64 { return r.Token }),
 	textOf("params", func(r *core.Run) string { return string(r.Params) }),
 	textOf("output", func(r *core.Run) string { return string(r.Output) }),
-}, usageOf(func(r *core.Run) *core.Usage { return &r.Usage }))...)
+}, usageOf(func(r *core.Run) *core.Usage { return &r.Usage }))
+
+// policyColumns are those that only policies, calendars, chains and gates fill.
+var policyColumns = []column[core.Run]{
+	textOf("series", func(r *core.Run) string { return r.Series }),
+	maybeTimeOf("moved_from", func(r *core.Run) *time.Time { return &r.MovedFrom }),
+	textOf("workflow_id", func(r *core.Run) string { return r.WorkflowID }),
+	nameOf("step", func(r *core.Run) string { return r.Step }),
+	textOf("caused_by", func(r *core.Run) string { return r.CausedBy }),
+	i16Of("priority", func(r *core.Run) int { return r.Priority }),
+	nameOf("gate", func(r *core.Run) string { return string(r.Gate) }),
+	nameOf("gate_key", func(r *core.Run) string { return r.GateKey }),
+	maybeTimeOf("wait_since", func(r *core.Run) *time.Time { return &r.WaitSince }),
+	nameOf("stop", func(r *core.Run) string { return string(r.Stop) }),
+	nameOf("stop_by", func(r *core.Run) string { return r.StopBy }),
+	textOf("breaches_json", func(r *core.Run) string {
+		if len(r.Breaches) == 0 {
+			return ""
+		}
+		text, _ := json.Marshal(r.Breaches) // texts and a time of this age: it cannot fail
+		return string(text)
+	}),
+}
+
+// hasPolicies says whether any of policyColumns has something to say about a run.
+func hasPolicies(r core.Run) bool {
+	return r.Series != "" || !r.MovedFrom.IsZero() || r.WorkflowID != "" || r.Step != "" || r.CausedBy != "" || r.Priority != 0 ||
+		r.Gate != "" || !r.WaitSince.IsZero() || r.Stop != "" || r.StopBy != "" || len(r.Breaches) > 0
+}
+
+// Fires and runs are written with or without what policies have to say: most batches have nothing of it, and the server
+// fills a column that is left out at less cost than one that is sent.
+var (
+	plainFires = newTable("fires", onlyFire...)
+	richFires  = newTable("fires", slices.Concat(onlyFire, policyColumns)...)
+	plainRuns  = newTable("runs", onlyRun...)
+	richRuns   = newTable("runs", slices.Concat(onlyRun, policyColumns)...)
+)
+
+var reconciliations = newTable("reconciliations",
+	timeOf("day", func(r *core.Reconciliation) time.Time { return r.Day.UTC().Truncate(24 * time.Hour) }),
+	nameOf("namespace", func(r *core.Reconciliation) string { return r.Namespace }),
+	nameOf("task", func(r *core.Reconciliation) string { return r.TaskName }),
+	nameOf("task_id", func(r *core.Reconciliation) string { return r.TaskID }),
+	u32Of("expected", func(r *core.Reconciliation) int { return r.Expected }),
+	u32Of("decided", func(r *core.Reconciliation) int { return r.Decided }),
+	u32Of("started", func(r *core.Reconciliation) int { return r.Started }),
+	u32Of("skipped", func(r *core.Reconciliation) int { return r.Skipped }),
+	u32Of("missing", func(r *core.Reconciliation) int { return r.Missing }),
+	u32Of("doubled", func(r *core.Reconciliation) int { return r.Doubled }),
+	u32Of("unexpected", func(r *core.Reconciliation) int { return r.Unexpected }),
+	u32Of("miscounted", func(r *core.Reconciliation) int { return r.Miscounted }),
+	u32Of("unjudged", func(r *core.Reconciliation) int { return r.Unjudged }),
+	timesOf("missing_list", func(r *core.Reconciliation) []time.Time {
+		return r.MissingList[:min(len(r.MissingList), core.MaxMissingListed)]
+	}),
+	timeOf("checked_at", func(r *core.Reconciliation) time.Time { return r.CheckedAt }),
+	nameOf("server", func(r *core.Reconciliation) string { return r.Server }),
+)
+
+var breakerChanges = newTable("breaker_changes",
+	nameOf("name", func(b *core.BreakerChange) string { return b.Name }),
+	timeOf("at", func(b *core.BreakerChange) time.Time { return b.UpdatedAt }),
+	nameOf("state", func(b *core.BreakerChange) string {
+		if b.State == "" {
+			return string(core.BreakerClosed)
+		}
+		return string(b.State)
+	}),
+	u32Of("failures", func(b *core.BreakerChange) int { return b.Failures }),
+	maybeTimeOf("opened_at", func(b *core.BreakerChange) *time.Time { return &b.OpenedAt }),
+	maybeTimeOf("probe_at", func(b *core.BreakerChange) *time.Time { return &b.ProbeAt }),
+	textOf("because", func(b *core.BreakerChange) string { return b.Because }),
+	nameOf("namespace", func(b *core.BreakerChange) string { return b.Namespace }),
+	nameOf("task", func(b *core.BreakerChange) string { return b.TaskName }),
+	textOf("run_id", func(b *core.BreakerChange) string { return b.RunID }),
+)
 
 // WriteSegment writes all records of a segment and returns once the server has them. Writing a segment again, after
 // an error or a crash, leaves each record readable once.
@@ -200,6 +277,10 @@ func (c *Client) WriteSegment(ctx context.Context, segment core.Segment) error {
 // WriteRuns writes ended runs and skipped fires. The same batchID always carries the same runs in the same order.
 // Writing a batch again leaves each run readable once, and so does writing a run again in another batch.
 func (c *Client) WriteRuns(ctx context.Context, batchID string, ended []core.Run) error {
+	fires, runs := plainFires, plainRuns
+	if slices.ContainsFunc(ended, hasPolicies) {
+		fires, runs = richFires, richRuns
+	}
 	if err := fires.write(ctx, c, batchID, ended); err != nil {
 		return err
 	}
@@ -208,6 +289,18 @@ func (c *Client) WriteRuns(ctx context.Context, batchID string, ended []core.Run
 		started = slices.DeleteFunc(slices.Clone(ended), isSkipped)
 	}
 	return runs.write(ctx, c, batchID, started)
+}
+
+// WriteReconciliations writes what was found about a day. A day that is written again, under another batchID, replaces
+// what stood there. The same batchID always carries the same rows in the same order.
+func (c *Client) WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error {
+	return reconciliations.write(ctx, c, batchID, found)
+}
+
+// WriteBreakerChanges writes changes of breakers; each is readable once however often it is written. The same batchID
+// always carries the same changes in the same order.
+func (c *Client) WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error {
+	return breakerChanges.write(ctx, c, batchID, changes)
 }
 
 func isSkipped(r core.Run) bool { return r.Verdict == core.Skipped }

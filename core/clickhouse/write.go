@@ -31,7 +31,9 @@ type scratch struct {
 	u32      []uint32
 	i32      []int32
 	u16      []uint16
+	i16      []int16
 	i8       []int8
+	lists    [][]time.Time
 	f64      []float64
 	bools    []bool
 	maps     []*attrMap
@@ -77,6 +79,10 @@ func maybeTimeOf[T any](name string, value func(*T) *time.Time) column[T] {
 	}}
 }
 
+func timesOf[T any](name string, value func(*T) []time.Time) column[T] {
+	return column[T]{name: name, kind: "Array(DateTime64(6, 'UTC'))", values: func(rows []T, s *scratch) any { return fill(&s.lists, rows, value) }}
+}
+
 func u64Of[T any](name string, value func(*T) uint64) column[T] {
 	return column[T]{name: name, kind: "UInt64", values: func(rows []T, s *scratch) any { return fill(&s.u64, rows, value) }}
 }
@@ -104,6 +110,10 @@ func u16Of[T any](name string, value func(*T) int) column[T] {
 	return column[T]{name: name, kind: "UInt16", values: func(rows []T, s *scratch) any {
 		return fill(&s.u16, rows, func(r *T) uint16 { return uint16(value(r)) })
 	}}
+}
+
+func i16Of[T any](name string, value func(*T) int) column[T] {
+	return column[T]{name: name, kind: "Int16", values: func(rows []T, s *scratch) any { return fill(&s.i16, rows, func(r *T) int16 { return int16(value(r)) }) }}
 }
 
 // enumOf is a small number that the table knows by name; one it does not know is written as 0.
@@ -205,6 +215,7 @@ func (c *Client) scratch() *scratch {
 func (c *Client) putBack(s *scratch) {
 	clear(s.texts[:cap(s.texts)])
 	clear(s.nullable[:cap(s.nullable)])
+	clear(s.lists[:cap(s.lists)])
 	clear(s.keys[:cap(s.keys)])
 	clear(s.known)
 	clear(s.maps[:cap(s.maps)])

@@ -275,7 +275,7 @@ func TestRuns(t *testing.T) {
 		}
 	})
 	t.Run("FiresSayWhyNot", func(t *testing.T) {
-		got, err := w.Fires(t.Context(), "task-1", written[0].FireAt, written[49].FireAt.Add(time.Hour))
+		got, err := w.Fires(t.Context(), core.FireFilter{TaskID: "task-1", From: written[0].FireAt, To: written[49].FireAt.Add(time.Hour), Limit: 1000})
 		if err != nil || len(got) != 17 {
 			t.Fatalf("%d fires, %v", len(got), err)
 		}

@@ -238,6 +238,14 @@ func ExerciseExecutor(t *testing.T, s Subject) {
 			t.Errorf("afterwards: %+v", out)
 		}
 	})
+	t.Run("TerminateKillsItAtOnce", func(t *testing.T) {
+		if out, _ := ends(t, s.Stubborn, core.ErrRunTerminated, time.Second); out.Verdict != core.Cancelled || !strings.HasPrefix(out.Message, core.ErrRunTerminated.Error()) {
+			t.Errorf("outcome %+v", out)
+		}
+		if out, _ := execute(t, t.Context(), s.Talks); out.Verdict != core.Succeeded {
+			t.Errorf("afterwards: %+v", out)
+		}
+	})
 	t.Run("CrashIsAnOutcome", func(t *testing.T) {
 		out, sink := execute(t, t.Context(), s.Crashes)
 		if out.Verdict != core.Crashed || out.Message == "" {

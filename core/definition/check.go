@@ -1,11 +1,11 @@
 package definition
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,8 +19,6 @@ var (
 )
 
 const (
-	maxTimeout     = 30 * 24 * time.Hour
-	maxAttempts    = 100
 	maxParamsBytes = 256 << 10
 	maxTextBytes   = 16 << 10
 )
@@ -32,14 +30,6 @@ func finding(path, zh, en string) core.Finding {
 func asInvalid(err error) (*core.Error, bool) {
 	e, ok := errors.AsType[*core.Error](err)
 	return e, ok && e.Kind == core.KindInvalid && len(e.Findings) > 0
-}
-
-func checkNamespace(ns core.Namespace) []core.Finding {
-	if !namespaceName.MatchString(ns.Name) {
-		return []core.Finding{finding("name", "命名空间名以大写字母开头，只含字母和数字，至多 64 个字符，例如 ImageArchive",
-			"a namespace's name starts with an upper-case letter and has only letters and digits, at most 64: ImageArchive")}
-	}
-	return nil
 }
 
 // checkFields looks at what can be judged from the task alone.
@@ -64,32 +54,19 @@ func checkFields(t core.Task) []core.Finding {
 				`a label's key has only letters, digits, ".", "_", "/" and "-", at most 63 characters`)
 		}
 	}
-	return append(found, checkPolicies(t.Policies)...)
+	return found
 }
 
-func checkPolicies(p core.Policies) []core.Finding {
-	var found []core.Finding
-	add := func(path, zh, en string) { found = append(found, finding("policies."+path, zh, en)) }
-	if p.Timeout < 0 || p.Timeout > maxTimeout {
-		add("timeout", "超时必须在 0 到 30 天之间；0 表示用任务类型的默认值", "must be between 0 and 720h; 0 takes the task type's default")
-	}
-	if !slices.Contains([]core.Overlap{core.OverlapSkip, core.OverlapAllow}, p.Overlap) {
-		add("overlap", "只能是 skip 或 allow", "must be skip or allow")
-	}
-	if !slices.Contains([]core.CatchUp{core.CatchUpLatest, core.CatchUpNone}, p.CatchUp) {
-		add("catch_up", "只能是 latest 或 none", "must be latest or none")
-	}
-	if p.MaxAttempts < 0 || p.MaxAttempts > maxAttempts {
-		add("max_attempts", "必须在 0 到 100 之间", "must be between 0 and 100")
-	}
-	if p.RetryDelay < 0 || p.RetryDelay > 24*time.Hour {
-		add("retry_delay", "必须在 0 到 24 小时之间", "must be between 0 and 24h")
-	}
-	retriable := []core.Verdict{core.Failed, core.TimedOut, core.Crashed, core.Lost}
-	for i, v := range p.RetryOn {
-		if !slices.Contains(retriable, v) {
-			add(fmt.Sprintf("retry_on[%d]", i), "只能是 failed、timed_out、crashed、lost", "must be one of failed, timed_out, crashed, lost")
-		}
+// checkPolicies judges a task's policies beside the defaults of its namespace.
+func (d *Definitions) checkPolicies(t core.Task, defaults core.Policies) []core.Finding {
+	all := effective(t.Policies, t.StopOnError, defaults)
+	j := judge{at: "policies", own: t.Policies, all: all, task: true, shares: d.held.Load().shares, checks: d.opts.Preconditions}
+	taskType, _ := d.opts.Catalog.Type(t.Type)
+	j.hard = cmp.Or(t.Policies.Timeout, defaults.Timeout, taskType.Timeout, d.opts.DefaultTimeout)
+	found := j.judge()
+	if t.StopOnError && t.Policies.StopAfter > 1 {
+		found = append(found, finding("policies.stop_after", "与 stop_on_error 矛盾：后者在第一次失败时就停用任务；请去掉其中一个",
+			"fights with stop_on_error, which disables the task at the first failure; leave one of them out"))
 	}
 	return found
 }

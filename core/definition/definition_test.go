@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/catalog"
 	"github.com/gnomon-scheduler/gnomon/core/definition"
 	"github.com/gnomon-scheduler/gnomon/core/store"
+	"github.com/gnomon-scheduler/gnomon/core/workflow"
 	"go.uber.org/goleak"
 )
 
@@ -30,7 +32,7 @@ const paramsSchema = `{"type":"object","additionalProperties":false,"required":[
 	"mode":{"enum":["fast","slow"]},
 	"note":{"type":"string","maxLength":3,"pattern":"^[a-z]*$"}}}`
 
-// provider refuses the note "odd", beyond what the schema can say.
+// provider refuses the note "odd", beyond what the schema can say, and does not answer about the note "off".
 type provider struct{}
 
 func (provider) Execute(context.Context, core.Attempt, core.Sink) (core.Outcome, error) {
@@ -38,6 +40,9 @@ func (provider) Execute(context.Context, core.Attempt, core.Sink) (core.Outcome,
 }
 
 func (provider) Validate(_ context.Context, _ string, params json.RawMessage) ([]core.Finding, error) {
+	if strings.Contains(string(params), `"off"`) {
+		return nil, errors.New("the plugin is being restarted")
+	}
 	if strings.Contains(string(params), `"odd"`) {
 		return []core.Finding{{Path: "note", Message: core.Text{Zh: "不行", En: "is odd"}}}, nil
 	}
@@ -58,10 +63,33 @@ type announcement struct {
 	removed bool
 }
 
+// compiler refuses the expression "1 +".
+type compiler struct{}
+
+func (compiler) Check(p core.Precondition) []core.Finding {
+	if p.Expression == "1 +" {
+		return []core.Finding{{Path: "expression", Message: core.Text{Zh: "无法编译", En: "does not compile"}}}
+	}
+	return nil
+}
+
+// flows is what offers workflows.
+type flows struct{ provider }
+
+func (flows) Validate(_ context.Context, _ string, params json.RawMessage) ([]core.Finding, error) {
+	_, wrong := workflow.Parse(params)
+	for i := range wrong {
+		wrong[i].Path = strings.TrimPrefix(strings.TrimPrefix(wrong[i].Path, "params"), ".")
+	}
+	return wrong, nil
+}
+
 type world struct {
 	*definition.Definitions
+	store   *store.Store
 	catalog *catalog.Catalog
 	clock   *clock
+	changed atomic.Int64
 
 	mu   sync.Mutex
 	said []announcement
@@ -74,31 +102,70 @@ func setup(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	w := &world{catalog: catalog.New(), clock: &clock{}}
+	w := &world{store: s, catalog: catalog.New(), clock: &clock{}}
 	w.clock.set(noon)
 	types := []core.TaskType{
-		{Name: "Common.KeepAlive", ParamsSchema: json.RawMessage(paramsSchema)},
+		{Name: "Common.KeepAlive", ParamsSchema: json.RawMessage(paramsSchema), Timeout: 15 * time.Minute},
 		{Name: "Imaging.Export", ParamsSchema: json.RawMessage(`{"type":"object"}`)},
 		{Name: "Common.Broken", ParamsSchema: json.RawMessage(`{"type":"object"}`), Problem: "script does not compile"},
 	}
 	if err := w.catalog.Offer("plugin:common", provider{}, types); err != nil {
 		t.Fatal(err)
 	}
-	w.Definitions = definition.New(definition.Options{
-		Store: s, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler),
+	flow := []core.TaskType{{Name: workflow.TypeName, ParamsSchema: json.RawMessage(`{"type":"object"}`)}}
+	if err := w.catalog.Offer("gnomon", flows{}, flow); err != nil {
+		t.Fatal(err)
+	}
+	w.Definitions = w.another(t)
+	for _, name := range []string{"Telemedicine", "Imaging"} {
+		w.namespace(t, core.Namespace{Name: name})
+	}
+	return w
+}
+
+// another is another server on the same store.
+func (w *world) another(t *testing.T) *definition.Definitions {
+	t.Helper()
+	return definition.New(definition.Options{
+		Store: w.store, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: compiler{},
 		Announce: func(task core.Task, removed bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.said = append(w.said, announcement{task, removed})
 		},
+		Changed: func() { w.changed.Add(1) },
 	})
-	for _, name := range []string{"Telemedicine", "Imaging"} {
-		if _, err := w.PutNamespace(t.Context(), core.Namespace{Name: name}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return w
 }
+
+func (w *world) namespace(t *testing.T, ns core.Namespace) {
+	t.Helper()
+	if _, err := w.PutNamespace(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) pool(t *testing.T, pool core.Pool) {
+	t.Helper()
+	if _, err := w.PutPool(t.Context(), pool, definition.AnyVersion, "ann"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) downstream(t *testing.T, name string) {
+	t.Helper()
+	if _, err := w.PutDownstream(t.Context(), core.Downstream{Name: name, Failures: 3, Cooldown: time.Minute}, definition.AnyVersion, "ann"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) calendar(t *testing.T, c core.Calendar) {
+	t.Helper()
+	if _, err := w.PutCalendar(t.Context(), c, definition.AnyVersion, "ann"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func same(a, b any) bool { return reflect.DeepEqual(a, b) }
 
 func (w *world) announced() []announcement {
 	w.mu.Lock()
@@ -144,6 +211,7 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 		"NotASchedule":       {spec("every day"), "schedule.spec", ""},
 		"NoSchedule":         {spec(""), "schedule.spec", ""},
 		"AtInThePast":        {spec("@at 2026-11-20T11:59:59Z"), "schedule.spec", "no instant left"},
+		"WindowInThePast":    {func(t *core.Task) { t.Schedule.Spec, t.Schedule.Until = "0 * * * *", noon.Add(-time.Hour) }, "schedule.until", "has passed"},
 		"UnknownZone":        {func(t *core.Task) { t.Schedule.Zone = "Asia/Shangai" }, "schedule.zone", "Asia/Shanghai"},
 		"UnknownDialect":     {func(t *core.Task) { t.Schedule.Dialect = "systemd" }, "schedule.dialect", "unix or quartz"},
 		"MissingParam":       {params(`{}`), "params.urls", "is required"},
@@ -161,12 +229,6 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 		"NoNamespace":        {func(t *core.Task) { t.Namespace = "Nowhere" }, "namespace", "create it first"},
 		"BadName":            {func(t *core.Task) { t.Name = "a b" }, "name", "letter or digit"},
 		"BadLabel":           {func(t *core.Task) { t.Labels = map[string]string{"a b": "c"} }, "labels.a b", "label"},
-		"BadTimeout":         {func(t *core.Task) { t.Policies.Timeout = -1 }, "policies.timeout", "720h"},
-		"BadOverlap":         {func(t *core.Task) { t.Policies.Overlap = "queue" }, "policies.overlap", "skip or allow"},
-		"BadCatchUp":         {func(t *core.Task) { t.Policies.CatchUp = "all" }, "policies.catch_up", "latest or none"},
-		"BadMaxAttempts":     {func(t *core.Task) { t.Policies.MaxAttempts = 101 }, "policies.max_attempts", "100"},
-		"BadRetryDelay":      {func(t *core.Task) { t.Policies.RetryDelay = 25 * time.Hour }, "policies.retry_delay", "24h"},
-		"BadRetryOn":         {func(t *core.Task) { t.Policies.RetryOn = []core.Verdict{core.Lost, core.Succeeded} }, "policies.retry_on[1]", "one of"},
 		"LongDescription":    {func(t *core.Task) { t.Description = strings.Repeat("x", 17<<10) }, "description", "16 KiB"},
 	}
 	for name, c := range cases {
@@ -213,7 +275,7 @@ func TestEverythingWrongIsSaidAtOnce(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	task := sound()
-	task.Namespace, task.Schedule.Spec, task.Policies.Overlap, task.Params = "Nowhere", "0 0 30 2 *", "queue", json.RawMessage(`{"batch":0}`)
+	task.Namespace, task.Schedule.Spec, task.Policies.Overlap, task.Params = "Nowhere", "0 0 30 2 *", "never", json.RawMessage(`{"batch":0}`)
 	_, err := w.Create(t.Context(), task, "ann")
 	for _, path := range []string{"namespace", "schedule.spec", "policies.overlap", "params.urls", "params.batch"} {
 		wantFinding(t, err, path, "")
@@ -274,13 +336,18 @@ func TestANewTaskFiresAfterNowAndIsAnnounced(t *testing.T) {
 	}
 	for name, c := range cases {
 		stored := w.create(t, func(task *core.Task) { task.Name, task.Schedule.Spec = name, c.spec })
-		if !stored.State.NextFire.Equal(c.next) || stored.Version != 1 || stored.UpdatedBy != "ann" || stored.Policies.Overlap != core.OverlapSkip ||
-			stored.Policies.CatchUp != core.CatchUpLatest {
+		if !stored.State.NextFire.Equal(c.next) || stored.Version != 1 || stored.UpdatedBy != "ann" {
 			t.Errorf("%s: stored %+v; want its first fire at %s", name, stored, c.next)
 		}
 		if said := w.announced(); len(said) != 1 || said[0].task.ID != stored.ID || said[0].removed || !said[0].task.State.NextFire.Equal(c.next) {
 			t.Errorf("%s: announced %+v", name, said)
 		}
+	}
+	later := w.create(t, func(task *core.Task) {
+		task.Name, task.Schedule.Spec, task.Schedule.From = "later", "@after 10m", noon.Add(time.Hour)
+	})
+	if got := later.State.NextFire; got.Before(noon.Add(time.Hour)) || got.After(noon.Add(time.Hour+time.Second)) {
+		t.Errorf("the first fire of a task that begins later is at %s", got)
 	}
 	off := w.create(t, func(task *core.Task) {
 		task.Name, task.Enabled, task.Schedule.Spec = "off", false, "@at 2020-01-01T00:00:00Z"
@@ -294,7 +361,7 @@ func TestAnEditRecomputesTheNextFireFromNow(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	task := w.create(t, nil)
-	w.clock.set(noon.Add(25 * time.Second)) // two fires are past and not yet decided
+	w.clock.set(noon.Add(25 * time.Second)) // two fires are past
 	task.Schedule.Spec = "30 * * * *"
 	edited, err := w.Replace(t.Context(), task, "bob")
 	if err != nil {

@@ -39,6 +39,9 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 		return neverBegan(ctx, ""), true, nil
 	}
 	p.remember(grants)
+	if a.Grace > 0 {
+		grace = a.Grace
+	}
 	// The stream outlives ctx: after a cancel its last lines and its outcome are still wanted, until grace is over.
 	stream, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -47,6 +50,10 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 	c.asked.Add(1)
 	unasked := context.AfterFunc(ctx, func() { // ends when the attempt does, or after grace
 		defer c.asked.Done()
+		if errors.Is(context.Cause(ctx), core.ErrRunTerminated) {
+			p.stopCall(stream, end, c, p.parting(), reasonOf(ctx))
+			return
+		}
 		p.stopCall(stream, end, c, grace, reasonOf(ctx))
 	})
 	failure := p.converse(ctx, stream, end, c, grants, sink, grace)
@@ -72,6 +79,20 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 }
 
 func reasonOf(ctx context.Context) string { return context.Cause(ctx).Error() }
+
+// partingMoment is what an attempt that is terminated gets if its process carries others: one that listens ends within
+// it, and the others live on. A process of its own is killed at once.
+const partingMoment = 100 * time.Millisecond
+
+// parting is the grace of an attempt that is terminated.
+func (p *process) parting() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running > 1 {
+		return partingMoment
+	}
+	return 0
+}
 
 // enter puts the attempt among those in progress.
 func (p *process) enter(c *call) {
@@ -101,6 +122,16 @@ func (p *process) leave(c *call) {
 func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *call, grace time.Duration, reason string) {
 	limited, cancel := context.WithTimeout(stream, grace) // a process that is stopped does not even answer
 	defer cancel()
+	// One that is terminated without having been asked before has its parting moment, however often that is said.
+	if c.attempt.Terminate != nil && reason != core.ErrRunTerminated.Error() {
+		c.asked.Go(func() { // ends with limited
+			select {
+			case <-c.attempt.Terminate:
+				cancel()
+			case <-limited.Done():
+			}
+		})
+	}
 	req := &pluginv1.CancelRequest{RunId: c.attempt.RunID, Attempt: int32(c.attempt.Number), Reason: reason}
 	for limited.Err() == nil {
 		answer, err := p.api.Cancel(limited, req)
@@ -126,7 +157,11 @@ func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *ca
 	if stream.Err() != nil {
 		return
 	}
-	p.overrun(c, grace, reason)
+	why := fmt.Sprintf("did not stop within %v (%s)", grace, reason)
+	if grace == 0 || !errors.Is(limited.Err(), context.DeadlineExceeded) {
+		why = "was terminated on request"
+	}
+	p.overrun(c, why)
 	select { // the stream ends by itself, unless the kernel takes too long over the dead process
 	case <-stream.Done():
 	case <-p.exited:
@@ -136,23 +171,22 @@ func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *ca
 }
 
 // overrun kills the process if it still holds the attempt.
-func (p *process) overrun(c *call, grace time.Duration, reason string) {
+func (p *process) overrun(c *call, why string) {
 	p.mu.Lock()
 	holds := c.next != nil
 	others := p.running - 1
 	if holds {
 		c.overran = true
 		if p.killed == "" {
-			p.killed = fmt.Sprintf("killed because attempt %d of run %s of %s did not stop within %v (%s)",
-				c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, grace, reason)
+			p.killed = fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why)
 		}
 	}
 	p.mu.Unlock()
 	if !holds {
 		return
 	}
-	p.log.Warn("killed a plugin process, an attempt did not stop", "pid", p.pid, "run_id", c.attempt.RunID,
-		"attempt", c.attempt.Number, "task_type", c.attempt.TaskType, "grace_ms", grace.Milliseconds(), "others_ended", others)
+	p.log.Warn("killed a plugin process because of an attempt", "pid", p.pid, "run_id", c.attempt.RunID,
+		"attempt", c.attempt.Number, "task_type", c.attempt.TaskType, "why", why, "others_ended", others)
 	p.killTree()
 }
 
@@ -282,6 +316,8 @@ func (c *call) verdict(ctx context.Context, p *process, failure error) core.Outc
 		out.Verdict, out.Message = stopped(ctx)
 		out.Permanent, out.RetryAfter = false, 0
 		switch {
+		case c.overran && errors.Is(context.Cause(ctx), core.ErrRunTerminated):
+			out.Message += "; its process was killed"
 		case c.overran:
 			out.Message += "; it did not stop in time, so its process was killed"
 		case c.deaf:

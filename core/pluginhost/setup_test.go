@@ -19,11 +19,15 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/coretest"
+	"github.com/gnomon-scheduler/gnomon/core/luavm"
 	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
 	"github.com/gnomon-scheduler/gnomon/sdk/protocol"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(protocol.Handshake.MagicCookieKey) != "" && len(os.Args) > 2 && os.Args[1] == "lua" {
+		panic(luavm.Serve(context.TODO(), luavm.Options{Dir: os.Args[2], Namespace: "Test"}))
+	}
 	if os.Getenv(protocol.Handshake.MagicCookieKey) != "" {
 		servePlugin(os.Args[1:])
 	}

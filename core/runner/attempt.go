@@ -10,11 +10,20 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// begin is where a run's instant has come: it executes now, or waits in line for a place.
+// begin is where a run's instant has come, or where it asks again: what must be admitted is, then it executes now or
+// waits in line for a place.
 func (r *Runner) begin(l *liveRun) {
+	if !MayHaveStarted(l.run.State) && !r.admit(l) {
+		return
+	}
+	if r.resumable(l.run) { // it does little itself, and waits for others that need a place
+		r.execute(l)
+		return
+	}
 	r.mu.Lock()
 	r.wake(l)
 	if r.executing == r.opts.MaxExecuting {
+		l.phase = inLine
 		r.line = append(r.line, l)
 		r.mu.Unlock()
 		return
@@ -50,7 +59,7 @@ func (r *Runner) execute(l *liveRun) {
 		r.turnAway(l)
 		return
 	}
-	ctx, cancel, ok := r.enter(l)
+	ctx, cancel, ok := r.enter(l, executing)
 	if !ok {
 		return
 	}
@@ -59,19 +68,24 @@ func (r *Runner) execute(l *liveRun) {
 	if !r.opts.MayAct() { // the lease has run out: whoever takes over decides
 		return
 	}
-	if !MayHaveStarted(l.run.State) && !r.admit(l) {
-		return
-	}
 	provider, taskType, err := r.opts.Catalog.Lookup(l.run.Namespace, l.run.TaskType)
 	if err != nil && l.run.Attempt == 1 && core.KindOf(err) == core.KindNotFound {
 		r.skip(l, core.ReasonUnknownType, map[string]string{"task_type": l.run.TaskType, "problem": err.Error()})
 		return
 	}
-	ctx, release := context.WithTimeoutCause(ctx, r.timeout(l.task, taskType), core.ErrRunTimeout)
+	hard := r.timeout(l.task, taskType)
+	soft, grace := hard, time.Duration(0)
+	if s := l.task.Policies.SoftTimeout; s > 0 && s < hard {
+		soft, grace = s, hard-s
+	}
+	ctx, release := context.WithTimeoutCause(ctx, soft, core.ErrRunTimeout)
 	defer release()
 	r.mu.Lock()
 	l.startedAt = r.opts.Clock.Now()
 	r.mu.Unlock()
+	if l.run.Attempt == 1 {
+		r.opts.Started(l.startedAt.Sub(l.run.FireAt))
+	}
 	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel)
 	defer log.Close()
 	if err == nil {
@@ -79,35 +93,16 @@ func (r *Runner) execute(l *liveRun) {
 	}
 	var outcome core.Outcome
 	if err == nil {
-		outcome, err = provider.Execute(ctx, attemptOf(l), log)
+		outcome, err = provider.Execute(ctx, attemptOf(l, grace), log)
 	}
 	if err != nil {
 		outcome = failed(ctx, err)
 	}
-	r.end(l, log, outcome, errors.Is(context.Cause(ctx), core.ErrShuttingDown))
-}
-
-// admit writes that a queued or retrying run starts now. A queued one is skipped if another run of the task is live.
-func (r *Runner) admit(l *liveRun) bool {
-	queued := l.run.State == core.RunQueued
-	answers, err := r.opts.Store.Start(context.WithoutCancel(r.base), []core.Start{{
-		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, At: r.opts.Clock.Now(), OnlyAlone: queued,
-	}})
-	switch {
-	case err != nil:
-		r.opts.Log.Error("run not started", "run_id", l.run.ID, "state", l.run.State, "err", err)
-		return false // the row stays as it is: the sweep takes it up again
-	case answers[0].Won:
-		r.mu.Lock()
-		l.run.State, l.run.Token = core.RunClaimed, answers[0].Token
-		r.mu.Unlock()
-		return true
-	case queued && answers[0].Live > 0:
-		r.skip(l, core.ReasonOverlap, map[string]int{"other_live_runs": answers[0].Live})
-	default:
-		r.opts.Log.Warn("run was taken over", "run_id", l.run.ID, "token", l.run.Token)
+	shutdown := errors.Is(context.Cause(ctx), core.ErrShuttingDown)
+	if shutdown && taskType.Resumable && outcome.Verdict == core.Cancelled {
+		return // the row stays as it is: the next server goes on where this one was
 	}
-	return false
+	r.end(l, log, outcome, shutdown)
 }
 
 func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
@@ -116,7 +111,10 @@ func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
 	skip := core.Skip{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Reason: reason, Facts: text, DecidedAt: now,
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, // no run will end, so the skip sets the next fire
+		Breaches: r.breaches(l, now, true),
 	}
+	defer r.changed(l.run)
+	defer r.release(l, nil)
 	if _, err := r.opts.Store.Skip(context.WithoutCancel(r.base), []core.Skip{skip}); err != nil {
 		r.opts.Log.Error("skipped fire not written", "run_id", l.run.ID, "reason", reason, "err", err)
 		return
@@ -142,28 +140,54 @@ func (r *Runner) moved(task *core.Task, nextFire time.Time) {
 	r.opts.Announce(next, false)
 }
 
-// enter takes a run out of the waiting: from now on it is cancelled through its context. ok is false if it was taken
-// off while it waited.
-func (r *Runner) enter(l *liveRun) (ctx context.Context, cancel context.CancelCauseFunc, ok bool) {
+// enter begins a phase in which a run is stopped through its context. ok is false if it was taken off while it waited.
+func (r *Runner) enter(l *liveRun, p phase) (ctx context.Context, cancel context.CancelCauseFunc, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l.over {
 		return nil, nil, false
 	}
 	ctx, cancel = context.WithCancelCause(r.base)
-	l.cancel = cancel
+	l.phase, l.cancel, l.kill = p, cancel, make(chan struct{})
+	if l.stopped != nil {
+		l.end()
+	}
 	return ctx, cancel, true
 }
 
-// turnAway is for a run whose instant came but that found no place before the drain time was over. A queued or retrying
-// one waits in the store for the next server; a claimed one would be taken for one that may have started.
+// end makes a run that approaches or executes end as it was asked to. The lock is held.
+func (l *liveRun) end() {
+	if l.cancel == nil { // it is about to enter, and will see that it must not
+		return
+	}
+	l.cancel(l.stopped)
+	if !errors.Is(l.stopped, core.ErrRunTerminated) {
+		return
+	}
+	select {
+	case <-l.kill:
+	default:
+		close(l.kill)
+	}
+}
+
+// turnAway is for a run that found no place before the drain time was over. One that waits to be admitted does so in the
+// store, for the next server; a claimed one would be taken for one that may have started.
 func (r *Runner) turnAway(l *liveRun) {
 	r.mu.Lock()
 	over := l.over
 	l.over = true
 	r.mu.Unlock()
-	if !over && MayHaveStarted(l.run.State) && r.opts.MayAct() {
+	switch {
+	case over || !MayHaveStarted(l.run.State) || !r.opts.MayAct():
+	case l.run.Attempt == 1:
 		r.skip(l, core.ReasonShutdown, map[string]int{"executing": r.Executing()})
+	default: // its attempt is over before it began; the next server makes another
+		now := r.opts.Clock.Now()
+		_, _ = r.write(context.WithoutCancel(r.base), core.Finish{
+			RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, RetryAt: now,
+			Outcome: core.Outcome{Verdict: core.Cancelled, Message: "the server stopped before the attempt began", Checkpoint: l.run.Checkpoint},
+		})
 	}
 	r.drop(l)
 }
@@ -187,7 +211,7 @@ func failed(ctx context.Context, err error) core.Outcome {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, core.ErrRunTimeout):
 		outcome.Verdict = core.TimedOut
-	case errors.Is(cause, core.ErrRunCancelled), errors.Is(cause, core.ErrShuttingDown):
+	case errors.Is(cause, core.ErrRunCancelled), errors.Is(cause, core.ErrRunTerminated), errors.Is(cause, core.ErrShuttingDown):
 		outcome.Verdict = core.Cancelled
 	}
 	return outcome
@@ -196,6 +220,9 @@ func failed(ctx context.Context, err error) core.Outcome {
 // end makes what the attempt said and that it ended durable, then writes its outcome, then acts on what follows.
 func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	now := r.opts.Clock.Now()
+	if !l.startedAt.IsZero() {
+		r.opts.Ended(outcome.Verdict, now.Sub(l.startedAt))
+	}
 	settled := Settle(l.task, l.run, outcome, shutdown && outcome.Verdict == core.Cancelled, now)
 	ctx := context.WithoutCancel(r.base) // the verdict of an attempt that ended is written even while stopping
 	record := core.AttemptRecord{
@@ -210,19 +237,26 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	if err := errors.Join(r.opts.Recorder.FlushAll(ctx), log.Flush(ctx)); err != nil {
 		r.opts.Log.Error("log lines and record of an attempt not durable", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
 	}
+	_, breakers := r.opts.Gates(l.task)
 	finish := core.Finish{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, Outcome: outcome, StartedAt: l.startedAt, EndedAt: now,
-		RetryAt: settled.RetryAt, Disable: settled.Disable, Version: l.run.TaskVersion,
+		RetryAt: settled.RetryAt, Version: l.run.TaskVersion, Breakers: breakers, Breaches: r.breaches(l, now, settled.RetryAt.IsZero()),
 	}
-	if settled.RetryAt.IsZero() && settled.Disable == "" {
-		finish.NextFire = r.nextFire(l.task, now)
+	if settled.RetryAt.IsZero() {
+		finish.NextFire, finish.StopAfter, finish.Intervene = r.nextFire(l.task, now), l.task.Policies.StopAfter, settled.Intervene
+		finish.Then = r.dependents(ctx, l.run, outcome, now)
 	}
 	result, ok := r.write(ctx, finish)
 	r.drop(l)
+	r.release(l, result.Breakers)
 	if !ok {
 		return
 	}
 	r.follow(l, finish, result)
+	for _, b := range result.Breakers {
+		r.opts.BreakerMoved(b, l.run)
+	}
+	r.changed(l.run)
 }
 
 // write brings an outcome into the store, trying again while the store does not answer and the lease is held.
@@ -246,14 +280,17 @@ func (r *Runner) write(ctx context.Context, finish core.Finish) (core.Finished, 
 }
 
 func (r *Runner) follow(l *liveRun, finish core.Finish, result core.Finished) {
+	for _, run := range result.Then {
+		r.dispatchDependent(run)
+	}
 	switch {
 	case !finish.RetryAt.IsZero():
 		again := l.run
 		again.State, again.StartAt, again.Attempt, again.Token = core.RunRetrying, finish.RetryAt, l.run.Attempt+1, result.Token
 		again.Checkpoint = finish.Outcome.Checkpoint
 		r.Dispatch(l.task, again)
-	case result.Disabled:
-		r.opts.Log.Warn("task disabled", "task", l.task.Namespace+"/"+l.task.Name, "task_id", l.run.TaskID, "reason", finish.Disable)
+	case result.Disabled != "":
+		r.opts.Log.Warn("task disabled", "task", l.task.Namespace+"/"+l.task.Name, "task_id", l.run.TaskID, "reason", result.Disabled)
 		r.opts.Announce(*l.task, true)
 		if err := r.Forget(context.WithoutCancel(r.base), l.run.TaskID, core.ReasonDisabled); err != nil {
 			r.opts.Log.Error("pending runs of a disabled task not skipped", "task_id", l.run.TaskID, "err", err)
@@ -270,11 +307,11 @@ func originOf(run core.Run) core.Origin {
 	}
 }
 
-func attemptOf(l *liveRun) core.Attempt {
+func attemptOf(l *liveRun, grace time.Duration) core.Attempt {
 	return core.Attempt{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Namespace: l.run.Namespace, TaskName: l.run.TaskName, TaskType: l.run.TaskType,
 		Number: l.run.Attempt, Token: l.run.Token, FireAt: l.run.FireAt, PrevSuccess: l.run.PrevSuccess,
 		Params: l.run.Params, Checkpoint: l.run.Checkpoint, Zone: l.task.Schedule.Zone, Trigger: l.run.Trigger,
-		LogLevel: l.task.Policies.LogLevel,
+		LogLevel: l.task.Policies.LogLevel, Grace: grace, Terminate: l.kill,
 	}
 }

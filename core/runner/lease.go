@@ -30,7 +30,9 @@ type LeaseOptions struct {
 // acting before the lease ends, measured by its own monotonic clock, so that another may take over its runs.
 type Lease struct {
 	opts   LeaseOptions
-	held   atomic.Pointer[time.Time] // when the last successful renewal was begun
+	held   atomic.Pointer[time.Time] // when the last successful renewal was begun; nil: the lease is not held
+	last   atomic.Pointer[time.Time] // likewise, also once the lease is lost
+	lost   chan struct{}             // closed when another server has taken it away
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -40,7 +42,7 @@ func NewLease(opts LeaseOptions) *Lease {
 	if opts.Length == 0 {
 		opts.Length = 15 * time.Second
 	}
-	return &Lease{opts: opts, done: make(chan struct{})}
+	return &Lease{opts: opts, lost: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Start takes the lease and goes on renewing it until Stop.
@@ -50,6 +52,7 @@ func (l *Lease) Start(ctx context.Context) error {
 		return err
 	}
 	l.held.Store(&began)
+	l.last.Store(&began)
 	ctx, l.cancel = context.WithCancel(ctx)
 	go l.renew(ctx) // ends when Stop cancels ctx
 	return nil
@@ -73,6 +76,17 @@ func (l *Lease) MayAct() bool {
 	return held != nil && l.opts.Clock.Now().Sub(*held) < l.opts.Length*9/10
 }
 
+// Renewed gives when the lease was last renewed, even if it has been lost since; zero: never.
+func (l *Lease) Renewed() time.Time {
+	if last := l.last.Load(); last != nil {
+		return *last
+	}
+	return time.Time{}
+}
+
+// Lost is closed once another server has taken the lease away. It never comes back: the server must be started anew.
+func (l *Lease) Lost() <-chan struct{} { return l.lost }
+
 func (l *Lease) renew(ctx context.Context) {
 	defer close(l.done)
 	for {
@@ -91,9 +105,13 @@ func (l *Lease) renew(ctx context.Context) {
 			}
 			if core.KindOf(err) == core.KindStale { // another server has taken it away: it never comes back
 				l.held.Store(nil)
+				close(l.lost)
+				<-ctx.Done()
+				return
 			}
 			continue
 		}
 		l.held.Store(&began)
+		l.last.Store(&began)
 	}
 }

@@ -142,6 +142,11 @@ func TestAFencedServerStopsActing(t *testing.T) {
 		if lease.MayAct() {
 			t.Error("a fenced server acts again")
 		}
+		select {
+		case <-lease.Lost():
+		default:
+			t.Error("nobody is told that the lease is lost")
+		}
 		if err := lease.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}

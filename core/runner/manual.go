@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -13,25 +15,16 @@ import (
 // returns when the run is durable, before it has started. With the overlap policy skip it fails with KindConflict
 // while another run of the task is live.
 func (r *Runner) RunNow(ctx context.Context, taskID string, params json.RawMessage, by string) (core.Run, error) {
-	if !r.opts.MayAct() {
-		return core.Run{}, core.Errorf(core.KindUnavailable, "run task "+taskID, "this server does not hold its lease; try again")
-	}
-	task, err := r.opts.ForRun(ctx, taskID, params)
+	task, err := r.wanted(ctx, "run task "+taskID, taskID, params)
 	if err != nil {
 		return core.Run{}, err
 	}
-	r.mu.Lock()
-	stopping := r.stopping
-	r.mu.Unlock()
-	if stopping {
-		return core.Run{}, core.Errorf(core.KindUnavailable, "run task "+taskID, "this server is stopping; try again")
-	}
 	now := r.opts.Clock.Now().UTC().Truncate(time.Microsecond)
-	run, err := r.opts.Store.InsertManual(ctx, core.Run{
-		ID: uuid.Must(uuid.NewV7()).String(), TaskID: task.ID, TaskVersion: task.Version, Namespace: task.Namespace,
-		TaskName: task.Name, TaskType: task.Type, Trigger: core.TriggerManual, FireAt: now, FireThrough: now, FireCount: 1,
-		Params: task.Params, State: core.RunClaimed, Owner: r.opts.ServerID, StartAt: now, Attempt: 1, DecidedAt: now, CreatedBy: by,
-	}, task.Policies.Overlap != core.OverlapAllow)
+	run := r.newRun(&task, core.TriggerManual, now, now, by)
+	if !r.opts.Gated(&task) {
+		run.State = core.RunClaimed
+	}
+	run, err = r.opts.Store.InsertManual(ctx, run, cmp.Or(task.Policies.Overlap, core.OverlapSkip) == core.OverlapSkip)
 	if err != nil {
 		return core.Run{}, err
 	}
@@ -40,36 +33,151 @@ func (r *Runner) RunNow(ctx context.Context, taskID string, params json.RawMessa
 	return run, nil
 }
 
-// Cancel asks a live run to stop; by is the principal. One that has not begun ends at once; for one that executes it
-// returns as soon as the request is made. It fails with KindNotFound if this server has no such live run.
-func (r *Runner) Cancel(ctx context.Context, runID, by string) error {
+// wanted gives a task that somebody wants a run of, if this server can start one.
+func (r *Runner) wanted(ctx context.Context, op, taskID string, params json.RawMessage) (core.Task, error) {
+	if !r.opts.MayAct() {
+		return core.Task{}, core.Errorf(core.KindUnavailable, op, "this server does not hold its lease; try again")
+	}
 	r.mu.Lock()
-	l := r.live[runID]
-	if l == nil {
-		r.mu.Unlock()
-		return core.Errorf(core.KindNotFound, "cancel run "+runID, "it is not live here: it has ended, or never was")
-	}
-	if cancel := l.cancel; cancel != nil {
-		r.mu.Unlock()
-		r.opts.Log.Info("run cancelled", "run_id", runID, "principal", by)
-		cancel(core.ErrRunCancelled)
-		return nil
-	}
-	r.leave(runID, l)
+	stopping := r.stopping
 	r.mu.Unlock()
-	now := r.opts.Clock.Now()
-	finish := core.Finish{
-		RunID: runID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now,
-		Outcome:  core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"},
-		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion,
+	if stopping {
+		return core.Task{}, core.Errorf(core.KindUnavailable, op, "this server is stopping; try again")
 	}
-	results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
+	return r.opts.ForRun(ctx, taskID, params)
+}
+
+// newRun gives a queued run that no schedule asked for.
+func (r *Runner) newRun(task *core.Task, trigger core.Trigger, fireAt, startAt time.Time, by string) core.Run {
+	return core.Run{
+		ID: uuid.Must(uuid.NewV7()).String(), TaskID: task.ID, TaskVersion: task.Version, Namespace: task.Namespace,
+		TaskName: task.Name, TaskType: task.Type, Trigger: trigger, FireAt: fireAt, FireThrough: fireAt, FireCount: 1,
+		Params: task.Params, State: core.RunQueued, Owner: r.opts.ServerID, StartAt: startAt, Attempt: 1,
+		DecidedAt: r.opts.Clock.Now(), CreatedBy: by, Priority: task.Policies.Priority,
+	}
+}
+
+// Backfill is a wish to have instants of the past again.
+type Backfill struct {
+	TaskID  string
+	Fires   []time.Time  // rising; at most core.MaxCatchUpLimit
+	Overlap core.Overlap // "": the task's policy, under which they wait for each other rather than be skipped
+	Spread  time.Duration
+	By      string
+}
+
+// Backfill starts a run for each instant, the first now and the others Spread apart; they are one series. It returns
+// when the runs are durable.
+func (r *Runner) Backfill(ctx context.Context, b Backfill) ([]core.Run, error) {
+	op := "backfill task " + b.TaskID
+	if len(b.Fires) > core.MaxCatchUpLimit {
+		return nil, core.Errorf(core.KindExhausted, op, "%d runs are wanted, the most is %d; split the range", len(b.Fires), core.MaxCatchUpLimit)
+	}
+	task, err := r.wanted(ctx, op, b.TaskID, nil)
+	if err != nil {
+		return nil, err
+	}
+	now := r.opts.Clock.Now().UTC().Truncate(time.Microsecond)
+	series := "backfill:" + uuid.Must(uuid.NewV7()).String()
+	runs := make([]core.Run, len(b.Fires))
+	for i, at := range b.Fires {
+		runs[i] = r.newRun(&task, core.TriggerBackfill, at, now.Add(time.Duration(i)*b.Spread), b.By)
+		runs[i].Series, runs[i].Overlap = series, b.Overlap
+	}
+	return r.enqueue(ctx, &task, runs)
+}
+
+// Again starts a run of a run's task once more, for the same instant; params are laid over its own. It is the row only:
+// the caller has the store insert it, and then hands it over with Dispatched.
+func (r *Runner) Again(ctx context.Context, old core.Run, params json.RawMessage, by string) (core.Run, error) {
+	given, err := overlay(old.Params, params)
+	if err != nil {
+		return core.Run{}, err
+	}
+	task, err := r.wanted(ctx, "run "+old.ID+" again", old.TaskID, given)
+	if err != nil {
+		return core.Run{}, err
+	}
+	run := r.newRun(&task, core.TriggerRetry, old.FireAt, r.opts.Clock.Now().UTC(), by)
+	run.Series, run.CausedBy = fmt.Sprintf("retry:%s#%s", old.ID, run.ID), old.ID
+	run.WorkflowID, run.Step = old.WorkflowID, old.Step
+	return run, nil
+}
+
+// overlay lays the keys of one JSON object over those of another; either may be empty.
+func overlay(under, over json.RawMessage) (json.RawMessage, error) {
+	if len(over) == 0 || len(under) == 0 {
+		return append(under, over...), nil
+	}
+	keys := make(map[string]json.RawMessage)
+	for _, part := range []json.RawMessage{under, over} {
+		if err := json.Unmarshal(part, &keys); err != nil {
+			return nil, core.Invalid("read parameters", core.Finding{Path: "params", Message: core.Text{
+				Zh: "参数必须是 JSON 对象：" + err.Error(), En: "parameters must be a JSON object: " + err.Error(),
+			}})
+		}
+	}
+	return json.Marshal(keys)
+}
+
+// Dispatched takes over a run of this server that the store has inserted for somebody else.
+func (r *Runner) Dispatched(ctx context.Context, run core.Run) error {
+	task, err := r.opts.Store.Task(ctx, run.TaskID)
 	if err != nil {
 		return err
 	}
-	if results[0].Stale {
-		return core.Errorf(core.KindConflict, "cancel run "+runID, "it has begun meanwhile; cancel it again")
-	}
-	r.moved(l.task, finish.NextFire)
+	r.Dispatch(&task, run)
 	return nil
+}
+
+// Insert stores a run that Again made, and takes it over.
+func (r *Runner) Insert(ctx context.Context, run core.Run) (core.Run, error) {
+	task, err := r.opts.Store.Task(ctx, run.TaskID)
+	if err != nil {
+		return core.Run{}, err
+	}
+	runs, err := r.enqueue(ctx, &task, []core.Run{run})
+	if err != nil {
+		return core.Run{}, err
+	}
+	return runs[0], nil
+}
+
+// enqueue stores queued runs of a task and takes those over that were not there already.
+func (r *Runner) enqueue(ctx context.Context, task *core.Task, runs []core.Run) ([]core.Run, error) {
+	stored, err := r.opts.Store.Enqueue(ctx, runs)
+	if err != nil {
+		return nil, err
+	}
+	for i, run := range stored {
+		if run.ID == runs[i].ID {
+			r.Dispatch(task, run)
+		}
+	}
+	return stored, nil
+}
+
+// dependents gives the runs that the end of a run causes. A step of a workflow causes none: its workflow says what follows.
+func (r *Runner) dependents(ctx context.Context, run core.Run, outcome core.Outcome, now time.Time) []core.Run {
+	if run.WorkflowID != "" {
+		return nil
+	}
+	tasks := r.opts.Dependents(ctx, run, outcome)
+	if len(tasks) == 0 {
+		return nil
+	}
+	runs := make([]core.Run, len(tasks))
+	at := now.UTC().Truncate(time.Microsecond)
+	for i := range tasks {
+		runs[i] = r.newRun(&tasks[i], core.TriggerUpstream, at, at, "gnomon")
+		runs[i].Series, runs[i].CausedBy = "upstream:"+run.ID, run.ID
+	}
+	return runs
+}
+
+// dispatchDependent takes over a run that an end has caused.
+func (r *Runner) dispatchDependent(run core.Run) {
+	if err := r.Dispatched(context.WithoutCancel(r.base), run); err != nil {
+		r.opts.Log.Error("dependent run waits for the sweep", "run_id", run.ID, "task", run.Namespace+"/"+run.TaskName, "err", err)
+	}
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -26,12 +27,19 @@ func (r *Runner) recover(ctx context.Context) error {
 	}
 }
 
-func (r *Runner) sweep(ctx context.Context) {
+// takeOvers is recover while the server runs: what a dead server left waits for its lease, and not for much more.
+func (r *Runner) takeOvers(ctx context.Context) {
 	if !r.opts.MayAct() {
 		return
 	}
 	if err := r.recover(ctx); err != nil && ctx.Err() == nil {
 		r.opts.Log.Error("runs of dead servers not recovered", "err", err)
+	}
+}
+
+func (r *Runner) sweep(ctx context.Context) {
+	if !r.opts.MayAct() {
+		return
 	}
 	if err := r.reclaim(ctx); err != nil && ctx.Err() == nil {
 		r.opts.Log.Error("runs of this server not reclaimed", "err", err)
@@ -69,7 +77,8 @@ func (r *Runner) held() map[string]bool {
 	return ids
 }
 
-// takeOver resumes a run that certainly has not started, and settles one that may have as lost.
+// takeOver resumes a run that certainly has not started, or whose type goes on where it was, and settles one that may
+// have started as lost.
 func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	log := r.opts.Log.With("run_id", run.ID, "task", run.Namespace+"/"+run.TaskName)
 	task, err := r.opts.Store.Task(ctx, run.TaskID)
@@ -82,26 +91,52 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 		task = core.Task{ID: run.TaskID, Namespace: run.Namespace, Name: run.TaskName, Type: run.TaskType}
 	}
 	now := r.opts.Clock.Now()
+	resume := MayHaveStarted(run.State) && !deleted && r.resumable(run)
 	switch {
-	case MayHaveStarted(run.State):
+	case MayHaveStarted(run.State) && !resume:
 		return r.settleLost(ctx, &task, run, now)
-	case deleted && run.State == core.RunQueued:
+	case deleted && run.Attempt == 1 && !resume:
 		return r.bury(ctx, run, now)
-	case run.Owner == r.opts.ServerID:
+	case run.Owner == r.opts.ServerID && !resume:
 		run.PrevSuccess = task.State.LastSuccess
 	default:
-		adopted, err := r.opts.Store.Adopt(ctx, run.ID, run.Token, r.opts.ServerID)
+		adopted, err := r.opts.Store.Adopt(ctx, run.ID, run.Token, r.opts.ServerID, resume)
 		if err != nil || !adopted.Won {
 			log.Warn("orphaned run not adopted", "err", err)
 			return false
 		}
 		run.Token, run.Owner, run.PrevSuccess = adopted.Token, r.opts.ServerID, adopted.LastSuccess
+		if resume {
+			run.State = core.RunRetrying
+		}
+	}
+	if run.State == core.RunQueued && patient(run) && run.StartAt.Before(now) { // many may be overdue by now: they stay apart
+		run.StartAt = r.apart(run.TaskID, cmp.Or(task.Policies.CatchUpSpread, core.DefaultCatchUpSpread), now)
 	}
 	r.Dispatch(&task, run)
 	return true
 }
 
-// bury skips a queued run whose task is deleted.
+// apart gives the next start of an overdue run of a task: a spread after the one given before.
+func (r *Runner) apart(taskID string, spread time.Duration, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := now
+	for _, l := range r.live {
+		if l.run.TaskID == taskID && l.phase == armed && patient(l.run) && !l.run.StartAt.Add(spread).Before(at) {
+			at = l.run.StartAt.Add(spread)
+		}
+	}
+	return at
+}
+
+// resumable says whether a run's attempt may be executed again.
+func (r *Runner) resumable(run core.Run) bool {
+	_, taskType, err := r.opts.Catalog.Lookup(run.Namespace, run.TaskType)
+	return err == nil && taskType.Resumable
+}
+
+// bury skips a run that has not started whose task is deleted.
 func (r *Runner) bury(ctx context.Context, run core.Run, now time.Time) bool {
 	_, err := r.opts.Store.Skip(ctx, []core.Skip{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: core.ReasonEdited, DecidedAt: now}})
 	if err != nil {

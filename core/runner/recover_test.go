@@ -210,23 +210,23 @@ func TestAQueuedRunOfADeletedTaskIsSkipped(t *testing.T) {
 	w.wantEnded(t, queued.ID, core.Skipped, core.ReasonEdited)
 }
 
-// pausingStore holds Start up until it is told.
+// pausingStore holds Admit up until it is told.
 type pausingStore struct {
 	spyStore
 	entered, leave chan struct{}
 }
 
-func (s pausingStore) Start(ctx context.Context, starts []core.Start) ([]core.Claimed, error) {
+func (s pausingStore) Admit(ctx context.Context, admissions []core.Admission) ([]core.Admitted, error) {
 	close(s.entered)
 	<-s.leave
-	return s.spyStore.Start(ctx, starts)
+	return s.spyStore.Admit(ctx, admissions)
 }
 
 // TestARunCancelledWhileItStartsNeverExecutes: between its instant and its attempt, while the store is asked.
 func TestARunCancelledWhileItStartsNeverExecutes(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	slow := pausingStore{spyStore{w.store, w.diary}, make(chan struct{}), make(chan struct{})}
+	slow := pausingStore{spyStore{w.store, w.diary, w.defs.Effective}, make(chan struct{}), make(chan struct{})}
 	w.opts.Store = slow
 	w.start(t)
 	task := w.create(t, "fail", func(t *core.Task) { t.Policies.MaxAttempts, t.Policies.RetryDelay = 3, 20*time.Millisecond })

@@ -1,6 +1,6 @@
-// Package runner takes a run through its states: it starts a claimed run at its instant, hands each attempt to an
-// executor under a hard timeout, retries by policy, cancels on request, recovers what a dead server left, and ships
-// what has ended to history.
+// Package runner takes a run through its states: it starts a claimed run at its instant, brings others through their
+// gates, hands each attempt to an executor under its timeouts, retries by policy, stops on request, recovers what a dead
+// server left, and ships what has ended to history.
 package runner
 
 import (
@@ -15,14 +15,21 @@ import (
 
 // Store is where runs are kept. Batches of concurrent callers are committed together.
 type Store interface {
-	Start(ctx context.Context, starts []core.Start) ([]core.Claimed, error)
+	Admit(ctx context.Context, admissions []core.Admission) ([]core.Admitted, error)
+	Hold(ctx context.Context, holds []core.Hold) ([]core.Finished, error)
 	Skip(ctx context.Context, skips []core.Skip) ([]core.Finished, error)
 	MarkRunning(ctx context.Context, ids ...string) error
 	Finish(ctx context.Context, ends []core.Finish) ([]core.Finished, error)
 	InsertManual(ctx context.Context, run core.Run, onlyAlone bool) (core.Run, error)
+	// Enqueue inserts queued runs; one whose key is taken is answered as it is stored.
+	Enqueue(ctx context.Context, runs []core.Run) ([]core.Run, error)
+	Breach(ctx context.Context, runID string, breaches []core.Breach) error
+	RequestStop(ctx context.Context, ids []string, how core.Stop, by string) error
+	StopRequests(ctx context.Context, owner string) ([]core.StopRequest, error)
 	Orphans(ctx context.Context, now time.Time, limit int) ([]core.Run, error)
 	LiveRuns(ctx context.Context, owner string) ([]core.Run, error)
-	Adopt(ctx context.Context, runID string, token int64, owner string) (core.Claimed, error)
+	Adopt(ctx context.Context, runID string, token int64, owner string, resume bool) (core.Claimed, error)
+	// Task gives a task with its effective policies.
 	Task(ctx context.Context, id string) (core.Task, error)
 }
 
@@ -64,12 +71,34 @@ type Options struct {
 	After func(task *core.Task) (time.Duration, bool)
 	// Announce tells the scheduler that a task's next fire was set, or that the task was disabled (removed).
 	Announce func(task core.Task, removed bool)
+	// Gated says whether a task's runs must be admitted; Gates gives what they must fit in and pass. nil, as with the
+	// functions below: no task has any.
+	Gated func(task *core.Task) bool
+	Gates func(task *core.Task) ([]core.Limit, []core.BreakerRule)
+	// Check looks at a precondition of a run; needed if a task can have one; detail says what it saw. What cannot be judged is not true.
+	Check func(ctx context.Context, task *core.Task, run core.Run, p core.Precondition) (ok bool, detail string)
+	// Dependents gives the tasks that the end of a run starts, with their parameters.
+	Dependents func(ctx context.Context, run core.Run, outcome core.Outcome) []core.Task
+	// Usual gives the p95 of a task's durations; 0: not known.
+	Usual func(taskID string) time.Duration
+	// Zone gives the zone of a task's schedule.
+	Zone func(task *core.Task) *time.Location
+	// BreakerMoved is told when an attempt has changed the state of a breaker. It must not block.
+	BreakerMoved func(b core.Breaker, run core.Run)
+	// Started is told how late a run's first attempt was handed to its executor, Ended how an attempt ended and how long
+	// it took. They must not block.
+	Started func(lateness time.Duration)
+	Ended   func(verdict core.Verdict, took time.Duration)
 
 	DefaultTimeout time.Duration // of an attempt whose task and type name none; 1 h
 	Drain          time.Duration // how long Stop waits for attempts before it cancels them; 5 s
 	MaxExecuting   int           // attempts at once; 512. More wait in the order of their instants
 	MaxWaiting     int           // runs that wait in memory for their instant or for a place; 4,096
-	Sweep          time.Duration // how often runs of dead servers are looked for; 15 s
+	Sweep          time.Duration // how often runs that this server has lost track of are looked for; 15 s
+	TakeOver       time.Duration // how often runs of dead servers are looked for; 1 s, or Sweep if that is less
+	Watch          time.Duration // how often live runs are looked at: wishes to stop, service levels, attempts that take long; 1 s
+	LookAround     time.Duration // how often a waiting run asks again although nothing has changed here; 5 s
+	MaxChecks      int           // preconditions looked at at once; 32
 }
 
 // Runner carries out runs. It is started once and stopped once; its methods are safe for concurrent use.
@@ -77,12 +106,16 @@ type Runner struct {
 	opts Options
 
 	mu        sync.Mutex
-	live      map[string]*liveRun // by run id: waiting for their instant, or executing
+	live      map[string]*liveRun // by run id: waiting for their instant, at a door or for a place, or executing
 	stopping  bool
-	executing int        // runs that have a place
-	resting   int        // runs that wait for their next attempt: they may wait for hours, and leave room for others
-	line      []*liveRun // runs whose instant has come and that wait for one, in that order
+	executing int                        // runs that have a place
+	resting   int                        // runs that wait for their next attempt or at a door: they may for hours, and leave room for others
+	line      []*liveRun                 // runs that may execute and wait for a place, in that order
+	doors     map[doorKey]*door          // where runs wait to be admitted
+	shares    map[share]int              // what is held of limits here
+	watchers  map[string][]chan struct{} // by workflow run: who wants to know that a step has changed
 
+	checks  chan struct{}   // a token for each precondition that is looked at
 	base    context.Context // of all attempts: outlives the context of Start, ends when draining is over
 	cancel  context.CancelCauseFunc
 	sweeper context.CancelFunc
@@ -90,18 +123,37 @@ type Runner struct {
 	loops   sync.WaitGroup
 }
 
+// phase is what this server is doing with a run.
+type phase int
+
+const (
+	armed       phase = iota // waits for its instant: stop disarms the timer
+	approaching              // asks to be admitted
+	parked                   // waits at a door
+	inLine                   // waits for a place
+	executing                // has one
+)
+
 // liveRun is a run this server is responsible for. The runner's lock is held to write any field, and by whoever else
 // than the goroutine of begin reads one.
 type liveRun struct {
 	task *core.Task
 	run  core.Run
 
+	phase     phase
 	stop      func() bool             // disarms the timer that will begin it
-	cancel    context.CancelCauseFunc // ends what begin does; nil before that
+	cancel    context.CancelCauseFunc // approaching or executing: ends it
+	stopped   error                   // why it must end, whatever it is doing; nil: it must not
+	kill      chan struct{}           // executing: closed when it must end without any grace
 	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
 	marked    bool                    // the store knows that it is running
 	over      bool                    // taken off: what the timer would begin must not begin
 	resting   bool                    // counted as such
+
+	door   *door        // parked: where
+	from   *door        // approaching: where it was taken from
+	passed []time.Time  // when its preconditions were last true, in order
+	holds  []core.Limit // what it holds
 }
 
 // New fills in defaults; nothing runs before Start.
@@ -121,7 +173,46 @@ func New(opts Options) *Runner {
 	if opts.Sweep == 0 {
 		opts.Sweep = 15 * time.Second
 	}
-	return &Runner{opts: opts, live: make(map[string]*liveRun)}
+	if opts.TakeOver == 0 {
+		opts.TakeOver = min(time.Second, opts.Sweep)
+	}
+	if opts.Watch == 0 {
+		opts.Watch = time.Second
+	}
+	if opts.LookAround == 0 {
+		opts.LookAround = 5 * time.Second
+	}
+	if opts.MaxChecks == 0 {
+		opts.MaxChecks = 32
+	}
+	if opts.Gated == nil {
+		opts.Gated = func(*core.Task) bool { return false }
+	}
+	if opts.Gates == nil {
+		opts.Gates = func(*core.Task) ([]core.Limit, []core.BreakerRule) { return nil, nil }
+	}
+	if opts.Dependents == nil {
+		opts.Dependents = func(context.Context, core.Run, core.Outcome) []core.Task { return nil }
+	}
+	if opts.Usual == nil {
+		opts.Usual = func(string) time.Duration { return 0 }
+	}
+	if opts.Zone == nil {
+		opts.Zone = func(*core.Task) *time.Location { return time.UTC }
+	}
+	if opts.Started == nil {
+		opts.Started = func(time.Duration) {}
+	}
+	if opts.Ended == nil {
+		opts.Ended = func(core.Verdict, time.Duration) {}
+	}
+	if opts.BreakerMoved == nil {
+		opts.BreakerMoved = func(core.Breaker, core.Run) {}
+	}
+	return &Runner{
+		opts: opts, live: make(map[string]*liveRun), doors: make(map[doorKey]*door), shares: make(map[share]int),
+		watchers: make(map[string][]chan struct{}), checks: make(chan struct{}, opts.MaxChecks),
+	}
 }
 
 // Start recovers what a dead server left and begins to accept runs. It fails if the store cannot be read.
@@ -131,13 +222,17 @@ func (r *Runner) Start(ctx context.Context) error {
 		return err
 	}
 	ctx, r.sweeper = context.WithCancel(ctx)
-	r.loops.Go(func() { r.every(ctx, r.opts.Sweep, r.sweep) })   // ends when Stop cancels ctx
-	r.loops.Go(func() { r.every(ctx, time.Second, r.markLong) }) // likewise
+	r.loops.Go(func() { r.every(ctx, r.opts.Sweep, r.sweep) }) // ends when Stop cancels ctx
+	r.loops.Go(func() { r.every(ctx, r.opts.TakeOver, r.takeOvers) })
+	r.loops.Go(func() { r.every(ctx, r.opts.Watch, r.markLong) }) // likewise
+	r.loops.Go(func() { r.every(ctx, r.opts.Watch, r.watch) })
+	r.loops.Go(func() { r.every(ctx, r.opts.Watch, r.obeyStops) })
+	r.loops.Go(func() { r.every(ctx, r.opts.Watch, r.lookAround) })
 	return nil
 }
 
 // Stop drains: runs about to start still do, attempts have the drain time to end, then they are cancelled. Runs that
-// wait for a later instant stay in the store for the next server. It returns when nothing executes any more, or with
+// wait for a later instant or at a door stay in the store for the next server. It returns when nothing executes any more, or with
 // an error when ctx ends before that.
 func (r *Runner) Stop(ctx context.Context) error {
 	if r.cancel == nil {
@@ -151,7 +246,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 	r.stopping = true
 	soon := r.opts.Clock.Now().Add(time.Second)
 	for id, l := range r.live {
-		if l.cancel == nil && l.run.StartAt.After(soon) {
+		if l.phase == parked || l.phase == armed && l.run.StartAt.After(soon) {
 			r.leave(id, l)
 		}
 	}
@@ -173,12 +268,19 @@ func (r *Runner) Stop(ctx context.Context) error {
 	}
 }
 
-// leave forgets a run that has not begun; its row stays as it is. The lock is held.
+// leave forgets a run that waits: for its instant, at a door or in line. Its row stays as it is. The lock is held.
 func (r *Runner) leave(id string, l *liveRun) {
 	l.over = true
 	r.wake(l)
 	delete(r.live, id)
-	if l.stop != nil && l.stop() {
+	r.count(l, -1)
+	switch l.phase {
+	case armed:
+		if l.stop != nil && l.stop() {
+			r.runs.Done()
+		}
+	case parked:
+		r.leaveDoor(l)
 		r.runs.Done()
 	}
 }
@@ -191,7 +293,7 @@ func (r *Runner) wake(l *liveRun) {
 	}
 }
 
-// Dispatch takes over a claimed, queued or retrying run: it begins at its StartAt. It does not block. While the runner
+// Dispatch takes over a claimed, queued, waiting or retrying run: it begins at its StartAt. It does not block. While the runner
 // stops it does nothing: the row waits for the next server.
 func (r *Runner) Dispatch(task *core.Task, run core.Run) {
 	l := &liveRun{task: task, run: run}
@@ -231,17 +333,21 @@ func (r *Runner) arm(l *liveRun, wait time.Duration) {
 	}
 }
 
-// Forget drops the runs of a task that wait for their instant: it was disabled or removed. Their fires are skipped.
+// Forget drops the runs of a task that wait, for their instant or to be admitted: it was disabled, paused or removed.
+// Their fires are skipped. Manual runs and later attempts stay.
 func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) error {
 	var skips []core.Skip
 	r.mu.Lock()
 	for id, l := range r.live {
-		if l.run.TaskID != taskID || l.cancel != nil || l.over || l.run.Trigger == core.TriggerManual || l.run.Attempt > 1 {
+		waits := l.phase == armed || l.phase == parked || l.phase == inLine && l.run.State == core.RunClaimed
+		if l.run.TaskID != taskID || !waits || l.over || l.run.Trigger == core.TriggerManual || l.run.Attempt > 1 {
 			continue
 		}
 		r.leave(id, l)
 		skips = append(skips, core.Skip{RunID: id, TaskID: taskID, Token: l.run.Token, Reason: reason, DecidedAt: r.opts.Clock.Now()})
+		r.changedLocked(l.run)
 	}
+	r.open(core.GateOverlap, taskID)
 	r.mu.Unlock()
 	if len(skips) == 0 {
 		return nil

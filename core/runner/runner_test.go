@@ -198,7 +198,7 @@ func TestOverlapIsDecidedAtTheInstant(t *testing.T) {
 		t.Fatalf("the second was claimed as %s beside a live run", second.State)
 	}
 	skipped := w.wantEnded(t, second.ID, core.Skipped, core.ReasonOverlap)
-	if skipped.DecidedAt.Before(second.FireAt) || !strings.Contains(string(skipped.Facts), `"other_live_runs":1`) {
+	if skipped.DecidedAt.Before(second.FireAt) || !strings.Contains(string(skipped.Facts), `1 earlier run is live`) {
 		t.Errorf("skipped at %s, before its instant %s, for %s", skipped.DecidedAt, second.FireAt, skipped.Facts)
 	}
 	third := w.fire(t, task.ID, 500*time.Millisecond)
@@ -327,8 +327,8 @@ func TestNoMoreThanMaxExecutingExecute(t *testing.T) {
 	for _, id := range ids[:7] {
 		w.ended(t, id)
 	}
-	if w.provider.most != 3 {
-		t.Errorf("%d executed at once; want 3", w.provider.most)
+	if w.provider.atOnce() != 3 {
+		t.Errorf("%d executed at once; want 3", w.provider.atOnce())
 	}
 }
 

@@ -2,6 +2,8 @@ package runner
 
 import (
 	"cmp"
+	"fmt"
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -10,8 +12,8 @@ import (
 
 // Settlement is what follows from the end of an attempt.
 type Settlement struct {
-	RetryAt time.Time // zero: the run ends
-	Disable string    // not empty: the task is disabled, for this reason
+	RetryAt   time.Time // zero: the run ends
+	Intervene bool      // it failed for good, and its task wants a person to look at it
 }
 
 const (
@@ -22,8 +24,8 @@ const (
 // retriable are the verdicts retried unless the task names others.
 var retriable = []core.Verdict{core.Failed, core.TimedOut, core.Crashed, core.Lost}
 
-// Settle decides what follows from an attempt's outcome: another attempt, or the end of the run and perhaps of the
-// task's being enabled. shutdown says that the attempt ended only because the server is stopping. It is pure.
+// Settle decides what follows from an attempt's outcome: another attempt, or the end of the run. shutdown says that the
+// attempt ended only because the server is stopping. It is pure.
 func Settle(task *core.Task, run core.Run, outcome core.Outcome, shutdown bool, now time.Time) Settlement {
 	p := task.Policies
 	wanted := shutdown
@@ -35,29 +37,38 @@ func Settle(task *core.Task, run core.Run, outcome core.Outcome, shutdown bool, 
 		wanted = slices.Contains(on, outcome.Verdict) && !outcome.Permanent
 	}
 	if wanted && run.Attempt < p.MaxAttempts {
-		return Settlement{RetryAt: now.Add(max(retryDelay(p.RetryDelay, run.Attempt), outcome.RetryAfter))}
+		return Settlement{RetryAt: now.Add(max(retryDelay(p, run), outcome.RetryAfter))}
 	}
-	if task.StopOnError && outcome.Verdict != core.Succeeded && outcome.Verdict != core.Cancelled {
-		return Settlement{Disable: "stop_on_error: run " + run.ID + " " + string(outcome.Verdict)}
-	}
-	return Settlement{}
+	return Settlement{Intervene: p.Intervene && outcome.Verdict.Failure()}
 }
 
-// retryDelay doubles the delay for each attempt made, up to an hour.
-func retryDelay(first time.Duration, made int) time.Duration {
-	delay := cmp.Or(first, defaultRetryDelay)
-	for range made - 1 {
-		if delay >= maxRetryDelay {
-			return max(maxRetryDelay, first)
+// retryDelay is the wait before the attempt after run's: the same each time or doubled, up to a limit, and varied by a
+// hash, so that runs that failed together are not tried again together.
+func retryDelay(p core.Policies, run core.Run) time.Duration {
+	first := cmp.Or(p.RetryDelay, defaultRetryDelay)
+	most := max(cmp.Or(p.RetryMaxDelay, maxRetryDelay), first)
+	delay := first
+	if p.RetryBackoff != core.BackoffFixed {
+		for range run.Attempt - 1 {
+			if delay >= most {
+				break
+			}
+			delay *= 2
 		}
-		delay *= 2
 	}
-	return min(delay, max(maxRetryDelay, first))
+	delay = min(delay, most)
+	if p.RetryJitter > 0 {
+		h := fnv.New64a()
+		_, _ = fmt.Fprintf(h, "%s/%d", run.ID, run.Attempt) // a hash takes everything
+		part := float64(h.Sum64()>>11) / (1 << 53)          // 0 <= part < 1
+		delay += time.Duration(float64(delay) * p.RetryJitter * (2*part - 1))
+	}
+	return delay
 }
 
 // MayHaveStarted decides about a live run whose server is gone: true means that it may have been executing, so that
 // starting it again as the same attempt could run it twice. It goes by the state alone, not by any clock: a claimed run
-// begins with no write before it, a queued or retrying one only after Start has been written. It is pure.
+// begins with no write before it, a queued, waiting or retrying one only after its admission has been written. It is pure.
 func MayHaveStarted(state core.RunState) bool {
-	return state != core.RunQueued && state != core.RunRetrying
+	return state != core.RunQueued && state != core.RunWaiting && state != core.RunRetrying
 }

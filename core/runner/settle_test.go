@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,51 +14,56 @@ func TestSettle(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	retry := func(d time.Duration) runner.Settlement { return runner.Settlement{RetryAt: now.Add(d)} }
 	end := runner.Settlement{}
-	disabled := func(v core.Verdict) runner.Settlement {
-		return runner.Settlement{Disable: "stop_on_error: run r1 " + string(v)}
-	}
+	person := runner.Settlement{Intervene: true}
 	three := core.Policies{MaxAttempts: 3, RetryDelay: 20 * time.Second}
 	many := func(delay time.Duration) core.Policies { return core.Policies{MaxAttempts: 100, RetryDelay: delay} }
 	only := core.Policies{MaxAttempts: 3, RetryOn: []core.Verdict{core.Lost}}
+	fixed := core.Policies{MaxAttempts: 9, RetryDelay: 7 * time.Second, RetryBackoff: core.BackoffFixed}
+	capped := core.Policies{MaxAttempts: 9, RetryDelay: 10 * time.Second, RetryMaxDelay: 25 * time.Second}
+	asks := core.Policies{MaxAttempts: 2, RetryDelay: 20 * time.Second, Intervene: true}
 	verdict := func(v core.Verdict) core.Outcome { return core.Outcome{Verdict: v} }
 	cases := map[string]struct {
 		policies core.Policies
-		stop     bool // stop_on_error
 		attempt  int
 		outcome  core.Outcome
 		shutdown bool
 		want     runner.Settlement
 	}{
-		"SuccessEnds":               {three, true, 1, verdict(core.Succeeded), false, end},
-		"NoRetryByDefault":          {core.Policies{}, false, 1, verdict(core.Failed), false, end},
-		"OneAttemptIsNoRetry":       {core.Policies{MaxAttempts: 1}, false, 1, verdict(core.Failed), false, end},
-		"FailedIsRetried":           {three, false, 1, verdict(core.Failed), false, retry(20 * time.Second)},
-		"TimedOutIsRetried":         {three, false, 1, verdict(core.TimedOut), false, retry(20 * time.Second)},
-		"CrashedIsRetried":          {three, false, 1, verdict(core.Crashed), false, retry(20 * time.Second)},
-		"LostIsRetried":             {three, false, 1, verdict(core.Lost), false, retry(20 * time.Second)},
-		"CancelledIsNot":            {three, true, 1, verdict(core.Cancelled), false, end},
-		"SecondRetryWaitsTwice":     {three, false, 2, verdict(core.Failed), false, retry(40 * time.Second)},
-		"LastAttemptEnds":           {three, false, 3, verdict(core.Failed), false, end},
-		"PermanentEnds":             {three, false, 1, core.Outcome{Verdict: core.Failed, Permanent: true}, false, end},
-		"NamedVerdictIsRetried":     {only, false, 1, verdict(core.Lost), false, retry(10 * time.Second)},
-		"OtherVerdictIsNot":         {only, false, 1, verdict(core.Failed), false, end},
-		"RetryAfterIsTheLeast":      {three, false, 1, core.Outcome{Verdict: core.Failed, RetryAfter: 90 * time.Second}, false, retry(90 * time.Second)},
-		"BackOffIsLongerThanWished": {three, false, 2, core.Outcome{Verdict: core.Failed, RetryAfter: time.Second}, false, retry(40 * time.Second)},
-		"BackOffDoubles":            {many(10 * time.Second), false, 8, verdict(core.Failed), false, retry(1280 * time.Second)},
-		"BackOffIsAnHourAtMost":     {many(10 * time.Second), false, 10, verdict(core.Failed), false, retry(time.Hour)},
-		"BackOffNeverOverflows":     {many(time.Hour - 1), false, 99, verdict(core.Failed), false, retry(time.Hour)},
-		"LongDelayIsKept":           {many(5 * time.Hour), false, 7, verdict(core.Failed), false, retry(5 * time.Hour)},
-		"StopOnErrorDisables":       {core.Policies{}, true, 1, verdict(core.Failed), false, disabled(core.Failed)},
-		"StopOnErrorAfterTheLast":   {three, true, 3, verdict(core.Crashed), false, disabled(core.Crashed)},
-		"StopOnErrorNotBefore":      {three, true, 2, verdict(core.Crashed), false, retry(40 * time.Second)},
-		"StopOnPermanentError":      {three, true, 1, core.Outcome{Verdict: core.Failed, Permanent: true}, false, disabled(core.Failed)},
-		"ShutdownIsRetried":         {three, true, 1, verdict(core.Cancelled), true, retry(20 * time.Second)},
-		"ShutdownOfTheLastEnds":     {three, true, 3, verdict(core.Cancelled), true, end},
+		"SuccessEnds":               {three, 1, verdict(core.Succeeded), false, end},
+		"NoRetryByDefault":          {core.Policies{}, 1, verdict(core.Failed), false, end},
+		"OneAttemptIsNoRetry":       {core.Policies{MaxAttempts: 1}, 1, verdict(core.Failed), false, end},
+		"FailedIsRetried":           {three, 1, verdict(core.Failed), false, retry(20 * time.Second)},
+		"TimedOutIsRetried":         {three, 1, verdict(core.TimedOut), false, retry(20 * time.Second)},
+		"CrashedIsRetried":          {three, 1, verdict(core.Crashed), false, retry(20 * time.Second)},
+		"LostIsRetried":             {three, 1, verdict(core.Lost), false, retry(20 * time.Second)},
+		"CancelledIsNot":            {three, 1, verdict(core.Cancelled), false, end},
+		"SecondRetryWaitsTwice":     {three, 2, verdict(core.Failed), false, retry(40 * time.Second)},
+		"LastAttemptEnds":           {three, 3, verdict(core.Failed), false, end},
+		"PermanentEnds":             {three, 1, core.Outcome{Verdict: core.Failed, Permanent: true}, false, end},
+		"NamedVerdictIsRetried":     {only, 1, verdict(core.Lost), false, retry(10 * time.Second)},
+		"OtherVerdictIsNot":         {only, 1, verdict(core.Failed), false, end},
+		"RetryAfterIsTheLeast":      {three, 1, core.Outcome{Verdict: core.Failed, RetryAfter: 90 * time.Second}, false, retry(90 * time.Second)},
+		"BackOffIsLongerThanWished": {three, 2, core.Outcome{Verdict: core.Failed, RetryAfter: time.Second}, false, retry(40 * time.Second)},
+		"BackOffDoubles":            {many(10 * time.Second), 8, verdict(core.Failed), false, retry(1280 * time.Second)},
+		"BackOffIsAnHourAtMost":     {many(10 * time.Second), 10, verdict(core.Failed), false, retry(time.Hour)},
+		"BackOffNeverOverflows":     {many(time.Hour - 1), 99, verdict(core.Failed), false, retry(time.Hour)},
+		"LongDelayIsKept":           {many(5 * time.Hour), 7, verdict(core.Failed), false, retry(5 * time.Hour)},
+		"FixedStaysTheSame":         {fixed, 8, verdict(core.Failed), false, retry(7 * time.Second)},
+		"FixedHeedsRetryAfter":      {fixed, 1, core.Outcome{Verdict: core.Failed, RetryAfter: 9 * time.Second}, false, retry(9 * time.Second)},
+		"BackOffIsCapped":           {capped, 3, verdict(core.Failed), false, retry(25 * time.Second)},
+		"UsedUpAsksAPerson":         {asks, 2, verdict(core.Failed), false, person},
+		"LostAsksAPerson":           {asks, 2, verdict(core.Lost), false, person},
+		"PermanentAsksAPerson":      {asks, 1, core.Outcome{Verdict: core.Failed, Permanent: true}, false, person},
+		"RetryAsksNobody":           {asks, 1, verdict(core.Failed), false, retry(20 * time.Second)},
+		"CancelledAsksNobody":       {asks, 2, verdict(core.Cancelled), false, end},
+		"SuccessAsksNobody":         {asks, 2, verdict(core.Succeeded), false, end},
+		"ShutdownIsRetried":         {three, 1, verdict(core.Cancelled), true, retry(20 * time.Second)},
+		"ShutdownOfTheLastEnds":     {three, 3, verdict(core.Cancelled), true, end},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			task := &core.Task{StopOnError: c.stop, Policies: c.policies}
+			task := &core.Task{Policies: c.policies}
 			if got := runner.Settle(task, core.Run{ID: "r1", Attempt: c.attempt}, c.outcome, c.shutdown, now); got != c.want {
 				t.Errorf("settled %+v; want %+v", got, c.want)
 			}
@@ -65,9 +71,31 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// TestJitterVariesTheWaitByAFixedPart: within its share, otherwise for each run, and the same when asked again.
+func TestJitterVariesTheWaitByAFixedPart(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	task := &core.Task{Policies: core.Policies{MaxAttempts: 5, RetryDelay: 100 * time.Second, RetryBackoff: core.BackoffFixed, RetryJitter: 0.3}}
+	seen := map[time.Duration]bool{}
+	for i := range 50 {
+		run := core.Run{ID: fmt.Sprint("r", i), Attempt: 1}
+		wait := runner.Settle(task, run, core.Outcome{Verdict: core.Failed}, false, now).RetryAt.Sub(now)
+		if wait < 70*time.Second || wait > 130*time.Second {
+			t.Errorf("run %d waits %s", i, wait)
+		}
+		if again := runner.Settle(task, run, core.Outcome{Verdict: core.Failed}, false, now).RetryAt.Sub(now); again != wait {
+			t.Errorf("run %d waits %s, then %s", i, wait, again)
+		}
+		seen[wait] = true
+	}
+	if len(seen) < 45 {
+		t.Errorf("%d different waits for 50 runs", len(seen))
+	}
+}
+
 func TestOnlyRunsThatNeedAStartHaveCertainlyNotStarted(t *testing.T) {
 	t.Parallel()
-	for state, may := range map[core.RunState]bool{core.RunClaimed: true, core.RunRunning: true, core.RunQueued: false, core.RunRetrying: false} {
+	for state, may := range map[core.RunState]bool{core.RunClaimed: true, core.RunRunning: true, core.RunQueued: false, core.RunWaiting: false, core.RunRetrying: false} {
 		if runner.MayHaveStarted(state) != may {
 			t.Errorf("a %s run may have started: %t", state, !may)
 		}

@@ -2,7 +2,10 @@ package runner
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -111,7 +114,7 @@ func (s *Shipper) ship(ctx context.Context) (int, error) {
 	for i, run := range runs {
 		ids[i] = run.ID
 	}
-	if err := s.opts.History.WriteRuns(ctx, "runs-"+ids[0]+"-"+ids[len(ids)-1], runs); err != nil {
+	if err := s.opts.History.WriteRuns(ctx, batchID(ids), runs); err != nil {
 		return 0, err
 	}
 	if err := s.opts.Outbox.Shipped(ctx, ids); err != nil {
@@ -119,4 +122,11 @@ func (s *Shipper) ship(ctx context.Context) (int, error) {
 	}
 	s.shipped.Add(int64(len(runs)))
 	return len(runs), nil
+}
+
+// batchID names a batch by all that is in it. Its first and last row would not do: after an insert whose answer was lost, or
+// beside another server, a run between the two may have ended meanwhile, and history would take the batch for one it has.
+func batchID(ids []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(ids, " ")))
+	return "runs-" + ids[0] + "-" + hex.EncodeToString(sum[:16])
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +16,8 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/store"
 )
 
-// warehouse takes ended runs, as ClickHouse would: a row is there once per id. Each insert checks that the store still
-// has the rows.
+// warehouse takes ended runs, as ClickHouse would: a row is there once per id, and a batch it has taken is not looked at
+// again. Each insert checks that the store still has the rows.
 type warehouse struct {
 	t     *testing.T
 	store *store.Store
@@ -38,7 +39,7 @@ func (h *warehouse) WriteRuns(ctx context.Context, batchID string, runs []core.R
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.batches, h.sizes = append(h.batches, batchID), append(h.sizes, len(runs))
-	if h.fail == nil || h.written {
+	if (h.fail == nil || h.written) && !slices.Contains(h.batches[:len(h.batches)-1], batchID) {
 		for _, run := range runs {
 			h.rows[run.ID] = run
 		}
@@ -127,6 +128,36 @@ func TestHistoryMayFailAndComeBack(t *testing.T) {
 	rows, batches := h.look()
 	if rows != 5 || batches[0] != batches[1] || batches[1] != batches[len(batches)-2] || batches[len(batches)-1] == batches[0] {
 		t.Errorf("%d rows in the batches %s; want the first sent again as it was", rows, strings.Join(batches, " "))
+	}
+}
+
+// TestARunThatEndsWhileABatchIsSentAgainIsShippedToo: its id lies between those of the batch, which history has taken.
+func TestARunThatEndsWhileABatchIsSentAgainIsShippedToo(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	h := &warehouse{t: t, store: w.store, rows: map[string]core.Run{}}
+	h.set(errors.New("the answer is lost"), true)
+	task := w.create(t, "succeed", nil)
+	var runs []core.Run
+	for i := range 3 {
+		_, run := w.claim(t, task.ID, "me", time.Now().Add(time.Duration(i)*time.Second))
+		runs = append(runs, run)
+	}
+	end := func(run core.Run) {
+		finish := core.Finish{RunID: run.ID, TaskID: task.ID, Token: run.Token, EndedAt: time.Now(), Outcome: core.Outcome{Verdict: core.Succeeded}}
+		if done, err := w.store.Finish(t.Context(), []core.Finish{finish}); err != nil || done[0].Stale {
+			t.Fatal(done, err)
+		}
+	}
+	end(runs[0])
+	end(runs[2])
+	s := shipping(t, w, h, 10)
+	eventually(t, "the insert has failed", func() bool { _, batches := h.look(); return len(batches) > 0 })
+	end(runs[1])
+	h.set(nil, false)
+	eventually(t, "the outbox is empty", func() bool { return w.outbox(t) == 0 && s.Shipped() == 3 })
+	if rows, batches := h.look(); rows != 3 {
+		t.Errorf("history has %d rows of 3 after the batches %v", rows, batches)
 	}
 }
 

@@ -124,6 +124,13 @@ func (p *provider) executing() int {
 	return p.now
 }
 
+// atOnce gives how many attempts were in progress at once, at most.
+func (p *provider) atOnce() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.most
+}
+
 // history keeps the segments that the recorder ships.
 type history struct {
 	mu       sync.Mutex
@@ -191,7 +198,14 @@ func (l spyLog) Flush(ctx context.Context) error {
 // spyStore notes outcomes before they are written.
 type spyStore struct {
 	*store.Store
-	diary *diary
+	diary     *diary
+	effective func(core.Task) core.Task
+}
+
+// Task gives a task with its effective policies, as the runner wants it.
+func (s spyStore) Task(ctx context.Context, id string) (core.Task, error) {
+	task, err := s.Store.Task(ctx, id)
+	return s.effective(task), err
 }
 
 func (s spyStore) Finish(ctx context.Context, ends []core.Finish) ([]core.Finished, error) {
@@ -215,6 +229,9 @@ type world struct {
 	opts      runner.Options
 	may       atomic.Bool
 	unchecked bool // the test leaves the store with runs of a server that is gone
+
+	truths sync.Map      // precondition -> its detail, if it is not true
+	usual  time.Duration // p95 of every task
 
 	mu   sync.Mutex
 	said []core.Task // announced
@@ -259,8 +276,10 @@ func (w *world) begin(t *testing.T, id string) {
 	}
 	w.defs = definition.New(definition.Options{Store: w.store, Catalog: w.catalog, Clock: core.SystemClock{}, Log: log, Announce: func(core.Task, bool) {}})
 	w.opts = runner.Options{
-		Store: spyStore{w.store, w.diary}, Catalog: w.catalog, Recorder: spy{w.spool, w.diary}, Clock: core.SystemClock{}, Log: log, ServerID: id,
-		MayAct: w.may.Load, ForRun: w.defs.ForRun, After: after, Announce: w.announce, Drain: 5 * time.Second, Sweep: 20 * time.Millisecond,
+		Store: spyStore{w.store, w.diary, w.defs.Effective}, Catalog: w.catalog, Recorder: spy{w.spool, w.diary}, Clock: core.SystemClock{}, Log: log, ServerID: id,
+		MayAct: w.may.Load, ForRun: w.forRun, After: after, Announce: w.announce, Drain: 5 * time.Second, Sweep: 20 * time.Millisecond,
+		Gated: w.defs.Gated, Gates: w.defs.Gates, LookAround: 50 * time.Millisecond, Check: w.check, Dependents: w.dependents,
+		Usual: func(string) time.Duration { return w.usual }, BreakerMoved: func(b core.Breaker, _ core.Run) { w.diary.note("breaker %s", b.State) },
 	}
 	t.Cleanup(func() { w.close(t) })
 }
@@ -299,7 +318,7 @@ func (w *world) start(t *testing.T) {
 }
 
 func after(task *core.Task) (time.Duration, bool) {
-	sched, err := schedule.Parse(task.Schedule, task.Name)
+	sched, err := schedule.Parse(task.Schedule, task.Name, nil)
 	if err != nil || sched.Kind() != schedule.After {
 		return 0, false
 	}
@@ -322,6 +341,28 @@ func (w *world) announced() (said, gone []core.Task) {
 	return slices.Clone(w.said), slices.Clone(w.gone)
 }
 
+// forRun gives a task with its effective policies and the parameters of one run.
+func (w *world) forRun(ctx context.Context, id string, params json.RawMessage) (core.Task, error) {
+	task, err := w.defs.ForRun(ctx, id, params)
+	return w.defs.Effective(task), err
+}
+
+// check says that a precondition is true unless the test has said otherwise.
+func (w *world) check(_ context.Context, _ *core.Task, _ core.Run, p core.Precondition) (bool, string) {
+	if detail, untrue := w.truths.Load(p.Name); untrue {
+		return false, detail.(string)
+	}
+	return true, ""
+}
+
+func (w *world) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Task {
+	tasks, errs := w.defs.DependentTasks(ctx, run, outcome)
+	for _, err := range errs {
+		w.diary.note("dependent: %v", err)
+	}
+	return tasks
+}
+
 // create stores a task that does something; change may be nil.
 func (w *world) create(t *testing.T, do string, change func(*core.Task)) core.Task {
 	t.Helper()
@@ -342,7 +383,7 @@ func (w *world) create(t *testing.T, do string, change func(*core.Task)) core.Ta
 // claim claims a fire of a task for an instant, as the scheduler of a server does, and gives the run.
 func (w *world) claim(t *testing.T, taskID, owner string, instant time.Time) (*core.Task, core.Run) {
 	t.Helper()
-	task, err := w.store.Task(t.Context(), taskID)
+	task, err := w.opts.Store.Task(t.Context(), taskID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,6 +392,7 @@ func (w *world) claim(t *testing.T, taskID, owner string, instant time.Time) (*c
 		ID: uuid.Must(uuid.NewV7()).String(), TaskID: task.ID, TaskVersion: task.Version, Namespace: task.Namespace, TaskName: task.Name,
 		TaskType: task.Type, Trigger: core.TriggerSchedule, FireAt: instant, FireThrough: instant, FireCount: 1, Params: task.Params,
 		State: core.RunClaimed, Owner: owner, StartAt: instant, Attempt: 1, DecidedAt: time.Now(), CreatedBy: "gnomon",
+		Priority: task.Policies.Priority,
 	}
 	then := task.State.NextFire.Add(time.Hour)
 	if _, isAfter := after(&task); isAfter {
@@ -358,8 +400,9 @@ func (w *world) claim(t *testing.T, taskID, owner string, instant time.Time) (*c
 	}
 	answers, err := w.store.Claim(t.Context(), []core.Claim{{
 		TaskID: task.ID, Version: task.Version, NextFire: task.State.NextFire, Then: then, Runs: []core.Run{run}, Overlap: task.Policies.Overlap,
+		Gated: w.defs.Gated(&task),
 	}})
-	if err != nil || !answers[0].Won || answers[0].Decided {
+	if err != nil || !answers[0].Won || len(answers[0].Decided) > 0 {
 		t.Fatalf("claimed %+v, %v", answers, err)
 	}
 	run.Token, run.PrevSuccess = answers[0].Token, answers[0].LastSuccess

@@ -14,7 +14,7 @@ const (
 	endSec  = int64(253402300799) // 9999-12-31T23:59:59Z, the last second RFC 3339 can write
 )
 
-// cron is a cron expression in a zone. Next and Last read the line of time as segments of constant offset: within one,
+// cron is a cron expression in a zone. Its methods read the line of time as segments of constant offset: within one,
 // local time is plain arithmetic; where two meet, local times are missing or doubled, and the policies say what follows.
 type cron struct {
 	*fields
@@ -52,46 +52,85 @@ func (c *cron) next(after time.Time) (Fire, bool) {
 	}
 }
 
-// last gives the last fire in (from, to] that can start, and how many fires there are up to it; if none can start, the
-// last one that is skipped, and how many of those.
-func (c *cron) last(from, to time.Time) (last Fire, count int64, ok bool) {
+// prev gives the last fire in (from, to], skipped or not.
+func (c *cron) prev(from, to time.Time) (Fire, bool) {
 	lo, hi := from.Unix()+1, min(to.Unix(), endSec)+1 // whole seconds in [lo, hi)
 	look := search{f: c.fields, limit: hi + reach}
 	var buf [4]span
-	skipped := int64(0) // since last, or since from
+	for g, ok := c.zone.at(hi), true; ok; g, ok = g.prev() {
+		spans := c.allowed(g, buf[:0])
+		for i := len(spans) - 1; i >= 0; i-- {
+			s := span{max(spans[i].from, lo+g.offset), min(spans[i].to, hi+g.offset)}
+			if s.from >= s.to {
+				continue
+			}
+			if at, ok := c.lastMatch(s); ok {
+				return c.fire(at - g.offset), true
+			}
+		}
+		if g.start < lo {
+			break
+		}
+		if fire, ok := c.gapFire(g, &look); ok && fire.At.After(from) && !fire.At.After(to) {
+			return fire, true
+		}
+	}
+	return Fire{}, false
+}
+
+// tally gives how many fires in (from, to] can start, and how many are skipped.
+func (c *cron) tally(from, to time.Time) (starts, skips int64) {
+	lo, hi := from.Unix()+1, min(to.Unix(), endSec)+1 // whole seconds in [lo, hi)
+	look := search{f: c.fields, limit: hi + reach}
+	var buf [4]span
 	for g := c.zone.at(lo); lo <= hi; g = g.next() {
+		made := int64(never) // the first instant of the segment, if the fire of its gap is counted already
 		if lo == g.start {
 			if fire, hit := c.gapFire(g, &look); hit && fire.At.After(from) && !fire.At.After(to) {
-				switch {
-				case fire.Skip == "":
-					last, count, ok, skipped = fire, count+skipped+1, true, 0
-				case ok && last.Skip == "":
-					skipped++
-				default:
-					last, ok = fire, true
-					skipped++
+				if fire.Skip == "" {
+					starts++
+					made = g.start
+				} else {
+					skips++
 				}
 			}
 		}
 		for _, s := range c.allowed(g, buf[:0]) {
-			// The first instant of a segment may have been counted as the fire of its gap.
 			s = span{max(s.from, lo+g.offset), min(s.to, hi+g.offset)}
-			if ok && last.Skip == "" && last.At.Unix() == s.from-g.offset {
+			if s.from-g.offset == made {
 				s.from++
 			}
-			if n := c.count(s); n > 0 {
-				at, _ := c.lastMatch(s)
-				last, count, ok, skipped = c.fire(at-g.offset), count+skipped+n, true, 0
-			}
+			starts += c.count(s)
 		}
 		if lo = g.end; lo == never {
 			break
 		}
 	}
-	if ok && last.Skip != "" {
-		count = skipped
+	return starts, skips
+}
+
+// gaps gives the first instants after the gaps of the clock around (from, to], and the skipped fires in (from, to] that
+// stand for them; where there is none, one that is not skipped.
+func (c *cron) gaps(from, to time.Time, yield func(at time.Time, skipped Fire) bool) {
+	if c.realTime {
+		return
 	}
-	return last, count, ok
+	lo, hi := from.Unix()+1, min(to.Unix(), endSec)+1
+	look := search{f: c.fields, limit: hi + reach}
+	for g := c.zone.at(lo); g.start <= hi; g = g.next() {
+		if before, ok := g.prev(); ok && g.start >= lo && g.offset > before.offset {
+			fire, hit := c.gapFire(g, &look)
+			if !hit || !fire.At.After(from) || fire.At.After(to) {
+				fire.Skip = ""
+			}
+			if !yield(time.Unix(g.start, 0), fire) {
+				return
+			}
+		}
+		if g.end == never {
+			return
+		}
+	}
 }
 
 func (c *cron) fire(u int64) Fire { return Fire{At: time.Unix(u, 0).In(c.zone.loc)} }

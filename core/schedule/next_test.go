@@ -160,7 +160,7 @@ func TestEveryCountsFromItsAnchor(t *testing.T) {
 	}
 }
 
-func TestLastOfASimpleKind(t *testing.T) {
+func TestCountAndLatestOfASimpleKind(t *testing.T) {
 	t.Parallel()
 	anchor := instant(t, "2026-01-01T00:00:00Z")
 	every := mustParse(t, core.Schedule{Spec: "@every 1s", Anchor: anchor})
@@ -181,9 +181,9 @@ func TestLastOfASimpleKind(t *testing.T) {
 		{"AfterFollowsFromRuns", mustParse(t, core.Schedule{Spec: "@after 1s"}), anchor, anchor.Add(time.Hour), time.Time{}, 0},
 		{"Manual", mustParse(t, core.Schedule{Spec: "@manual"}), anchor, anchor.Add(time.Hour), time.Time{}, 0},
 	} {
-		got, n, ok := c.s.Last(c.from, c.to)
-		if n != c.count || ok != (c.count > 0) || !got.At.Equal(c.last) {
-			t.Errorf("%s: got %s, %d, %v; want %s, %d", c.name, got.At, n, ok, c.last, c.count)
+		got, n := c.s.Latest(c.from, c.to, 1), c.s.Count(c.from, c.to)
+		if n != c.count || len(got) != int(min(1, n)) || n > 0 && !got[0].At.Equal(c.last) {
+			t.Errorf("%s: got %v, %d; want %s, %d", c.name, got, n, c.last, c.count)
 		}
 	}
 }
@@ -194,14 +194,14 @@ func TestLongOutageIsCounted(t *testing.T) {
 	from := instant(t, "2025-12-31T23:59:59+08:00")
 	to := from.AddDate(0, 0, 400)
 	s := mustParse(t, core.Schedule{Spec: "* * 6-23 * * *", Zone: "Asia/Shanghai"})
-	fire, n, ok := s.Last(from, to)
-	if want := int64(400 * 18 * 3600); !ok || n != want || !fire.At.Equal(to) {
-		t.Errorf("got %s, %d, %v; want %s, %d", fire.At, n, ok, to, want)
+	fires, n := s.Latest(from, to, 2), s.Count(from, to)
+	if want := int64(400 * 18 * 3600); n != want || len(fires) != 2 || !fires[1].At.Equal(to) || !fires[0].At.Equal(to.Add(-time.Second)) {
+		t.Errorf("got %v, %d; want %s, %d", fires, n, to, want)
 	}
 }
 
-// TestNextAndLastTakeAnyTime asks about the ends of time; only wrong order or a hang can fail it.
-func TestNextAndLastTakeAnyTime(t *testing.T) {
+// TestEveryQuestionTakesAnyTime asks about the ends of time; only wrong order or a hang can fail it.
+func TestEveryQuestionTakesAnyTime(t *testing.T) {
 	t.Parallel()
 	times := []time.Time{
 		{}, time.Unix(0, 0), time.Unix(-1<<40, 999), time.Unix(1<<37, 0), time.Unix(1<<60, 0),
@@ -218,8 +218,13 @@ func TestNextAndLastTakeAnyTime(t *testing.T) {
 					t.Errorf("%s: Next(%s) = %s", spec, from, fire.At)
 				}
 				for _, to := range times {
-					if fire, n, ok := s.Last(from, to); ok && (n < 1 || !fire.At.After(from) || fire.At.After(to)) {
-						t.Errorf("%s: Last(%s, %s) = %s, %d", spec, from, to, fire.At, n)
+					if n := s.Count(from, to); n < 0 || n > 0 && !to.After(from) {
+						t.Errorf("%s: Count(%s, %s) = %d", spec, from, to, n)
+					}
+					for _, fire := range s.Latest(from, to, 3) {
+						if !fire.At.After(from) || fire.At.After(to) {
+							t.Errorf("%s: Latest(%s, %s) has %s", spec, from, to, fire.At)
+						}
 					}
 				}
 			}
@@ -308,7 +313,7 @@ func TestSpreadNeverMoves(t *testing.T) {
 		{"Common.Backup", "0 12 * * H", "2026-01-02T12:00:00Z"},
 		{"Common.Clean", "H H * * *", "2026-01-01T19:43:00Z"},
 	} {
-		s, err := schedule.Parse(core.Schedule{Spec: c.spec}, c.name)
+		s, err := schedule.Parse(core.Schedule{Spec: c.spec}, c.name, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +327,7 @@ func TestSpreadIsEven(t *testing.T) {
 	t.Parallel()
 	var hits [60]int
 	for i := range 6000 {
-		s, err := schedule.Parse(core.Schedule{Spec: "H * * * *"}, "task-"+string(rune('a'+i%26))+time.Duration(i).String())
+		s, err := schedule.Parse(core.Schedule{Spec: "H * * * *"}, "task-"+string(rune('a'+i%26))+time.Duration(i).String(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -362,7 +367,7 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-func BenchmarkLast(b *testing.B) {
+func BenchmarkCountAndLatest(b *testing.B) {
 	from := instant(b, "2025-06-01T00:00:00Z")
 	for _, c := range []struct {
 		name string
@@ -375,7 +380,8 @@ func BenchmarkLast(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			s := mustParse(b, c.s)
 			for b.Loop() {
-				s.Last(from, from.AddDate(0, 0, 400))
+				s.Count(from, from.AddDate(0, 0, 400))
+				s.Latest(from, from.AddDate(0, 0, 400), 1)
 			}
 		})
 	}

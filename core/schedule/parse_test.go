@@ -99,7 +99,7 @@ func TestBadSchedulesAreRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := schedule.Parse(c.s, "task")
+			_, err := schedule.Parse(c.s, "task", nil)
 			e, ok := errors.AsType[*core.Error](err)
 			if !ok || e.Kind != core.KindInvalid || len(e.Findings) == 0 {
 				t.Fatalf("%+v: not refused with findings: %v", c.s, err)
@@ -122,7 +122,7 @@ func TestBadSchedulesAreRefused(t *testing.T) {
 
 func TestEverythingWrongIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := schedule.Parse(core.Schedule{Spec: "60 25 * * *", Zone: "Nowhere", Dialect: "", OnGap: "x", OnOverlap: "y"}, "task")
+	_, err := schedule.Parse(core.Schedule{Spec: "60 25 * * *", Zone: "Nowhere", Dialect: "", OnGap: "x", OnOverlap: "y"}, "task", nil)
 	e, ok := errors.AsType[*core.Error](err)
 	if !ok || len(e.Findings) != 5 {
 		t.Errorf("want 5 findings: %v", err)
@@ -166,7 +166,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(spec, "quartz", "", int64(0))
 	}
 	f.Fuzz(func(t *testing.T, spec, dialect, zone string, at int64) {
-		s, err := schedule.Parse(core.Schedule{Spec: spec, Dialect: dialect, Zone: zone}, "task")
+		s, err := schedule.Parse(core.Schedule{Spec: spec, Dialect: dialect, Zone: zone}, "task", nil)
 		if err != nil {
 			if e, ok := errors.AsType[*core.Error](err); !ok || e.Kind != core.KindInvalid || len(e.Findings) == 0 {
 				t.Fatalf("not a finding: %v", err)
@@ -177,7 +177,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: words %+v", spec, w)
 		}
 		from := time.Unix(at, 0)
-		before := from
+		before, n := from, int64(0)
 		for range 50 {
 			fire, ok := s.Next(before)
 			if !ok {
@@ -187,9 +187,12 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q: Next(%s) = %s", spec, before, fire.At)
 			}
 			before = fire.At
+			if s.Kind() != schedule.After {
+				n++
+			}
 		}
-		if fire, n, ok := s.Last(from, before); ok && (n < 1 || fire.At.After(before)) {
-			t.Errorf("%q: Last = %s, %d", spec, fire.At, n)
+		if got := s.Count(from, before); got != n {
+			t.Errorf("%q: Count(%s, %s) = %d, and Next gave %d", spec, from, before, got, n)
 		}
 	})
 }

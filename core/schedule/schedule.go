@@ -34,12 +34,44 @@ const (
 	onOverlapFirst  = "first"
 	onOverlapSecond = "second"
 	onOverlapBoth   = "both"
+
+	onDayOffSkip     = "skip"
+	onDayOffNext     = "next"
+	onDayOffPrevious = "previous"
 )
 
-// Fire is a nominal instant of a schedule.
+// Values of Fire.Rule.
+const (
+	OnlyOn = "only_on"
+	NotOn  = "not_on"
+)
+
+// Fire is an instant at which a schedule fires, or would if its calendars let it. No two fires have the same instant.
 type Fire struct {
-	At   time.Time   // in the schedule's zone, whole microseconds (whole seconds for cron)
-	Skip core.Reason // ReasonNonexistent: stands for local times that do not exist and are not made up for; else empty
+	At time.Time // in the schedule's zone, whole microseconds (whole seconds for cron)
+
+	// Skip is why the fire must not start: ReasonNonexistent (it stands for local times that do not exist and are not made
+	// up for), ReasonCalendar (the calendars refuse it and it is not moved); empty: it can start.
+	Skip core.Reason
+
+	MovedFrom time.Time // the first of the nominal instants that the calendars moved to At; zero: none was moved here
+	Merged    int       // how many more nominal instants this fire stands for: others moved here, and At itself if it is one
+	Calendar  string    // skipped by a calendar, or moved: the first calendar that refuses the instant (MovedFrom, else At)
+	Rule      string    // what names that calendar: "only_on" (it does not contain the instant) or "not_on" (it does)
+}
+
+// Days is a set of days, or of parts of days, as calendars give it. It is an alias so that another room can hand in its
+// own. Implementations are pure and safe for concurrent use.
+type Days = interface {
+	// Stretch says whether the set contains an instant, and since and until when that stays so: from <= at < to. A
+	// stretch may be shorter than it could be, but not by much: each costs a step of a search.
+	Stretch(at time.Time) (in bool, from, to time.Time)
+}
+
+// Calendars finds calendars by name. It may also have a method Names() []string, which helps people who mistype one.
+type Calendars interface {
+	// Days gives the days of a calendar; zone says whose days they are where the calendar itself names no zone.
+	Days(name string, zone *time.Location) (Days, bool)
 }
 
 // Schedule is a parsed schedule. It does not change and is safe for concurrent use.
@@ -50,14 +82,27 @@ type Schedule struct {
 	interval time.Duration // Every and After
 	anchor   time.Time     // Every; zero: the time Next is asked about
 	instants []time.Time   // At and List: rising, no two the same
+
+	lo, hi time.Time // every fire lies in (lo, hi]: the active window, or all of time
+	window [2]time.Time
+	jitter time.Duration
+	rules  []rule // calendars: only_on, then not_on
+	move   string // onDayOffNext or onDayOffPrevious; else empty
+	tracks []track
+	fixed  []Fire // At and List that are moved: what comes of it, rising
+	moved  []landing
 }
 
-// Parse reads a schedule. name is the task's name; H in a cron expression is spread by it. Everything that is wrong is
-// reported at once, as one core.KindInvalid error with findings below "schedule". A cron expression that matches no
-// instant from 1970 on within 400 years is refused; whether anything is left after some moment is for Next to say.
-func Parse(s core.Schedule, name string) (*Schedule, error) {
+// Parse reads a schedule. name is the task's name; H in a cron expression is spread by it. calendars finds what only_on and
+// not_on name, and may be nil if they name none. Everything that is wrong is reported at once, as one core.KindInvalid
+// error with findings below "schedule". What starts no run at any instant from 1970 on within 400 years is refused;
+// whether anything is left after some moment is for Next and NextStart to say.
+func Parse(s core.Schedule, name string, calendars Calendars) (*Schedule, error) {
 	p := parser{name: name, schedule: &Schedule{}}
 	p.parse(s)
+	p.parseWindow(s)
+	p.parseCalendars(s, calendars)
+	p.parseJitter(s)
 	if len(p.findings) > 0 {
 		op := strings.Join(strings.Fields(strings.ToValidUTF8(s.Spec, "�")), " ")
 		if len(op) > 80 {
@@ -84,84 +129,159 @@ func (s *Schedule) Location() *time.Location { return s.zone.loc }
 
 // Next gives the first fire strictly after a time; ok is false if there is none, which for cron means none in 400
 // years. It never goes back: a later after never gives an earlier fire. For @after it takes after to be the end of the
-// last run. It costs about a tenth of a microsecond, a search through all 400 years about a tenth of a millisecond.
+// last run. It costs about a tenth of a microsecond, a search through all 400 years about a tenth of a millisecond, and
+// with calendars a few of their stretches.
 func (s *Schedule) Next(after time.Time) (fire Fire, ok bool) {
 	after = within(after)
-	switch s.kind {
-	case Cron:
-		return s.cron.next(after)
-	case Every:
-		a, d := s.ticks(after)
-		return s.micro(a + (max(0, floorDiv(after.UnixMicro()-a, d))+1)*d)
-	case After:
-		return s.micro(after.UnixMicro() + s.interval.Microseconds())
-	case At, List:
-		i := sort.Search(len(s.instants), func(i int) bool { return s.instants[i].After(after) })
-		if i < len(s.instants) {
-			return Fire{At: s.instants[i]}, true
+	s = s.anchored(after)
+	switch {
+	case s.fixed != nil:
+		i := s.fixedAfter(after)
+		if i == len(s.fixed) {
+			return Fire{}, false
 		}
+		return s.fixed[i], true
+	case len(s.tracks) > 0:
+		return s.movedNext(after)
 	}
-	return Fire{}, false
+	fire, ok = s.plainNext(after)
+	if !ok || fire.At.After(s.hi) {
+		return Fire{}, false
+	}
+	return s.judged(fire), true
 }
 
-// Last gives the last fire in (from, to] that can start, and the number of fires, skipped ones among them, from from up
-// to and including it. If none in the range can start but some are skipped, it gives the last of those and their
-// number. ok is false if there is no fire in the range, and always for @after and @manual, whose fires do not follow
-// from time. It costs nothing that depends on how many fires there are: a step for each month of the range at most.
-func (s *Schedule) Last(from, to time.Time) (last Fire, count int64, ok bool) {
-	from, to = within(from), within(to)
-	if !to.After(from) {
-		return Fire{}, 0, false
+// Count gives the number of fires in (from, to], skipped ones among them; 0 for @after and @manual, whose fires do not
+// follow from time. It costs nothing that depends on how many fires there are: a step for each month, and where fires are
+// moved one for each stretch of the calendars and each run of days off.
+func (s *Schedule) Count(from, to time.Time) int64 {
+	s, from, to = s.between(from, to)
+	switch {
+	case !to.After(from):
+		return 0
+	case s.fixed != nil:
+		return int64(s.fixedAfter(to) - s.fixedAfter(from))
+	case len(s.tracks) > 0:
+		return s.movedCount(from, to)
 	}
-	switch s.kind {
-	case Cron:
-		return s.cron.last(from, to)
-	case Every:
-		a, d := s.ticks(from)
-		until := min(floorDiv(to.UnixMicro()-a, d), ((endSec+1)*1e6-1-a)/d)
-		count = until - max(0, floorDiv(from.UnixMicro()-a, d))
-		if count <= 0 {
-			return Fire{}, 0, false
-		}
-		last, _ = s.micro(a + until*d)
-		return last, count, true
-	case At, List:
-		later := func(t time.Time) int {
-			return sort.Search(len(s.instants), func(i int) bool { return s.instants[i].After(t) })
-		}
-		i, j := later(from), later(to)
-		if i < j {
-			return Fire{At: s.instants[j-1]}, int64(j - i), true
-		}
-	}
-	return Fire{}, 0, false
+	return s.plainCount(from, to)
 }
+
+// Latest gives the newest fires in (from, to] that can start, in rising order, at most limit of them; none for @after and
+// @manual. It costs a step for each fire it gives and each stretch of the calendars it passes over.
+func (s *Schedule) Latest(from, to time.Time, limit int) []Fire {
+	s, from, to = s.between(from, to)
+	if !to.After(from) || limit <= 0 {
+		return nil
+	}
+	var fires []Fire
+	switch {
+	case s.fixed != nil:
+		for i := s.fixedAfter(to) - 1; i >= 0 && len(fires) < limit && s.fixed[i].At.After(from); i-- {
+			if s.fixed[i].Skip == "" {
+				fires = append(fires, s.fixed[i])
+			}
+		}
+	case len(s.tracks) > 0:
+		fires = s.movedLatest(from, to, limit)
+	default:
+		fires = s.plainLatest(from, to, limit)
+	}
+	slices.Reverse(fires)
+	return fires
+}
+
+// Final gives the last fire in (from, to], skipped ones among them; ok is false if there is none, and always for @after and
+// @manual. It costs as much as a few dozen Counts at most.
+func (s *Schedule) Final(from, to time.Time) (fire Fire, ok bool) {
+	s, from, to = s.between(from, to)
+	if !to.After(from) {
+		return Fire{}, false
+	}
+	if s.fixed != nil {
+		i := s.fixedAfter(to) - 1
+		if i < 0 || !s.fixed[i].At.After(from) {
+			return Fire{}, false
+		}
+		return s.fixed[i], true
+	}
+	if len(s.tracks) == 0 {
+		fire, ok = s.plainPrev(from, to)
+		if !ok {
+			return Fire{}, false
+		}
+		return s.judged(fire), true
+	}
+	n := s.movedCount(from, to)
+	if n == 0 {
+		return Fire{}, false
+	}
+	// The last fire is at the first instant up to which there are all of them.
+	span := int(to.Sub(from) / time.Microsecond)
+	after := sort.Search(span, func(i int) bool { return s.movedCount(from, from.Add(time.Duration(i)*time.Microsecond)) == n })
+	return s.movedNext(from.Add(time.Duration(after-1) * time.Microsecond))
+}
+
+// NextStart gives the first fire strictly after a time that can start; ok is false if there is none in 400 years, or
+// none before the calendars have refused 50,000 stretches of time.
+func (s *Schedule) NextStart(after time.Time) (Fire, bool) {
+	after = within(after)
+	s = s.anchored(after)
+	if s.fixed != nil {
+		for _, fire := range s.fixed[s.fixedAfter(after):] {
+			if fire.Skip == "" {
+				return fire, true
+			}
+		}
+		return Fire{}, false
+	}
+	if len(s.tracks) > 0 {
+		return s.movedStart(after)
+	}
+	return s.plainStart(after)
+}
+
+// FireOf gives the fire exactly at an instant; ok is false if there is none, and always for @after and @manual.
+func (s *Schedule) FireOf(at time.Time) (fire Fire, ok bool) {
+	if s.kind == After || s.kind == Manual {
+		return Fire{}, false
+	}
+	fire, ok = s.Next(at.Add(-time.Microsecond))
+	if !ok || !fire.At.Equal(at) {
+		return Fire{}, false
+	}
+	return fire, true
+}
+
+// Nominal says whether an instant is one that the schedule names and its calendars moved to another, and to which. Such
+// an instant has no fire of its own.
+func (s *Schedule) Nominal(at time.Time) (movedTo time.Time, ok bool) {
+	if s.fixed != nil {
+		i := sort.Search(len(s.moved), func(i int) bool { return !s.moved[i].from.Before(at) })
+		if i < len(s.moved) && s.moved[i].from.Equal(at) {
+			return s.moved[i].to, true
+		}
+		return time.Time{}, false
+	}
+	return s.movedTo(at)
+}
+
+// Judge gives the fire of an instant that is known to be nominal, with Skip set if the calendars refuse it. It is for
+// fires that do not follow from time: the scheduler asks it about the instant of an @after schedule that has come.
+func (s *Schedule) Judge(at time.Time) Fire { return s.judged(Fire{At: at.In(s.zone.loc)}) }
 
 // within keeps a time inside the years 1 to 9999, which RFC 3339 can write and arithmetic in microseconds can hold.
 func within(t time.Time) time.Time {
 	switch {
 	case t.Before(time.Time{}):
 		return time.Time{}
-	case t.Unix() > endSec:
-		return time.Unix(endSec, 999999999)
+	case t.After(endOfTime):
+		return endOfTime
 	}
 	return t
 }
 
-// ticks gives the anchor and the interval of @every in microseconds.
-func (s *Schedule) ticks(from time.Time) (anchor, interval int64) {
-	if s.anchor.IsZero() {
-		return from.UnixMicro(), s.interval.Microseconds()
-	}
-	return s.anchor.UnixMicro(), s.interval.Microseconds()
-}
-
-func (s *Schedule) micro(at int64) (Fire, bool) {
-	if at > endSec*1e6 {
-		return Fire{}, false
-	}
-	return Fire{At: time.UnixMicro(at).In(s.zone.loc)}, true
-}
+var endOfTime = time.Unix(endSec, 999999999)
 
 // parser gathers the schedule and what is wrong with it.
 type parser struct {
@@ -189,6 +309,7 @@ func (p *parser) parse(s core.Schedule) {
 		p.refuse("on_overlap", "%q 不是可选值；请写 first（重复的时刻只取第一次）、second（只取第二次）或 both（两次都跑）",
 			"%q is not a choice; write first, second or both (which instants of a local time that comes twice)", s.OnOverlap)
 	}
+	p.schedule.zone, _ = findZone("")
 	if len(s.Spec) > maxSpec {
 		p.refuse("spec", "长度超过 %d 字节；请拆成几个任务", "is longer than %d bytes; split it into several tasks", maxSpec)
 		return
@@ -197,7 +318,7 @@ func (p *parser) parse(s core.Schedule) {
 	zone, ok := findZone(zoneName)
 	if !ok {
 		p.refuseZone(zoneName, s.Zone == "")
-		zone, _ = findZone("")
+		zone = p.schedule.zone
 	}
 	p.schedule.zone = zone
 	switch {

@@ -15,7 +15,7 @@ type tester interface {
 
 func mustParse(t tester, s core.Schedule) *schedule.Schedule {
 	t.Helper()
-	parsed, err := schedule.Parse(s, "task")
+	parsed, err := schedule.Parse(s, "task", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestWordsSayWhenItFires(t *testing.T) {
 			got.WriteString(line)
 			continue
 		}
-		s, err := schedule.Parse(core.Schedule{Dialect: parts[0], Zone: strings.Trim(parts[1], "-"), Spec: parts[2]}, "golden")
+		s, err := schedule.Parse(core.Schedule{Dialect: parts[0], Zone: strings.Trim(parts[1], "-"), Spec: parts[2]}, "golden", nil)
 		if err != nil {
 			t.Errorf("%s: %v", line, err)
 			continue

@@ -1,8 +1,8 @@
 package scheduler
 
 import (
+	"cmp"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -14,112 +14,234 @@ type Rules struct {
 	// MissedAfter is how late a fire may be and still start as if in time. A fire that is later was missed: no server
 	// ran, or none could reach the store; the task's catch-up policy decides about it.
 	MissedAfter time.Duration
+	// Fired is how many runs the task's schedule has started so far: max_runs counts from there.
+	Fired int64
+	// Since is when this server began to decide, for the record.
+	Since time.Time
 }
 
 // Decision is what becomes of a task's fires that are due.
 type Decision struct {
-	// Runs are the rows to write: any number of skipped ones (a range of missed fires is one row), and at most one
-	// that starts. IDs, owner and token are not given here.
+	// Runs are the rows to write, in the order of their instants: any number of skipped ones (a range of them is one
+	// row), and those that start. IDs, owner and token are not given here.
 	Runs []core.Run
 	// Then is the next fire still undecided; zero: none, or (for @after) known only when the run has ended.
 	Then time.Time
+	// Gated says that what starts must be admitted at its StartAt, because that is not the instant itself.
+	Gated bool
 }
 
 // Decide gives the decision for the fire at next, the first one of the task not yet decided, which is due now or
-// within the claim-ahead time. It is pure: the same arguments give the same decision, whatever happened before, so a
-// crash between deciding and writing changes nothing. It decides about one fire that is in time, or about all the
-// missed ones at once, so that an outage of any length costs one claim.
+// within the claim-ahead time. The task's policies are the effective ones. It is pure: the same arguments give the same
+// decision, whatever happened before, so a crash between deciding and writing changes nothing. It decides about one
+// fire that is in time, or about all the missed ones at once, so that an outage of any length costs one claim.
 func Decide(task *core.Task, sched *schedule.Schedule, next, now time.Time, rules Rules) Decision {
-	if now.Sub(next) <= rules.MissedAfter {
-		return decideOne(task, sched, next, now)
+	d := decision{task: task, sched: sched, now: now, rules: rules}
+	switch {
+	case task.Policies.MaxRuns > 0 && rules.Fired >= int64(task.Policies.MaxRuns):
+		d.skip(next, next, 1, core.ReasonMaxRuns, map[string]any{"max_runs": task.Policies.MaxRuns, "fired": rules.Fired})
+	case now.Sub(next) <= rules.MissedAfter:
+		d.one(next)
+	case task.Pause.Holds(next), task.Pause.Holds(now):
+		d.missedWhilePaused(next)
+	default:
+		d.missed(next)
 	}
-	return decideMissed(task, sched, next, now)
+	return d.Decision
 }
 
-func decideOne(task *core.Task, sched *schedule.Schedule, next, now time.Time) Decision {
-	d := Decision{Then: following(sched, next)}
-	fire, ok := sched.Next(next.Add(-time.Microsecond))
-	run := newRun(task, next, now)
-	if ok && fire.At.Equal(next) && fire.Skip != "" {
-		d.Runs = []core.Run{skip(run, fire.Skip, nil)}
-		return d
-	}
-	d.Runs = []core.Run{run}
-	return d
+// decision is a Decision in the making.
+type decision struct {
+	Decision
+	task  *core.Task
+	sched *schedule.Schedule
+	now   time.Time
+	rules Rules
 }
 
-func decideMissed(task *core.Task, sched *schedule.Schedule, next, now time.Time) Decision {
-	last, count, reason := next, int64(1), core.ReasonCatchUp
-	start := task.Policies.CatchUp != core.CatchUpNone
-	if fire, n, ok := sched.Last(next.Add(-time.Microsecond), now); ok && n > 0 {
-		last, count = fire.At.UTC(), n
-		if fire.Skip != "" { // nothing in the range exists in local time, so there is nothing to catch up
-			reason, start = fire.Skip, false
+func (d *decision) one(next time.Time) {
+	d.Then = d.following(next)
+	fire, ok := d.sched.FireOf(next)
+	switch {
+	case ok:
+	case d.sched.Kind() == schedule.After: // its instants do not follow from time
+		fire = d.sched.Judge(next)
+	default: // the calendars have changed since the mark was set: it is no fire any more
+		return
+	}
+	switch pause := d.task.Pause; {
+	case pause.Holds(next):
+		d.skip(next, next, 1, core.ReasonPaused, pauseFacts(pause))
+	case fire.Skip != "":
+		d.skip(next, next, 1, fire.Skip, skipFacts(fire))
+	default:
+		run := d.run(next)
+		run.MovedFrom = fire.MovedFrom.UTC()
+		if delay := schedule.Jitter(d.task.ID, next, d.task.Schedule.Jitter); delay > 0 {
+			run.StartAt, d.Gated = next.Add(delay), true
 		}
-	}
-	d := Decision{Then: following(sched, last)}
-	through := last
-	if start {
-		count--
-	}
-	if count > 0 {
-		missed := newRun(task, next, now)
-		if start {
-			through = previous(sched, next, last)
-		}
-		missed.FireThrough, missed.FireCount = through, int(count)
-		facts, _ := json.Marshal(map[string]any{ // a map of plain values cannot fail
-			"policy":       string(task.Policies.CatchUp),
-			"late_seconds": fmt.Sprintf("%.3f", now.Sub(next).Seconds()),
-		})
-		d.Runs = append(d.Runs, skip(missed, reason, facts))
-	}
-	if start {
-		run := newRun(task, last, now)
-		run.Trigger, run.StartAt = core.TriggerCatchUp, now
 		d.Runs = append(d.Runs, run)
-	} else if sched.Kind() == schedule.After {
-		d.Then = now.Add(sched.After()).UTC().Truncate(time.Microsecond) // nothing runs, so no end will set the next fire
-	}
-	return d
-}
-
-// previous gives the last fire before last, skipped ones among them, knowing that there is one at or after first.
-func previous(sched *schedule.Schedule, first, last time.Time) time.Time {
-	at := first.Add(-time.Microsecond)
-	if fire, n, ok := sched.Last(at, last.Add(-time.Microsecond)); ok && n > 0 {
-		at = fire.At
-	}
-	for { // Last stops at the last one that can start; what follows it is in one gap of the clock
-		fire, ok := sched.Next(at)
-		if !ok || !fire.At.Before(last) {
-			return at.UTC()
+		if d.sched.Kind() == schedule.After {
+			d.Then = time.Time{} // the end of the run sets it
 		}
-		at = fire.At
 	}
 }
 
-// following gives the fire after at; for @after it is unknown until the run has ended.
-func following(sched *schedule.Schedule, at time.Time) time.Time {
-	if sched.Kind() == schedule.After {
-		return time.Time{}
+// missedWhilePaused decides about the missed fires up to the end of the pause; those after it are decided next. While the
+// pause holds nothing starts, so those before it are not caught up either.
+func (d *decision) missedWhilePaused(next time.Time) {
+	until := d.now
+	if end := d.task.Pause.Until; !end.IsZero() && end.Before(until) {
+		until = end.Add(-time.Microsecond)
 	}
-	if fire, ok := sched.Next(at); ok {
+	d.between(next, until, core.ReasonPaused, pauseFacts(d.task.Pause))
+}
+
+// missed decides about all the fires from next until now by the catch-up policy; if a pause began and ended meanwhile,
+// about those before it.
+func (d *decision) missed(next time.Time) {
+	p := d.task.Policies
+	facts := map[string]any{"policy": string(cmp.Or(p.CatchUp, core.CatchUpLatest)), "late_seconds": d.now.Sub(next).Round(time.Millisecond).Seconds()}
+	if !d.rules.Since.IsZero() {
+		facts["server_started"] = d.rules.Since.UTC().Format(time.RFC3339Nano)
+	}
+	until := d.now
+	if since := d.task.Pause.Since; since.After(next) && !since.After(until) {
+		until = since.Add(-time.Microsecond)
+	}
+	starts := d.caughtUp(next, until)
+	spread := cmp.Or(p.CatchUpSpread, core.DefaultCatchUpSpread)
+	from := next
+	d.Then = d.following(next)
+	for i, fire := range starts {
+		at := fire.At.UTC()
+		if from.Before(at) {
+			d.between(from, at.Add(-time.Microsecond), core.ReasonCatchUp, facts)
+		}
+		run := d.run(at)
+		run.Trigger, run.StartAt, run.MovedFrom = core.TriggerCatchUp, d.now.Add(time.Duration(i)*spread), fire.MovedFrom.UTC()
+		run.Facts = encode(facts)
+		d.Runs = append(d.Runs, run)
+		d.Gated = d.Gated || i > 0
+		d.Then = d.following(at)
+		from = at.Add(time.Microsecond)
+	}
+	switch {
+	case d.sched.Kind() != schedule.After:
+		d.between(from, until, core.ReasonCatchUp, facts)
+	case len(starts) == 0:
+		d.between(next, next, core.ReasonCatchUp, facts)
+	default:
+		d.Then = time.Time{} // the end of the run sets it
+	}
+}
+
+// caughtUp gives the missed fires from next until a time that start, oldest first.
+func (d *decision) caughtUp(next, until time.Time) []schedule.Fire {
+	p := d.task.Policies
+	limit, from := 1, next.Add(-time.Microsecond)
+	switch p.CatchUp {
+	case core.CatchUpNone:
+		return nil
+	case core.CatchUpAll:
+		limit = min(cmp.Or(p.CatchUpLimit, core.DefaultCatchUpLimit), core.MaxCatchUpLimit)
+		if edge := d.now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)); edge.After(from) {
+			from = edge.Add(-time.Microsecond)
+		}
+	}
+	if p.MaxRuns > 0 {
+		limit = min(limit, p.MaxRuns-int(d.rules.Fired))
+	}
+	if d.sched.Kind() == schedule.After {
+		if fire := d.sched.Judge(next); fire.Skip == "" && next.After(from) {
+			return []schedule.Fire{fire}
+		}
+		return nil
+	}
+	return d.sched.Latest(from, until, limit)
+}
+
+// between writes one row over all the fires in [from, to]; where none of them could have started anyway, for the reason
+// why the last could not. Then follows the last of them.
+func (d *decision) between(from, to time.Time, reason core.Reason, facts map[string]any) {
+	if d.sched.Kind() == schedule.After {
+		if fire := d.sched.Judge(from); fire.Skip != "" && reason == core.ReasonCatchUp {
+			reason, facts = fire.Skip, skipFacts(fire)
+		}
+		d.skip(from, from, 1, reason, facts)
+		d.Then = d.following(d.now)
+		return
+	}
+	before := from.Add(-time.Microsecond)
+	count := d.sched.Count(before, to)
+	if count == 0 {
+		return
+	}
+	first, _ := d.sched.Next(before)
+	last, _ := d.sched.Final(before, to)
+	if reason == core.ReasonCatchUp && len(d.sched.Latest(before, to, 1)) == 0 {
+		reason, facts = last.Skip, skipFacts(last)
+	}
+	d.skip(first.At.UTC(), last.At.UTC(), count, reason, facts)
+	d.Then = d.following(last.At)
+}
+
+// following gives the fire after at. For @after that is the delay after at, which holds if nothing runs.
+func (d *decision) following(at time.Time) time.Time {
+	if d.sched.Kind() == schedule.After {
+		return at.Add(d.sched.After()).UTC().Truncate(time.Microsecond)
+	}
+	if fire, ok := d.sched.Next(at); ok {
 		return fire.At.UTC()
 	}
 	return time.Time{}
+}
+
+func (d *decision) run(fireAt time.Time) core.Run { return newRun(d.task, fireAt, d.now) }
+
+func (d *decision) skip(first, last time.Time, count int64, reason core.Reason, facts map[string]any) {
+	run := d.run(first)
+	run.FireThrough, run.FireCount = last, int(count)
+	d.Runs = append(d.Runs, skipped(run, reason, encode(facts)))
 }
 
 func newRun(task *core.Task, fireAt, now time.Time) core.Run {
 	return core.Run{
 		TaskID: task.ID, TaskVersion: task.Version, Namespace: task.Namespace, TaskName: task.Name, TaskType: task.Type,
 		Trigger: core.TriggerSchedule, FireAt: fireAt, FireThrough: fireAt, FireCount: 1, Params: task.Params,
-		State: core.RunClaimed, StartAt: fireAt, Attempt: 1, DecidedAt: now, CreatedBy: "gnomon",
+		State: core.RunClaimed, StartAt: fireAt, Attempt: 1, DecidedAt: now, CreatedBy: "gnomon", Priority: task.Policies.Priority,
 	}
 }
 
-func skip(run core.Run, reason core.Reason, facts json.RawMessage) core.Run {
+func skipped(run core.Run, reason core.Reason, facts json.RawMessage) core.Run {
 	run.State, run.Verdict, run.Reason, run.Facts = core.RunEnded, core.Skipped, reason, facts
 	run.EndedAt, run.Attempt, run.Params = run.DecidedAt, 0, nil
 	return run
+}
+
+// encode writes facts, which are maps of plain values and cannot fail.
+func encode(facts map[string]any) json.RawMessage {
+	if len(facts) == 0 {
+		return nil
+	}
+	text, _ := json.Marshal(facts)
+	return text
+}
+
+func pauseFacts(p core.Pause) map[string]any {
+	facts := map[string]any{"by": p.By, "since": p.Since.UTC().Format(time.RFC3339Nano)}
+	if p.Note != "" {
+		facts["note"] = p.Note
+	}
+	if !p.Until.IsZero() {
+		facts["until"] = p.Until.UTC().Format(time.RFC3339Nano)
+	}
+	return facts
+}
+
+func skipFacts(fire schedule.Fire) map[string]any {
+	if fire.Skip != core.ReasonCalendar {
+		return nil
+	}
+	return map[string]any{"calendar": fire.Calendar, "rule": fire.Rule}
 }

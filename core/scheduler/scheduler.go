@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,8 @@ import (
 type Store interface {
 	// Due lists tasks whose next fire is at or before until, ordered by (next fire, id), after a cursor.
 	Due(ctx context.Context, until time.Time, after core.Due, limit int) ([]core.Due, error)
-	// Definitions gives tasks by id, without those that are gone; problems says which rows cannot be read, and why.
+	// Definitions gives tasks by id, with their effective policies, without those that are gone; problems says which
+	// rows cannot be read, and why.
 	Definitions(ctx context.Context, ids []string) (tasks []core.Task, problems map[string]error, err error)
 	// Task gives one task, also one whose definition cannot be read: then only its names.
 	Task(ctx context.Context, id string) (core.Task, error)
@@ -43,6 +45,10 @@ type Options struct {
 	ServerID string
 	// MayAct says whether this server holds its lease; while it does not, nothing is claimed.
 	MayAct func() bool
+	// Plan gives meaning to a task's schedule, with the calendars it names; nil: there are no calendars.
+	Plan func(task *core.Task) (*schedule.Schedule, error)
+	// Gated says whether a task's runs must be admitted at their instant; nil: none.
+	Gated func(task *core.Task) bool
 
 	Ahead       time.Duration // how long before its instant a fire is claimed; 200 ms
 	Gather      time.Duration // fires due within this time are claimed together; 20 ms
@@ -65,6 +71,8 @@ type Scheduler struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	began      time.Time
+	stale      atomic.Bool // plans are to be read anew
 	clockSteps atomic.Int64
 	decided    atomic.Int64
 	pending    atomic.Int64
@@ -95,6 +103,14 @@ func New(opts Options) *Scheduler {
 	if opts.MaxBatch == 0 {
 		opts.MaxBatch = 1_000
 	}
+	if opts.Plan == nil {
+		opts.Plan = func(task *core.Task) (*schedule.Schedule, error) {
+			return schedule.Parse(task.Schedule, task.Name, nil)
+		}
+	}
+	if opts.Gated == nil {
+		opts.Gated = func(*core.Task) bool { return false }
+	}
 	return &Scheduler{
 		opts: opts, wake: make(chan struct{}, 1), changed: make(map[string]core.Task),
 		ready: make(chan struct{}), done: make(chan struct{}),
@@ -103,6 +119,7 @@ func New(opts Options) *Scheduler {
 
 // Start begins the loop.
 func (s *Scheduler) Start(ctx context.Context) error {
+	s.began = s.opts.Clock.Now()
 	ctx, s.cancel = context.WithCancel(ctx)
 	go s.loop(ctx) // ends when Stop cancels ctx
 	return nil
@@ -138,6 +155,13 @@ func (s *Scheduler) Announce(task core.Task, removed bool) {
 	s.poke()
 }
 
+// Refresh has every task's definition read anew before it is decided on again: calendars, limits or a namespace's
+// defaults have changed. It never blocks.
+func (s *Scheduler) Refresh() {
+	s.stale.Store(true)
+	s.poke()
+}
+
 func (s *Scheduler) poke() {
 	select {
 	case s.wake <- struct{}{}:
@@ -157,6 +181,9 @@ func (s *Scheduler) loop(ctx context.Context) {
 			nextScan = time.Time{}
 		}
 		seen = now
+		if s.stale.Swap(false) {
+			w.forgetPlans()
+		}
 		s.takeChanges(w)
 		if s.opts.MayAct() {
 			if !now.Before(nextScan) {
@@ -334,7 +361,7 @@ func (s *Scheduler) load(ctx context.Context, w *window, due []*entry) error {
 			w.remove(e.TaskID)
 			continue
 		}
-		sched, err := schedule.Parse(task.Schedule, task.Name)
+		sched, err := s.opts.Plan(task)
 		if err != nil {
 			e.problem, e.unreadable = err, *task
 			continue
@@ -343,7 +370,7 @@ func (s *Scheduler) load(ctx context.Context, w *window, due []*entry) error {
 			w.remove(e.TaskID)
 			continue
 		}
-		e.task, e.sched = task, sched
+		e.task, e.sched, e.fired = task, sched, task.State.Fired
 		if task.Version != e.Version || !task.State.NextFire.Equal(e.NextFire) {
 			w.put(core.Due{TaskID: e.TaskID, Version: task.Version, NextFire: task.State.NextFire})
 			e.task, e.sched = task, sched // put forgets what it knew of another version
@@ -365,12 +392,12 @@ func (s *Scheduler) decide(due []*entry, now time.Time) ([]core.Claim, []*entry)
 		if e.task == nil || e.NextFire.After(now.Add(s.opts.Ahead)) { // left the window, or moved, while it was loaded
 			continue
 		}
-		d := Decide(e.task, e.sched, e.NextFire, now, Rules{MissedAfter: s.opts.MissedAfter})
+		d := Decide(e.task, e.sched, e.NextFire, now, Rules{MissedAfter: s.opts.MissedAfter, Fired: e.fired, Since: s.began})
 		for i := range d.Runs {
 			d.Runs[i].ID, d.Runs[i].Owner = newID(), s.opts.ServerID
 		}
 		claims = append(claims, core.Claim{TaskID: e.TaskID, Version: e.Version, NextFire: e.NextFire, Then: d.Then, Runs: d.Runs,
-			Overlap: e.task.Policies.Overlap})
+			Overlap: e.task.Policies.Overlap, Gated: d.Gated || s.opts.Gated(e.task)})
 		entries = append(entries, e)
 	}
 	return claims, entries
@@ -381,7 +408,7 @@ func poisoned(e *entry, now time.Time) core.Claim {
 	facts, _ := json.Marshal(map[string]string{"problem": e.problem.Error()}) // a map of strings cannot fail
 	task := e.unreadable
 	task.ID, task.Version = e.TaskID, e.Version
-	run := skip(newRun(&task, e.NextFire, now), core.ReasonPoisoned, facts)
+	run := skipped(newRun(&task, e.NextFire, now), core.ReasonPoisoned, facts)
 	run.ID = newID()
 	return core.Claim{TaskID: e.TaskID, Version: e.Version, NextFire: e.NextFire, Runs: []core.Run{run}}
 }
@@ -398,11 +425,17 @@ func (s *Scheduler) settle(w *window, e *entry, claim core.Claim, result core.Cl
 		return
 	}
 	s.decided.Add(int64(len(claim.Runs)))
-	for _, run := range claim.Runs {
-		if run.State == core.RunEnded || result.Decided {
+	e.fired = result.Fired
+	token := result.Token
+	for i, run := range claim.Runs {
+		if run.State == core.RunEnded {
 			continue
 		}
-		run.Token, run.PrevSuccess = result.Token, result.LastSuccess
+		run.Token, run.PrevSuccess = token, result.LastSuccess
+		token++
+		if slices.Contains(result.Decided, i) {
+			continue
+		}
 		if result.Queued {
 			run.State = core.RunQueued
 		}
@@ -415,5 +448,5 @@ func (s *Scheduler) settle(w *window, e *entry, claim core.Claim, result core.Cl
 		w.remove(e.TaskID)
 		return
 	}
-	w.put(core.Due{TaskID: e.TaskID, Version: e.Version, NextFire: claim.Then})
+	w.move(e, claim.Then)
 }

@@ -168,7 +168,7 @@ func wait(d time.Duration) { <-time.After(d) }
 // hole, up to the last row; it gives how many instants that are.
 func wantEachOnce(t *testing.T, task core.Task, rows []core.Run, from time.Time) int {
 	t.Helper()
-	sched, err := schedule.Parse(task.Schedule, task.Name)
+	sched, err := schedule.Parse(task.Schedule, task.Name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,6 +384,46 @@ func TestAPoisonedRowLostToAnotherServerIsLeftToIt(t *testing.T) {
 	wait(300 * time.Millisecond)
 	if n := store.claims.Load(); n != 1 {
 		t.Errorf("the fire was claimed %d times; want once until the next scan", n)
+	}
+}
+
+// TestRunsStartedByAnotherServerCountForMaxRuns: how many there were is read again when the mark has been moved elsewhere.
+func TestRunsStartedByAnotherServerCountForMaxRuns(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.opts.Scan = 50 * time.Millisecond
+	w.start(t)
+	task, err := w.defs.Create(t.Context(), core.Task{
+		Namespace: "Lab", Name: "limited", Type: "Lab.Work", Schedule: core.Schedule{Spec: "@every 1s"}, Enabled: true,
+		Policies: core.Policies{Overlap: core.OverlapAllow, MaxRuns: 3},
+	}, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first has been dispatched", func() bool { return len(w.taken(task.ID)) == 1 })
+	w.may.Store(false)
+	for range 2 { // the other server
+		seen, err := w.store.Task(t.Context(), task.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := seen.State.NextFire
+		run := core.Run{
+			ID: uuid.Must(uuid.NewV7()).String(), TaskID: task.ID, TaskVersion: seen.Version, Namespace: "Lab", TaskName: task.Name, TaskType: task.Type,
+			Trigger: core.TriggerSchedule, FireAt: next, FireThrough: next, FireCount: 1, State: core.RunClaimed, Owner: "other", StartAt: next, Attempt: 1, DecidedAt: next,
+		}
+		won, err := w.store.Claim(t.Context(), []core.Claim{{TaskID: task.ID, Version: seen.Version, NextFire: next, Then: next.Add(time.Second), Runs: []core.Run{run}, Overlap: core.OverlapAllow}})
+		if err != nil || !won[0].Won {
+			t.Fatalf("%+v %v", won, err)
+		}
+	}
+	w.may.Store(true)
+	eventually(t, "its schedule is over", func() bool {
+		seen, err := w.store.Task(t.Context(), task.ID)
+		return err == nil && seen.State.NextFire.IsZero()
+	})
+	if seen, err := w.store.Task(t.Context(), task.ID); err != nil || seen.State.Fired != 3 || len(w.taken(task.ID)) != 1 {
+		t.Errorf("%d were started, %d of them here: %v", seen.State.Fired, len(w.taken(task.ID)), err)
 	}
 }
 

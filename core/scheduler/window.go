@@ -17,6 +17,7 @@ type entry struct {
 	problem error // why the task's row cannot be read
 	// unreadable is what can be read of such a row.
 	unreadable core.Task
+	fired      int64 // runs that its schedule has started
 	index      int
 }
 
@@ -44,9 +45,17 @@ func (w *window) put(due core.Due) {
 		return
 	case due.Version > held.Version:
 		held.task, held.sched = nil, nil
+	case held.task != nil && held.task.Policies.MaxRuns > 0 && !due.NextFire.Equal(held.NextFire):
+		held.task, held.sched = nil, nil // another server has decided since, and may have started runs that count
 	}
 	held.Due = due
 	heap.Fix(&w.queue, held.index)
+}
+
+// move moves a task that is held to the fire after the one just decided here: all that is known of it still holds.
+func (w *window) move(e *entry, next time.Time) {
+	e.NextFire = next
+	heap.Fix(&w.queue, e.index)
 }
 
 // remove forgets a task.
@@ -54,6 +63,13 @@ func (w *window) remove(id string) {
 	if e, ok := w.byID[id]; ok {
 		heap.Remove(&w.queue, e.index)
 		delete(w.byID, id)
+	}
+}
+
+// forgetPlans has every definition read anew before it is decided on: what they depend on has changed.
+func (w *window) forgetPlans() {
+	for _, e := range w.byID {
+		e.task, e.sched = nil, nil
 	}
 }
 

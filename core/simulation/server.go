@@ -1,6 +1,9 @@
 package simulation
 
 import (
+	"cmp"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -8,187 +11,476 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
 )
 
+// registered says whether the store still takes what a server writes.
+func (w *world) registered(s *server) bool {
+	_, held := w.store.leases[s.id]
+	return held
+}
+
 // pass is the scheduler's loop: read what is due, decide, claim. Between reading and claiming time goes by, in which
 // others act: what was read may be stale.
 func (w *world) pass(s *server) {
-	if w.chance(w.cfg.ClockStep) {
+	if w.chance(w.cfg.clockStep) {
 		s.skew += w.between(-3*time.Second, 3*time.Second)
-		if w.rng.IntN(20) == 0 {
+		if w.cfg.longSteps && w.rng.IntN(10) == 0 {
 			s.skew += w.between(-time.Hour, time.Hour)
 		}
 	}
-	if w.calm {
-		s.skew = 0
+	if w.chance(w.cfg.stall) {
+		s.stalled = w.now.Add(w.between(lease/2, 3*lease))
 	}
 	if w.crashes(s) {
 		return
 	}
 	now := w.wall(s)
-	for _, due := range w.store.due(now.Add(ahead)) {
-		w.after(s, w.between(0, 30*time.Millisecond), func() { w.claim(s, due, now) })
+	due, next := w.store.due(now.Add(ahead))
+	for _, d := range due {
+		v, fired := w.store.byID[d.TaskID].version, w.store.byID[d.TaskID].fired
+		w.after(s, w.between(0, 30*time.Millisecond), func() { w.claim(s, d, v, fired, now) })
 	}
-	w.after(s, w.between(20*time.Millisecond, 300*time.Millisecond), func() { w.pass(s) })
+	if w.store.stops > 0 {
+		w.obey(s)
+	}
+	wait := w.between(20*time.Millisecond, 2*time.Second)
+	if !next.IsZero() {
+		wait = min(wait, max(next.Sub(now)-w.between(0, ahead), 10*time.Millisecond))
+	}
+	w.after(s, wait, func() { w.pass(s) })
 }
 
-func (w *world) claim(s *server, due core.Due, decidedAt time.Time) {
-	if w.crashes(s) || !w.mayAct(s) {
+func (w *world) claim(s *server, due core.Due, v *version, fired int64, decidedAt time.Time) {
+	if w.crashes(s) || !w.mayAct(s) || !w.registered(s) {
 		return
 	}
-	task := w.store.tasks[due.TaskID].task
-	d := scheduler.Decide(task, w.scheds[task.ID], due.NextFire, decidedAt, scheduler.Rules{MissedAfter: missedAfter})
+	task := v.task
+	if w.mutant == maxRunsIgnored {
+		fired = 0
+	}
+	d := w.decide(task, v, due.NextFire, decidedAt, scheduler.Rules{MissedAfter: missedAfter, Fired: fired})
 	for i := range d.Runs {
 		w.serial++
 		d.Runs[i].ID, d.Runs[i].Owner = runID(w.serial), s.id
 	}
-	claim := core.Claim{TaskID: due.TaskID, Version: due.Version, NextFire: due.NextFire, Then: d.Then, Runs: d.Runs, Overlap: task.Policies.Overlap}
+	claim := core.Claim{TaskID: task.ID, Version: due.Version, NextFire: due.NextFire, Then: d.Then, Runs: d.Runs,
+		Overlap: task.Policies.Overlap, Gated: d.Gated || w.gated(task)}
 	result := w.store.claim(claim)
-	if w.chance(w.cfg.Repeat) {
+	if result.Won {
+		w.seen.decided(w, v, claim, result, decidedAt, fired)
+	}
+	if w.chance(w.cfg.repeat) {
 		if again := w.store.claim(claim); again.Won && result.Won && !claim.Then.Equal(claim.NextFire) {
 			w.fail("task %s: the claim of %s was won twice", task.ID, due.NextFire)
 		}
 	}
-	if w.crashes(s) || w.chance(w.cfg.Lost) || !result.Won {
+	if w.crashes(s) || w.chance(w.cfg.lost) || !result.Won {
 		return // the server does not know that it has the run: the sweep must find it
 	}
-	for _, run := range claim.Runs {
-		if run.State == core.RunEnded || result.Decided {
+	token := result.Token
+	for i, run := range claim.Runs {
+		if run.State == core.RunEnded {
 			continue
 		}
-		run.Token = result.Token
+		run.Token = token
+		token++
+		if slices.Contains(result.Decided, i) {
+			continue
+		}
 		if result.Queued {
 			run.State = core.RunQueued
 		}
-		w.dispatch(s, run)
+		w.dispatch(s, v, run)
 	}
+}
+
+// gates gives what a run of a task must fit in and pass.
+func (w *world) gates(task *core.Task) (limits []core.Limit, breakers []core.BreakerRule) {
+	if w.running > 0 {
+		limits = append(limits, core.Limit{Key: "namespace:Sim", Slots: w.running, Need: 1, MaxWaiting: 50})
+	}
+	for _, use := range task.Policies.Pools {
+		for _, p := range w.pools {
+			if p.Name == use.Pool {
+				limits = append(limits, core.Limit{Key: "pool:" + p.Name, Slots: p.Slots, Need: max(1, use.Slots), MaxWaiting: p.MaxWaiting})
+			}
+		}
+	}
+	if own := task.Policies.Breaker; own.Failures > 0 {
+		own.Name = "task:" + task.ID
+		breakers = append(breakers, own)
+	}
+	for _, name := range task.Policies.Downstreams {
+		for _, d := range w.downs {
+			if d.Name == name {
+				breakers = append(breakers, core.BreakerRule{Name: "downstream:" + name, Failures: d.Failures, Cooldown: d.Cooldown, Probes: d.Probes})
+			}
+		}
+	}
+	return limits, breakers
+}
+
+// gated says whether runs of a task must be admitted.
+func (w *world) gated(task *core.Task) bool {
+	p := task.Policies
+	limits, breakers := w.gates(task)
+	return task.Schedule.Jitter > 0 || len(p.Preconditions) > 0 || len(limits)+len(breakers) > 0 ||
+		p.Overlap != core.OverlapSkip && (p.Overlap != core.OverlapAllow || p.OverlapLimit > 0)
 }
 
 // dispatch waits for the instant by the server's own clock, as the runner's timer does.
-func (w *world) dispatch(s *server, run core.Run) {
-	if s.live[run.ID] {
+func (w *world) dispatch(s *server, v *version, run core.Run) {
+	if s.live[run.ID] != nil {
 		return
 	}
-	s.live[run.ID] = true
-	w.arm(s, run)
+	h := &held{run: run, v: v}
+	s.live[run.ID] = h
+	w.arm(s, h)
 }
 
-func (w *world) arm(s *server, run core.Run) {
-	if wait := run.StartAt.Sub(w.wall(s)); wait > 30*time.Second {
-		w.after(s, 30*time.Second, func() { w.arm(s, run) })
+func (w *world) arm(s *server, h *held) {
+	if wait := h.run.StartAt.Sub(w.wall(s)); wait > maxSleep {
+		w.after(s, maxSleep, func() { w.arm(s, h) })
 	} else {
-		w.after(s, max(wait, 0), func() { w.begin(s, run) })
+		w.after(s, max(wait, 0), func() { w.begin(s, h) })
 	}
 }
 
-func (w *world) begin(s *server, run core.Run) {
-	if w.crashes(s) {
+func (w *world) drop(s *server, h *held) {
+	h.over = true
+	if s.live[h.run.ID] == h {
+		delete(s.live, h.run.ID)
+	}
+}
+
+// begin is where a run's instant has come, or where it asks again.
+func (w *world) begin(s *server, h *held) {
+	if h.over || w.crashes(s) {
 		return
 	}
-	if !w.mayAct(s) {
-		delete(s.live, run.ID)
+	if !w.mayAct(s) { // whoever takes over decides
+		w.drop(s, h)
 		return
 	}
-	task := w.store.tasks[run.TaskID].task
-	if !runner.MayHaveStarted(run.State) {
-		queued := run.State == core.RunQueued
-		answer := w.store.start(core.Start{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: s.id, At: w.wall(s), OnlyAlone: queued})
-		if !answer.Won {
-			if queued && answer.Live > 0 {
-				w.store.skip(run.ID, run.Token, core.ReasonOverlap, w.wall(s), w.next(task, w.wall(s)))
+	if !w.started(h.run.State) {
+		if !w.admitted(s, h) || w.crashes(s) {
+			return
+		}
+	}
+	h.executing = true
+	h.begun = &start{
+		task: h.v.task, run: h.run, server: s, at: w.now, wall: w.wall(s), row: w.store.runs[h.run.ID],
+	}
+	h.begun.limits = w.store.holds[h.run.ID]
+	w.seen.began(w, h.begun)
+	h.run.StartedAt = w.wall(s)
+	length := w.between(0, longestRun)
+	w.after(s, length, func() { w.finish(s, h) })
+}
+
+// admitted brings a run through its gates; false: it waits, or is over.
+func (w *world) admitted(s *server, h *held) bool {
+	h.asked = w.now
+	if !w.registered(s) {
+		w.drop(s, h)
+		return false
+	}
+	task, now := h.v.task, w.wall(s)
+	if h.run.State != core.RunRetrying {
+		if passed := w.preconditions(s, h); !passed {
+			return false
+		}
+	}
+	p := task.Policies
+	limits, breakers := w.gates(task)
+	ask := core.Admission{
+		RunID: h.run.ID, TaskID: task.ID, Token: h.run.Token, Owner: s.id, At: now,
+		Overlap: cmp.Or(h.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit,
+		Patient: h.run.Trigger == core.TriggerCatchUp || h.run.Trigger == core.TriggerBackfill,
+		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
+	}
+	comes := w.store.runs[h.run.ID].Gate != core.GateCapacity
+	answer := w.store.admit(ask)
+	if answer.Start {
+		w.seen.admitted(w, &ask, h, comes)
+	}
+	if w.chance(w.cfg.repeat) {
+		if again := w.store.admit(ask); again.Start && answer.Start {
+			w.fail("run %s was admitted twice", h.run.ID)
+		}
+	}
+	if s.dead || w.chance(w.cfg.lost) || answer.Stale {
+		w.drop(s, h)
+		return false
+	}
+	switch {
+	case answer.Start:
+		h.run.State, h.run.Token = core.RunClaimed, answer.Token
+		return true
+	case answer.Gate != core.GateNone:
+		w.park(s, h, answer.Until)
+		how := core.StopCancel
+		if ask.Overlap == core.OverlapTerminate {
+			how = core.StopTerminate
+		}
+		for _, id := range answer.Stop {
+			w.seen.replaces(w, &h.run, id)
+			w.stop(s, id, how)
+		}
+		for _, id := range answer.Supersede {
+			w.seen.replaces(w, &h.run, id)
+			w.stop(s, id, core.StopSupersede)
+		}
+	default:
+		w.skip(s, h, answer.Reason)
+	}
+	return false
+}
+
+// park has a run ask again, at the latest at a time.
+func (w *world) park(s *server, h *held, until time.Time) {
+	if h.run.State == core.RunQueued {
+		h.run.State = core.RunWaiting
+	}
+	wait := w.between(100*time.Millisecond, 2*time.Second)
+	if !until.IsZero() {
+		wait = min(max(until.Sub(w.wall(s)), 10*time.Millisecond), maxSleep)
+	}
+	w.after(s, wait, func() { w.begin(s, h) })
+}
+
+// preconditions looks at a run's preconditions in turn; false: it waits for one, or is over.
+func (w *world) preconditions(s *server, h *held) bool {
+	for i, p := range h.v.task.Policies.Preconditions {
+		now := w.wall(s)
+		if i < len(h.passed) && now.Sub(h.passed[i]) < p.Every || w.holds(h.v.task, i) {
+			h.passed = append(h.passed[:min(i, len(h.passed))], now)
+			continue
+		}
+		if deadline := h.run.StartAt.Add(p.Deadline); now.Before(deadline) {
+			until := now.Add(p.Every)
+			if until.After(deadline) {
+				until = deadline
 			}
-			delete(s.live, run.ID)
-			return
+			held := w.store.hold(core.Hold{RunID: h.run.ID, TaskID: h.run.TaskID, Token: h.run.Token, Gate: core.GatePrecondition,
+				Key: strconv.Itoa(i), At: now, Until: until})
+			if held.Stale || w.chance(w.cfg.lost) {
+				w.drop(s, h)
+				return false
+			}
+			w.park(s, h, until)
+			return false
 		}
-		run.Token = answer.Token
-		if w.chance(w.cfg.Lost) { // started in the store, and the server does not know
-			delete(s.live, run.ID)
-			return
-		}
-		if w.crashes(s) {
-			return
+		switch p.Otherwise {
+		case core.OtherwiseRun:
+			h.passed = append(h.passed[:min(i, len(h.passed))], now)
+		case core.OtherwiseFail:
+			w.endUnstarted(s, h, core.Failed)
+			return false
+		default:
+			w.skip(s, h, core.ReasonPrecondition)
+			return false
 		}
 	}
-	begun := start{task: task.ID, run: run.ID, fire: run.FireAt, attempt: run.Attempt, token: run.Token, server: s, at: w.now}
-	w.observe(task, begun)
-	length := w.between(0, 4*time.Second)
-	w.after(s, length, func() { w.finish(s, run, begun) })
+	return true
+}
+
+func (w *world) skip(s *server, h *held, reason core.Reason) {
+	w.drop(s, h)
+	if !w.registered(s) {
+		return
+	}
+	skip := core.Skip{RunID: h.run.ID, TaskID: h.run.TaskID, Token: h.run.Token, Reason: reason, DecidedAt: w.wall(s),
+		NextFire: w.next(h.v, w.wall(s)), Version: h.run.TaskVersion}
+	if !w.store.skip(skip).Stale && reason == core.ReasonSuperseded {
+		w.seen.superseded(w, &h.run)
+	}
+	if w.chance(w.cfg.repeat) && !w.store.skip(skip).Stale {
+		w.fail("run %s was skipped twice", h.run.ID)
+	}
+}
+
+// endUnstarted ends a run that was never admitted, or whose instant has not come.
+func (w *world) endUnstarted(s *server, h *held, verdict core.Verdict) {
+	w.finishWith(s, h, core.Outcome{Verdict: verdict, Permanent: true}, false, nil)
 }
 
 // next is what the end of a run or its skipping sets for an @after task; zero for any other.
-func (w *world) next(task *core.Task, now time.Time) time.Time {
-	if delay := w.scheds[task.ID].After(); delay > 0 {
-		return now.Add(delay)
+func (w *world) next(v *version, now time.Time) time.Time {
+	if delay := v.sched.After(); delay > 0 && v.task.Enabled {
+		return now.Add(delay).UTC().Truncate(time.Microsecond)
 	}
 	return time.Time{}
 }
 
-func (w *world) finish(s *server, run core.Run, begun start) {
-	if w.crashes(s) {
+// stop has a run stop, here or on another server.
+func (w *world) stop(s *server, runID string, how core.Stop) {
+	if h := s.live[runID]; h != nil && !h.over {
+		w.stopHere(s, h, how)
 		return
 	}
-	w.forgetRunning(begun)
-	verdicts := []core.Verdict{core.Succeeded, core.Succeeded, core.Succeeded, core.Failed, core.TimedOut}
-	outcome := core.Outcome{Verdict: verdicts[w.rng.IntN(len(verdicts))]}
-	w.settle(s, run, outcome)
+	w.store.stop(runID, how)
 }
 
-func (w *world) settle(s *server, run core.Run, outcome core.Outcome) {
-	task := w.store.tasks[run.TaskID].task
-	now := w.wall(s)
-	settled := runner.Settle(task, run, outcome, false, now)
-	end := core.Finish{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: s.id, Outcome: outcome, EndedAt: now, RetryAt: settled.RetryAt, Version: task.Version}
-	if settled.RetryAt.IsZero() {
-		end.NextFire = w.next(task, now)
+// obey stops what somebody has asked to stop on another server.
+func (w *world) obey(s *server) {
+	for _, run := range w.store.owned(s.id) {
+		if h := s.live[run.ID]; run.Stop != "" && h != nil && !h.over {
+			w.stopHere(s, h, run.Stop)
+		}
 	}
+}
+
+func (w *world) stopHere(s *server, h *held, how core.Stop) {
+	switch {
+	case how == core.StopSupersede:
+		if h.run.State == core.RunWaiting {
+			w.skip(s, h, core.ReasonSuperseded)
+		}
+	case h.executing:
+		if h.stopping == how || h.stopping == core.StopTerminate {
+			return
+		}
+		h.stopping = how
+		var grace time.Duration
+		if how == core.StopCancel {
+			grace = w.between(0, 2*time.Second)
+		}
+		w.after(s, grace, func() {
+			if h.over || w.crashes(s) {
+				return
+			}
+			w.seen.ended(h.begun)
+			w.settle(s, h, core.Outcome{Verdict: core.Cancelled}, false)
+		})
+	default:
+		w.endUnstarted(s, h, core.Cancelled)
+	}
+}
+
+func (w *world) finish(s *server, h *held) {
+	if h.over || w.crashes(s) {
+		return
+	}
+	w.seen.ended(h.begun)
+	w.settle(s, h, core.Outcome{Verdict: w.verdict(h.v.task)}, false)
+}
+
+func (w *world) settle(s *server, h *held, outcome core.Outcome, shutdown bool) {
+	_, breakers := w.gates(h.v.task)
+	w.finishWith(s, h, outcome, shutdown, breakers)
+}
+
+func (w *world) finishWith(s *server, h *held, outcome core.Outcome, shutdown bool, breakers []core.BreakerRule) {
+	w.drop(s, h)
+	if !w.registered(s) {
+		return
+	}
+	task, run, now := h.v.task, h.run, w.wall(s)
+	settled := runner.Settle(task, run, outcome, shutdown, now)
+	end := core.Finish{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: s.id, Outcome: outcome, StartedAt: run.StartedAt, EndedAt: now,
+		RetryAt: settled.RetryAt, Version: run.TaskVersion, Breakers: breakers}
+	if settled.RetryAt.IsZero() {
+		end.NextFire, end.StopAfter, end.Then = w.next(h.v, now), task.Policies.StopAfter, w.dependents(s, run, outcome)
+	}
+	before := w.store.byID[task.ID].task
 	result := w.store.finish(end)
-	if w.chance(w.cfg.Repeat) {
+	if !result.Stale && settled.RetryAt.IsZero() {
+		w.seen.ends(w, s, before, run, outcome.Verdict, end.StopAfter)
+	}
+	if w.chance(w.cfg.repeat) {
 		if again := w.store.finish(end); !again.Stale {
 			w.fail("run %s: the outcome of token %d was written twice", run.ID, run.Token)
 		}
 	}
-	delete(s.live, run.ID)
-	if w.crashes(s) || result.Stale || settled.RetryAt.IsZero() {
+	if w.crashes(s) || result.Stale || w.chance(w.cfg.lost) {
 		return
 	}
-	run.State, run.StartAt, run.Attempt, run.Token = core.RunRetrying, settled.RetryAt, run.Attempt+1, result.Token
-	w.dispatch(s, run)
+	for _, then := range result.Then {
+		w.dispatch(s, w.store.byID[then.TaskID].version, then)
+	}
+	if result.Disabled != "" {
+		w.forget(s, task.ID, core.ReasonDisabled)
+	}
+	if !settled.RetryAt.IsZero() {
+		run.State, run.StartAt, run.Attempt, run.Token = core.RunRetrying, settled.RetryAt, run.Attempt+1, result.Token
+		run.Gate, run.Stop = "", ""
+		w.dispatch(s, h.v, run)
+	}
+}
+
+// dependents gives the runs that the end of a run causes.
+func (w *world) dependents(s *server, run core.Run, outcome core.Outcome) (then []core.Run) {
+	now := w.wall(s)
+	for _, t := range w.store.tasks {
+		i := slices.IndexFunc(t.task.After, func(u core.Upstream) bool { return u.Task == run.TaskName && u.On.Matches(outcome.Verdict) })
+		if i < 0 || !t.task.Enabled || t.task.Pause.Holds(now) {
+			continue
+		}
+		next := w.newRun(s, t.task, core.TriggerUpstream, now)
+		next.Series, next.CausedBy = "upstream:"+run.ID, run.ID
+		then = append(then, next)
+	}
+	return then
+}
+
+// newRun gives a queued run that no schedule asked for.
+func (w *world) newRun(s *server, task *core.Task, trigger core.Trigger, fireAt time.Time) core.Run {
+	w.serial++
+	fireAt = fireAt.UTC().Truncate(time.Microsecond)
+	return core.Run{
+		ID: runID(w.serial), TaskID: task.ID, TaskVersion: task.Version, TaskName: task.Name, Trigger: trigger, FireAt: fireAt, FireThrough: fireAt,
+		FireCount: 1, State: core.RunQueued, Owner: s.id, StartAt: w.wall(s), Attempt: 1, Priority: task.Policies.Priority,
+	}
+}
+
+// forget takes off a task's runs of this server whose instant has not come.
+func (w *world) forget(s *server, taskID string, reason core.Reason) {
+	for _, run := range w.store.owned(s.id) {
+		h := s.live[run.ID]
+		if run.TaskID != taskID || h == nil || h.over || h.executing || run.Attempt > 1 || run.Trigger == core.TriggerManual {
+			continue
+		}
+		w.drop(s, h)
+		w.store.skip(core.Skip{RunID: run.ID, TaskID: taskID, Token: h.run.Token, Reason: reason, DecidedAt: w.wall(s)})
+	}
 }
 
 // recover is the sweep: runs of servers whose lease has ended, and the server's own that it does not know of.
 func (w *world) recover(s *server) {
-	for _, run := range w.store.orphans(w.now, s.id, s.live, w.wall(s).Add(-2*lease)) {
+	for _, run := range w.store.orphans(w.now, s.id) {
 		if w.crashes(s) {
 			return
 		}
-		if runner.MayHaveStarted(run.State) {
-			w.settle(s, run, core.Outcome{Verdict: core.Lost})
-			continue
-		}
-		token, ok := w.store.adopt(run.ID, run.Token, s.id)
-		if ok && !w.chance(w.cfg.Lost) {
-			run.Token, run.Owner = token, s.id
-			w.dispatch(s, run)
-		}
+		w.takeOver(s, run)
 	}
-}
-
-func (w *world) observe(task *core.Task, begun start) {
-	w.starts = append(w.starts, begun)
-	if task.Policies.Overlap == core.OverlapSkip {
-		for _, other := range w.running[task.ID] {
-			if w.store.valid(other.run, other.token) && w.store.valid(begun.run, begun.token) {
-				w.fail("task %s: runs %s and %s hold valid tokens at once", task.ID, other.run, begun.run)
+	before := w.wall(s).Add(-overdue)
+	for _, run := range w.store.owned(s.id) {
+		if s.live[run.ID] == nil && run.StartAt.Before(before) {
+			if w.crashes(s) {
+				return
 			}
+			w.takeOver(s, run)
 		}
 	}
-	w.running[task.ID] = append(w.running[task.ID], begun)
 }
 
-func (w *world) forgetRunning(begun start) {
-	list := w.running[begun.task]
-	for i := range list {
-		if list[i].run == begun.run && list[i].attempt == begun.attempt && list[i].server == begun.server {
-			w.running[begun.task] = append(list[:i], list[i+1:]...)
+// takeOver resumes a run that certainly has not started, or whose type goes on where it was, and settles one that may
+// have started as lost.
+func (w *world) takeOver(s *server, run core.Run) {
+	v := w.store.byID[run.TaskID].version
+	resume := w.started(run.State) && v.task.Labels["resumable"] != ""
+	if w.started(run.State) && !resume {
+		w.settle(s, &held{run: run, v: v}, core.Outcome{Verdict: core.Lost}, false)
+		return
+	}
+	if run.Owner != s.id || resume {
+		token, ok := w.store.adopt(run.ID, run.Token, s.id, resume)
+		if !ok || w.chance(w.cfg.lost) {
 			return
 		}
+		run.Token, run.Owner = token, s.id
+		if resume {
+			run.State = core.RunRetrying
+		}
 	}
+	w.dispatch(s, v, run)
 }

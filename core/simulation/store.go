@@ -1,163 +1,432 @@
 package simulation
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/schedule"
 )
 
 // store is what the real store promises, without its durability: each method is one transaction.
 type store struct {
-	tasks  map[string]*taskRow
-	order  []string
-	runs   map[string]*core.Run
-	fires  map[string]string // "task|instant" -> run id: the unique key
-	live   []string          // ids of runs that have not ended, in the order of their claims
-	leases map[string]time.Time
+	mutant   Mutant
+	tasks    []*taskRow
+	byID     map[string]*taskRow
+	runs     map[string]*core.Run
+	fires    map[fireKey]string // the unique key
+	leases   map[string]time.Time
+	holds    map[string][]core.Limit // by run
+	used     map[string]int          // slots, by limit
+	breakers map[string]core.Breaker
+	stops    int // runs that were asked to stop
+	admits   func(core.Admission, core.Standings) core.Ruling
+}
+
+type fireKey struct {
+	task, series string
+	at           int64
+}
+
+// version is a task as it stood for a while. It does not change.
+type version struct {
+	task  *core.Task
+	sched *schedule.Schedule
+	since time.Time // true time of the change that made it
+	mark  time.Time // the first fire it decides about
 }
 
 type taskRow struct {
-	task     *core.Task
+	*version
 	nextFire time.Time
-	live     int
 	token    int64
+	fired    int64
+	failures int
+	live     []*core.Run // in the order of their insertion
 }
 
-func newStore() *store {
-	return &store{tasks: make(map[string]*taskRow), runs: make(map[string]*core.Run), fires: make(map[string]string), leases: make(map[string]time.Time)}
+func newStore(mutant Mutant) *store {
+	return &store{
+		mutant: mutant, byID: make(map[string]*taskRow), runs: make(map[string]*core.Run), fires: make(map[fireKey]string),
+		leases: make(map[string]time.Time), holds: make(map[string][]core.Limit), used: make(map[string]int), breakers: make(map[string]core.Breaker),
+	}
 }
 
-func runID(serial int) string { return fmt.Sprintf("run-%08d", serial) }
-
-func (s *store) addTask(task *core.Task, nextFire time.Time) {
-	s.tasks[task.ID] = &taskRow{task: task, nextFire: nextFire}
-	s.order = append(s.order, task.ID)
+func runID(serial int) string {
+	digits := strconv.Itoa(serial)
+	return "run-00000000"[:12-len(digits)] + digits
 }
 
-func (s *store) due(until time.Time) []core.Due {
-	var list []core.Due
-	for _, id := range s.order {
-		if t := s.tasks[id]; !t.nextFire.IsZero() && !t.nextFire.After(until) {
-			list = append(list, core.Due{TaskID: id, Version: t.task.Version, NextFire: t.nextFire})
+func keyOf(run *core.Run) fireKey { return fireKey{run.TaskID, run.Series, run.FireAt.UnixMicro()} }
+
+// put stores a new version of a task, with its mark.
+func (s *store) put(v *version) {
+	t := s.byID[v.task.ID]
+	if t == nil {
+		t = &taskRow{}
+		s.byID[v.task.ID] = t
+		s.tasks = append(s.tasks, t)
+	}
+	t.version, t.nextFire = v, v.mark
+}
+
+// seal ends a task's fires.
+func (s *store) seal(t *taskRow) {
+	task := *t.task
+	task.Enabled = false
+	task.Version++
+	s.put(&version{task: &task, sched: t.sched})
+}
+
+func (s *store) live() (n int) {
+	for _, t := range s.tasks {
+		n += len(t.live)
+	}
+	return n
+}
+
+func (s *store) due(until time.Time) (list []core.Due, first time.Time) {
+	for _, t := range s.tasks {
+		switch {
+		case t.nextFire.IsZero():
+		case !t.nextFire.After(until):
+			list = append(list, core.Due{TaskID: t.task.ID, Version: t.task.Version, NextFire: t.nextFire})
+		case first.IsZero() || t.nextFire.Before(first):
+			first = t.nextFire
 		}
 	}
-	return list
+	return list, first
 }
 
 func (s *store) claim(c core.Claim) core.Claimed {
-	t := s.tasks[c.TaskID]
+	t := s.byID[c.TaskID]
 	if t.task.Version != c.Version || !t.nextFire.Equal(c.NextFire) {
 		return core.Claimed{}
 	}
 	t.nextFire = c.Then
-	answer := core.Claimed{Won: true, Live: t.live}
-	for _, run := range c.Runs {
-		key := c.TaskID + "|" + run.FireAt.UTC().String()
-		if _, taken := s.fires[key]; taken {
-			answer.Decided = answer.Decided || run.State != core.RunEnded
+	answer := core.Claimed{Won: true, Live: len(t.live), Token: t.token + 1}
+	answer.Queued = c.Gated || c.Overlap != core.OverlapAllow && answer.Live > 0
+	for i := range c.Runs {
+		run := c.Runs[i]
+		starts := run.State != core.RunEnded
+		if starts {
+			t.token++ // a fire that has its decision already leaves a gap
+			run.Token = t.token
+			if answer.Queued {
+				run.State = core.RunQueued
+			}
+		}
+		for {
+			if _, taken := s.fires[keyOf(&run)]; !taken {
+				s.insert(t, &run)
+				if starts {
+					t.fired++
+				}
+				break
+			}
+			if starts {
+				answer.Decided = append(answer.Decided, i)
+				break
+			}
+			if run.FireCount == 1 { // it has its decision
+				break
+			}
+			run.FireAt, run.FireCount = run.FireAt.Add(time.Microsecond), run.FireCount-1 // the rest of a range has not
+		}
+	}
+	answer.Fired = t.fired
+	return answer
+}
+
+func (s *store) insert(t *taskRow, run *core.Run) {
+	s.fires[keyOf(run)] = run.ID
+	s.runs[run.ID] = run
+	if run.State != core.RunEnded {
+		t.live = append(t.live, run)
+	}
+}
+
+// enqueue inserts runs that no schedule asked for. What is there already stays as it is. onlyAlone refuses one beside
+// another live run.
+func (s *store) enqueue(runs []core.Run, onlyAlone bool) (inserted []core.Run) {
+	for i := range runs {
+		run := runs[i]
+		t := s.byID[run.TaskID]
+		if onlyAlone && len(t.live) > 0 {
 			continue
 		}
-		s.fires[key] = run.ID
-		row := run
-		s.runs[run.ID] = &row
-		if run.State == core.RunEnded {
+		if _, taken := s.fires[keyOf(&run)]; taken && run.Series == "" {
+			run.FireAt = run.FireAt.Add(time.Microsecond)
+			run.FireThrough = run.FireAt
+		}
+		if _, taken := s.fires[keyOf(&run)]; taken {
 			continue
 		}
 		t.token++
-		row.Token = t.token
-		if c.Overlap == core.OverlapSkip && t.live > 0 {
-			row.State, answer.Queued = core.RunQueued, true
+		run.Token = t.token
+		s.insert(t, &run)
+		inserted = append(inserted, run)
+	}
+	return inserted
+}
+
+func (s *store) standing(run *core.Run) core.Standing {
+	return core.Standing{RunID: run.ID, State: run.State, Gate: run.Gate, FireAt: run.FireAt, StartAt: run.StartAt, Trigger: run.Trigger}
+}
+
+// breaker gives a breaker; one whose probe has come to nothing may be tried.
+func (s *store) breaker(name string) core.Breaker {
+	b := s.breakers[name]
+	b.Name = name
+	if b.State == core.BreakerHalfOpen && s.mutant != probesStay {
+		if run := s.runs[b.ProbeRun]; run.State != core.RunClaimed && run.State != core.RunRunning {
+			b.State, b.ProbeRun = core.BreakerOpen, ""
 		}
-		s.runs[run.ID].Token, s.runs[run.ID].State = row.Token, row.State
+	}
+	return b
+}
+
+func (s *store) admit(a core.Admission) core.Admitted {
+	run, t := s.runs[a.RunID], s.byID[a.TaskID]
+	if run.State != core.RunQueued && run.State != core.RunWaiting && run.State != core.RunRetrying || run.Token != a.Token {
+		return core.Admitted{Stale: true}
+	}
+	st := core.Standings{Run: s.standing(run)}
+	for _, p := range t.live {
+		if p != run {
+			st.Peers = append(st.Peers, s.standing(p))
+		}
+	}
+	for _, rule := range a.Breakers {
+		st.Breakers = append(st.Breakers, s.breaker(rule.Name))
+	}
+	for _, l := range a.Limits {
+		room := core.Room{Used: s.used[l.Key]}
+		for _, p := range s.queued(l.Key) {
+			if p == run {
+				continue
+			}
+			room.Waiting++
+			if p.Priority >= run.Priority {
+				room.Ahead++
+			}
+		}
+		st.Rooms = append(st.Rooms, room)
+	}
+	answer := core.Admitted{Ruling: s.admits(a, st)}
+	switch {
+	case answer.Start:
+		t.token++
+		run.State, run.Owner, run.StartAt, run.Token, run.WaitUntil = core.RunClaimed, a.Owner, a.At, t.token, time.Time{}
 		answer.Token = t.token
-		t.live++
-		s.live = append(s.live, run.ID)
+		if len(a.Limits) > 0 {
+			s.holds[run.ID] = a.Limits
+		}
+		for _, l := range a.Limits {
+			s.used[l.Key] += l.Need
+		}
+		for _, name := range answer.Probe {
+			b := s.breaker(name)
+			b.State, b.ProbeRun, b.UpdatedAt = core.BreakerHalfOpen, run.ID, a.At
+			s.breakers[name] = b
+		}
+	case answer.Gate != core.GateNone:
+		s.wait(run, answer.Gate, answer.Key, a.At, answer.Until)
 	}
 	return answer
 }
 
-func (s *store) start(c core.Start) core.Claimed {
-	run, t := s.runs[c.RunID], s.tasks[c.TaskID]
-	answer := core.Claimed{Live: t.live - 1}
-	if run.State != core.RunQueued && run.State != core.RunRetrying || run.Token != c.Token || c.OnlyAlone && s.busy(c.TaskID) {
-		return answer
-	}
-	t.token++
-	run.State, run.Token, run.Owner, run.StartAt = core.RunClaimed, t.token, c.Owner, c.At
-	answer.Won, answer.Token = true, t.token
-	return answer
-}
-
-// busy tells whether a run of the task is live in any state but queued.
-func (s *store) busy(taskID string) bool {
-	return slices.ContainsFunc(s.live, func(id string) bool { return s.runs[id].TaskID == taskID && s.runs[id].State != core.RunQueued })
-}
-
-func (s *store) end(run *core.Run) {
-	run.State = core.RunEnded
-	s.tasks[run.TaskID].live--
-	s.live = slices.DeleteFunc(s.live, func(id string) bool { return id == run.ID })
-}
-
-func (s *store) skip(runID string, token int64, reason core.Reason, at, nextFire time.Time) {
-	run := s.runs[runID]
-	if run.State != core.RunQueued && run.State != core.RunClaimed || run.Token != token {
-		return
-	}
-	run.Verdict, run.Reason, run.EndedAt = core.Skipped, reason, at
-	s.end(run)
-	if !nextFire.IsZero() {
-		s.tasks[run.TaskID].nextFire = nextFire
-	}
-}
-
-func (s *store) finish(f core.Finish) core.Finished {
-	run := s.runs[f.RunID]
-	if run.State == core.RunEnded || run.Token != f.Token {
-		return core.Finished{Stale: true}
-	}
-	t := s.tasks[run.TaskID]
-	if !f.RetryAt.IsZero() {
-		t.token++
-		run.State, run.StartAt, run.Attempt, run.Token, run.Owner = core.RunRetrying, f.RetryAt, run.Attempt+1, t.token, f.Owner
-		return core.Finished{Token: t.token}
-	}
-	run.Verdict, run.EndedAt = f.Outcome.Verdict, f.EndedAt
-	s.end(run)
-	if !f.NextFire.IsZero() {
-		t.nextFire = f.NextFire
-	}
-	return core.Finished{}
-}
-
-// orphans gives the live runs of owners whose lease has ended, and those of the asker that it does not hold in memory
-// and that should have begun before stale.
-func (s *store) orphans(now time.Time, asker string, held map[string]bool, stale time.Time) []core.Run {
-	var list []core.Run
-	for _, id := range s.live {
-		run := s.runs[id]
-		own := run.Owner == asker && !held[id] && run.StartAt.Before(stale)
-		if own || run.Owner != asker && !s.leases[run.Owner].After(now) {
-			list = append(list, *run)
+// queued gives the runs that wait for a limit.
+func (s *store) queued(limit string) (list []*core.Run) {
+	for _, t := range s.tasks {
+		for _, p := range t.live {
+			if p.State == core.RunWaiting && p.Gate == core.GateCapacity && p.GateKey == limit {
+				list = append(list, p)
+			}
 		}
 	}
 	return list
 }
 
-func (s *store) adopt(runID string, token int64, owner string) (int64, bool) {
+func (s *store) wait(run *core.Run, gate core.Gate, key string, at, until time.Time) {
+	if run.State == core.RunQueued {
+		run.State = core.RunWaiting
+	}
+	if run.WaitSince.IsZero() {
+		run.WaitSince = at
+	}
+	run.Gate, run.GateKey, run.WaitUntil = gate, key, until
+}
+
+func (s *store) hold(h core.Hold) core.Finished {
+	run := s.runs[h.RunID]
+	if run.State != core.RunQueued && run.State != core.RunWaiting && run.State != core.RunRetrying || run.Token != h.Token {
+		return core.Finished{Stale: true}
+	}
+	s.wait(run, h.Gate, h.Key, h.At, h.Until)
+	return core.Finished{}
+}
+
+// free gives back what an attempt held, and lets another run try a breaker it was the probe of.
+func (s *store) free(run *core.Run) {
+	if s.mutant == holdsStay {
+		return
+	}
+	for _, l := range s.holds[run.ID] {
+		s.used[l.Key] -= l.Need
+	}
+	delete(s.holds, run.ID)
+	if s.mutant == probesStay {
+		return
+	}
+	for name, b := range s.breakers { // the order does not matter: each is changed by itself
+		if b.State == core.BreakerHalfOpen && b.ProbeRun == run.ID {
+			b.State, b.ProbeRun = core.BreakerOpen, ""
+			s.breakers[name] = b
+		}
+	}
+}
+
+func (s *store) end(t *taskRow, run *core.Run) {
+	run.State, run.WaitUntil = core.RunEnded, time.Time{}
+	t.live = slices.DeleteFunc(t.live, func(r *core.Run) bool { return r == run })
+}
+
+func (s *store) skip(k core.Skip) core.Finished {
+	run, t := s.runs[k.RunID], s.byID[k.TaskID]
+	if run.State != core.RunQueued && run.State != core.RunWaiting && run.State != core.RunClaimed || run.Token != k.Token {
+		return core.Finished{Stale: true}
+	}
+	if run.StartedAt.IsZero() && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp) {
+		t.fired--
+	}
+	run.Verdict, run.Reason, run.EndedAt = core.Skipped, k.Reason, k.DecidedAt
+	s.free(run)
+	s.end(t, run)
+	s.move(t, k.NextFire, k.Version)
+	return core.Finished{}
+}
+
+// move sets the mark of an @after task, if it is still as whoever sets it saw it.
+func (s *store) move(t *taskRow, nextFire time.Time, version int64) {
+	if !nextFire.IsZero() && t.task.Version == version {
+		t.nextFire = nextFire
+	}
+}
+
+func (s *store) finish(f core.Finish) core.Finished {
+	run, t := s.runs[f.RunID], s.byID[f.TaskID]
+	if run.State == core.RunEnded || run.Token != f.Token && s.mutant != tokensIgnored {
+		return core.Finished{Stale: true}
+	}
+	var answer core.Finished
+	for _, rule := range f.Breakers {
+		before := s.breakers[rule.Name]
+		if after, moved := before.After(rule, run.ID, f.Outcome, f.EndedAt); moved {
+			s.breakers[rule.Name] = after
+			if after.State != before.State {
+				answer.Breakers = append(answer.Breakers, after)
+			}
+		}
+	}
+	s.free(run)
+	run.StartedAt = f.StartedAt
+	if !f.RetryAt.IsZero() {
+		t.token++
+		run.State, run.StartAt, run.Attempt, run.Token, run.Owner = core.RunRetrying, f.RetryAt, run.Attempt+1, t.token, f.Owner
+		run.Gate, run.GateKey, run.WaitSince, run.WaitUntil, run.Stop = "", "", time.Time{}, time.Time{}, ""
+		answer.Token = t.token
+		return answer
+	}
+	run.Verdict, run.EndedAt = f.Outcome.Verdict, f.EndedAt
+	s.end(t, run)
+	switch {
+	case run.Verdict == core.Succeeded:
+		t.failures = 0
+	case run.Verdict.Failure():
+		t.failures++
+	}
+	s.move(t, f.NextFire, f.Version)
+	if f.StopAfter > 0 && run.Verdict.Failure() && t.failures >= f.StopAfter && t.task.Enabled && s.mutant != neverStops {
+		task := *t.task
+		task.Enabled, task.DisabledReason = false, "stop_on_error: run "+run.ID
+		task.Version++
+		answer.Disabled = task.DisabledReason
+		s.put(&version{task: &task, sched: t.sched})
+	}
+	times := 1
+	if s.mutant == causedTwice {
+		times = 2
+	}
+	for range times {
+		for _, then := range f.Then {
+			if !s.byID[then.TaskID].task.Enabled {
+				continue
+			}
+			if s.mutant == causedTwice {
+				then.ID += "'" + strconv.Itoa(len(s.runs))
+				then.FireAt = then.FireAt.Add(time.Duration(len(s.runs)) * time.Microsecond)
+			}
+			answer.Then = append(answer.Then, s.enqueue([]core.Run{then}, false)...)
+		}
+	}
+	return answer
+}
+
+// owned gives the live runs of an owner.
+func (s *store) owned(owner string) (list []core.Run) {
+	for _, t := range s.tasks {
+		for _, run := range t.live {
+			if run.Owner == owner {
+				list = append(list, *run)
+			}
+		}
+	}
+	return list
+}
+
+// orphans fences the servers whose lease has ended, and gives the live runs of servers that are not registered.
+func (s *store) orphans(now time.Time, asker string) (list []core.Run) {
+	for id, until := range s.leases {
+		if id != asker && !until.After(now) {
+			delete(s.leases, id)
+		}
+	}
+	for _, t := range s.tasks {
+		for _, run := range t.live {
+			if _, alive := s.leases[run.Owner]; !alive && (s.mutant != waitersForgotten || run.State != core.RunWaiting) {
+				list = append(list, *run)
+			}
+		}
+	}
+	return list
+}
+
+func (s *store) adopt(runID string, token int64, owner string, resume bool) (int64, bool) {
 	run := s.runs[runID]
 	if run.State == core.RunEnded || run.Token != token {
 		return 0, false
 	}
-	t := s.tasks[run.TaskID]
-	t.token++
-	run.Token, run.Owner = t.token, owner
-	return t.token, true
+	t := s.byID[run.TaskID]
+	if resume {
+		s.free(run)
+		run.State = core.RunRetrying
+	}
+	run.Owner = owner
+	if s.mutant != tokensKept {
+		t.token++
+		run.Token = t.token
+	}
+	return run.Token, true
 }
 
-func (s *store) valid(runID string, token int64) bool {
-	run := s.runs[runID]
-	return run.State != core.RunEnded && run.Token == token
+func (s *store) stop(runID string, how core.Stop) {
+	strength := func(h core.Stop) int {
+		return slices.Index([]core.Stop{"", core.StopSupersede, core.StopCancel, core.StopTerminate}, h)
+	}
+	if run := s.runs[runID]; run.State != core.RunEnded && strength(how) > strength(run.Stop) {
+		run.Stop = how
+		s.stops++
+	}
 }

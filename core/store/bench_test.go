@@ -95,6 +95,67 @@ func BenchmarkRoad(b *testing.B) {
 	}
 }
 
+// BenchmarkGatedRoad is BenchmarkRoad through an admission with a limit of its namespace, a pool and a breaker.
+func BenchmarkGatedRoad(b *testing.B) {
+	for _, batch := range []int{1, 50, 200} {
+		for _, dialect := range []string{"sqlite", "postgres"} {
+			b.Run(fmt.Sprintf("%s/batch=%d", dialect, batch), func(b *testing.B) {
+				w := &world{dialect: dialect, dir: b.TempDir()}
+				if dialect == "postgres" {
+					w.dsn = database(b, postgres(b))
+				}
+				opts := w.options()
+				if batch == 1 {
+					opts.GroupWait = -1
+				}
+				s := opened(b, opts)
+				tasks := load(b, s, 5000)
+				claims, asks, ends, ids := make([]core.Claim, batch), make([]core.Admission, batch), make([]core.Finish, batch), make([]string, batch)
+				b.ResetTimer()
+				before := cpu()
+				for i := 0; i < b.N; i += batch {
+					for j := range claims {
+						task, round := &tasks[(i+j)%len(tasks)], (i+j)/len(tasks)
+						claims[j] = claimOf(task, at(10+round), at(11+round))
+						claims[j].Gated = true
+						ids[j] = claims[j].Runs[0].ID
+					}
+					got, err := s.Claim(b.Context(), claims)
+					ok(b, err)
+					for j := range got {
+						claims[j].Runs[0].Token = got[j].Token
+						asks[j] = askFor(&claims[j].Runs[0], at(10))
+						asks[j].Overlap = core.OverlapSkip
+						asks[j].Limits = []core.Limit{pool("p", 1000), {Key: "namespace:Common", Slots: 1000, Need: 1, MaxWaiting: 1}}
+						asks[j].Breakers = []core.BreakerRule{{Name: "downstream:x", Failures: 3}}
+					}
+					admitted, err := s.Admit(b.Context(), asks)
+					ok(b, err)
+					for j := range admitted {
+						if !admitted[j].Start {
+							b.Fatalf("admitted %+v", admitted[j])
+						}
+						run := &claims[j].Runs[0]
+						run.Token = admitted[j].Token
+						ends[j] = finishOf(run, core.Succeeded)
+						ends[j].Breakers = asks[j].Breakers
+					}
+					finished, err := s.Finish(b.Context(), ends)
+					ok(b, err)
+					if finished[0].Stale {
+						b.Fatal("stale")
+					}
+					ok(b, s.Shipped(b.Context(), ids))
+				}
+				b.StopTimer()
+				rounds := (b.N + batch - 1) / batch * batch
+				b.ReportMetric(float64(rounds)/b.Elapsed().Seconds(), "runs/s")
+				b.ReportMetric(float64((cpu()-before).Microseconds())/float64(rounds), "cpu-µs/run")
+			})
+		}
+	}
+}
+
 // BenchmarkGroupCommit measures many callers that each claim and finish one run at a time.
 func BenchmarkGroupCommit(b *testing.B) {
 	for _, dialect := range []string{"sqlite", "postgres"} {

@@ -15,8 +15,9 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/store"
 )
 
-// child is what the crash tests start: a process that claims, finishes and ships for ever, and prints each run id after
-// the store acknowledged the claim, and again after it acknowledged the end.
+// child is what the crash tests start: a process that claims and finishes for ever, every other task through an admission
+// with slots and a breaker, and prints each run id after the store acknowledged the claim, and again after it
+// acknowledged the end.
 func child(dir string) {
 	ctx := context.Background()
 	s, err := store.Open(ctx, store.Options{Dir: dir})
@@ -35,7 +36,7 @@ func child(dir string) {
 			for {
 				fire := t.State.NextFire
 				claim := claimOf(&t, fire, fire.Add(time.Second))
-				claim.Runs[0].Owner = id
+				claim.Runs[0].Owner, claim.Gated = id, i%2 == 1
 				won, err := s.Claim(ctx, []core.Claim{claim})
 				must(err)
 				if !won[0].Won {
@@ -44,7 +45,18 @@ func child(dir string) {
 				run := claim.Runs[0]
 				run.Token = won[0].Token
 				fmt.Printf("claimed %s %s %d\n", t.ID, run.ID, fire.UnixMicro())
-				_, err = s.Finish(ctx, []core.Finish{finishOf(&run, core.Succeeded)})
+				end := finishOf(&run, core.Succeeded)
+				if claim.Gated {
+					ask := askFor(&run, fire)
+					ask.Owner, ask.Limits, ask.Breakers = id, []core.Limit{pool("p", 100)}, []core.BreakerRule{{Name: "downstream:x", Failures: 1 << 30}}
+					got, err := s.Admit(ctx, []core.Admission{ask})
+					must(err)
+					if !got[0].Start {
+						panic("not admitted")
+					}
+					end.Token, end.Breakers, end.Outcome.Verdict, end.Intervene = got[0].Token, ask.Breakers, core.Failed, true
+				}
+				_, err = s.Finish(ctx, []core.Finish{end})
 				must(err)
 				fmt.Printf("ended %s %s %d\n", t.ID, run.ID, fire.UnixMicro())
 				t.State.NextFire = claim.Then
@@ -98,6 +110,9 @@ func TestAcknowledgedChangesSurviveKill9(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != -1 {
+			t.Errorf("the child was not killed: it ended by itself with %d", code)
+		}
 		s := opened(t, store.Options{Dir: dir})
 		wantSound(t, s, "owner")
 		orphans, err := s.Orphans(t.Context(), time.Now(), 1000)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core/store/sqlcgen"
 )
@@ -15,6 +16,8 @@ type dialect interface {
 	session(ctx context.Context) (session, error)
 	// alone says that no other process can write: the data folder's lock proves it.
 	alone() bool
+	// now gives the database's own wall time, which all servers share.
+	now(ctx context.Context) (time.Time, error)
 	// weigh says what to do about the error of a transaction.
 	weigh(err error) remedy
 	// fault turns an error into one of core's.
@@ -43,8 +46,13 @@ type session interface {
 	many(ctx context.Context, stmt statement, n int, bind func(i int, args []any) []any, got func(i int, affected int64, row []int64)) error
 	// queries are for the statements that are not hot, in the same transaction.
 	queries() *sqlcgen.Queries
-	// lockTasks takes the locks of the tasks' state rows in one order for everybody, so that servers do not deadlock.
-	lockTasks(ctx context.Context, ids []string) error
+	// rows runs a select whose text is made as it is needed.
+	rows(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+	// free gives back the slots that runs hold. It also gives all breakers that are being probed, and by which run.
+	free(ctx context.Context, runs []string) (probed []sqlcgen.ProbedBreakersRow, err error)
+	// lock takes the locks of the tasks' state rows, then those of the keys, each in one order for everybody, so that
+	// servers do not deadlock. Both are sorted.
+	lock(ctx context.Context, tasks []string, keys []int64) error
 	close()
 }
 
@@ -55,19 +63,32 @@ type statement struct {
 }
 
 var (
-	claimFire   = statement{sqlcgen.ClaimFire, 3}
-	claimMark   = statement{sqlcgen.ClaimMark, 3}
-	insertRun   = statement{sqlcgen.InsertRun, 0}
-	releaseRun  = statement{sqlcgen.ReleaseRun, 0}
-	endRun      = statement{sqlcgen.EndRun, 0}
-	endQueued   = statement{sqlcgen.EndQueued, 0}
-	countEnd    = statement{sqlcgen.CountEnd, 0}
-	retryRun    = statement{sqlcgen.RetryRun, 1}
-	countRetry  = statement{sqlcgen.CountRetry, 0}
-	moveMark    = statement{sqlcgen.MoveMark, 0}
-	skipRun     = statement{sqlcgen.SkipRun, 0}
-	runStarted  = statement{sqlcgen.RunStarted, 0}
-	shippedRun  = statement{sqlcgen.ShippedRun, 0}
-	insertTask  = statement{sqlcgen.InsertTask, 0}
-	insertState = statement{sqlcgen.InsertTaskState, 0}
+	claimFire    = statement{sqlcgen.ClaimFire, 4}
+	claimMark    = statement{sqlcgen.ClaimMark, 4}
+	insertRun    = statement{sqlcgen.InsertRun, 0}
+	insertRunOf  = statement{sqlcgen.InsertRunOf, 0}
+	releaseRun   = statement{sqlcgen.ReleaseRun, 0}
+	endRun       = statement{sqlcgen.EndRun, 0}
+	endQueued    = statement{sqlcgen.EndQueued, 0}
+	countEnd     = statement{sqlcgen.CountEnd, 0}
+	countFailure = statement{sqlcgen.CountEnd + "RETURNING failures", 1}
+	retryRun     = statement{sqlcgen.RetryRun, 1}
+	countRetry   = statement{sqlcgen.CountRetry, 0}
+	moveMark     = statement{sqlcgen.MoveMark, 0}
+	skipRun      = statement{sqlcgen.SkipRun, 1}
+	runStarted   = statement{sqlcgen.RunStarted, 0}
+	shippedRun   = statement{sqlcgen.ShippedRun, 0}
+	holdRun      = statement{sqlcgen.HoldRun, 0}
+	admitRun     = statement{sqlcgen.AdmitRun, 0}
+	countAdmit   = statement{sqlcgen.CountAdmit, 0}
+	takeSlots    = statement{sqlcgen.TakeSlots, 0}
+	freeSlots    = statement{sqlcgen.FreeSlots, 0}
+	anythingHeld = statement{sqlcgen.AnythingHeld, 1}
+	putBreaker   = statement{sqlcgen.PutBreaker, 0}
+	countCaused  = statement{sqlcgen.CountCaused, 2}
+	intervene    = statement{sqlcgen.Intervene, 0}
+	stopRun      = statement{sqlcgen.StopRun, 0}
+	insertTask   = statement{sqlcgen.InsertTask, 0}
+	insertState  = statement{sqlcgen.InsertTaskState, 0}
+	insertRef    = statement{sqlcgen.InsertTaskRef, 0}
 )

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -234,8 +235,16 @@ func TestHotQueriesUseTheirIndex(t *testing.T) {
 	for query, want := range map[string]string{
 		`SELECT task_id, version, next_fire FROM task_state WHERE next_fire <> 0 AND next_fire >= 5 AND next_fire <= 9
 			AND (next_fire > 5 OR task_id > 'a') ORDER BY next_fire, task_id LIMIT 3`: "USING COVERING INDEX task_state_due (next_fire>? AND next_fire<?)",
-		`SELECT id FROM tasks WHERE namespace = 'a' AND id > 'b' ORDER BY id LIMIT 3`: "COVERING INDEX tasks_of_namespace (namespace=? AND id>?)",
-		`SELECT * FROM runs WHERE state <> 'ended' AND owner = 'x' ORDER BY id`:       "INDEX runs_live",
+		`SELECT id FROM tasks WHERE namespace = 'a' AND id > 'b' ORDER BY id LIMIT 3`:                                                                        "COVERING INDEX tasks_of_namespace (namespace=? AND id>?)",
+		`SELECT * FROM runs WHERE state <> 'ended' AND owner = 'x' ORDER BY id || ''`:                                                                        "INDEX runs_live",
+		`SELECT id FROM runs WHERE state <> 'ended' AND task_id IN ('x', 'y') ORDER BY task_id, id`:                                                          "INDEX runs_live (task_id=?)",
+		`SELECT gate_key, COUNT(*) FROM runs WHERE wait_until <> 0 AND state = 'waiting' AND gate = 'capacity' AND gate_key IN ('x', 'y') GROUP BY gate_key`: "INDEX runs_waiting (gate=? AND gate_key=?)",
+		`SELECT id, stop, stop_by FROM runs WHERE stop <> '' AND state <> 'ended' AND owner = 'x' ORDER BY id`:                                               "INDEX runs_stopping (owner=?)",
+		`SELECT id FROM runs WHERE workflow_id <> '' AND workflow_id = 'x' ORDER BY id DESC LIMIT 10`:                                                        "INDEX runs_of_workflow (workflow_id=?)",
+		`SELECT limit_key, SUM(slots) FROM holds WHERE limit_key IN ('x', 'y') GROUP BY limit_key`:                                                           "PRIMARY KEY (limit_key=?)",
+		`DELETE FROM holds WHERE run_id = 'x'`:                                                                                                               "holds_of_run (run_id=?)",
+		`SELECT run_id FROM interventions WHERE resolved_at = 0 ORDER BY run_id DESC LIMIT 10`:                                                               "INDEX interventions_open",
+		`SELECT task_id FROM task_refs WHERE kind = 'pool' AND name = 'x'`:                                                                                   "INDEX task_refs_to (kind=? AND name=?)",
 	} {
 		rows, err := w.raw(t).QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
 		ok(t, err)
@@ -247,7 +256,8 @@ func TestHotQueriesUseTheirIndex(t *testing.T) {
 			plan = append(plan, line)
 		}
 		ok(t, rows.Err())
-		if len(plan) != 1 || !strings.Contains(plan[0], want) {
+		sorted := func(line string) bool { return strings.HasPrefix(line, "USE TEMP B-TREE") }
+		if plan = slices.DeleteFunc(plan, sorted); len(plan) != 1 || !strings.Contains(plan[0], want) {
 			t.Errorf("%s\nplan %q, want %q", query, plan, want)
 		}
 	}

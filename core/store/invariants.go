@@ -9,7 +9,7 @@ import (
 
 // Violation is one thing that must never be, and is.
 type Violation struct {
-	Rule   string // counters, owner, token, version, mark or verdict: see CheckInvariants
+	Rule   string // counters, owner, token, version, mark, verdict, hold, gate, breaker or reference: see CheckInvariants
 	TaskID string
 	RunID  string // "" if it is not about one run
 	Detail string // for a person
@@ -19,10 +19,11 @@ type Violation struct {
 const violationLimit = 100
 
 // CheckInvariants looks for what must never be between two transactions. The rules: "counters": a task's live and queued
-// counters are those of its rows; "token": no run has a token its task has not given; "owner": a run that has not ended
-// belongs to a living server (just after a server's death this is news, not a fault); "version": a task and its state
-// are a pair of one version; "mark": a disabled task has no next fire; "verdict": a run has a verdict exactly if it has
-// ended.
+// counters are those of its rows (waiting ones count as queued), and none is negative; "token": no run has a token its
+// task has not given; "owner": a run that has not ended belongs to a living server (just after a server's death this is
+// news, not a fault); "version": a task and its state are a pair of one version; "mark": a disabled task has no next fire;
+// "verdict": a run has a verdict exactly if it has ended; "hold": only claimed and running runs hold slots; "gate": a
+// waiting run waits at a gate; "breaker": a half-open breaker's probe executes; "reference": what names something is a task.
 func (s *Store) CheckInvariants(ctx context.Context) ([]Violation, error) {
 	var found []Violation
 	err := s.look(ctx, "check the store's invariants", func(ctx context.Context) (err error) {
@@ -79,6 +80,47 @@ func (s *Store) violations(ctx context.Context) (found []Violation, err error) {
 	}
 	for _, r := range unsaid {
 		found = append(found, Violation{"verdict", r.TaskID, r.ID, fmt.Sprintf("state %s, verdict %q", core.RunState(r.State), r.Verdict)})
+	}
+	more, err := s.gateViolations(ctx)
+	return append(found, more...), err
+}
+
+// gateViolations are those of gates and what they keep count of.
+func (s *Store) gateViolations(ctx context.Context) (found []Violation, err error) {
+	misheld, err := s.q.MisheldSlots(ctx, violationLimit)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range misheld {
+		found = append(found, Violation{"hold", h.TaskID, h.RunID, fmt.Sprintf("%d slots of %s, held by a run whose state is %q", h.Slots, h.LimitKey, h.State)})
+	}
+	waiters, err := s.q.GatelessWaiters(ctx, violationLimit)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range waiters {
+		found = append(found, Violation{"gate", r.TaskID, r.ID, "waits at no gate"})
+	}
+	stuck, err := s.q.StuckBreakers(ctx, violationLimit)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range stuck {
+		found = append(found, Violation{"breaker", "", b.ProbeRun, fmt.Sprintf("%s is half open, and its probe does not execute", b.Name)})
+	}
+	bad, err := s.q.BadCounts(ctx, violationLimit)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range bad {
+		found = append(found, Violation{"counters", c.TaskID, "", fmt.Sprintf("fired %d, failures %d", c.Fired, c.Failures)})
+	}
+	stray, err := s.q.StrayTaskRefs(ctx, violationLimit)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range stray {
+		found = append(found, Violation{"reference", r.TaskID, "", fmt.Sprintf("%s %q, named by a task that is gone", r.Kind, r.Name)})
 	}
 	return found, nil
 }

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -16,13 +18,23 @@ const createdMark = "store created"
 // errHeld says that another process has the lock.
 var errHeld = errors.New("held by another process")
 
+// lockPatience is how long a lock that is held is asked for: a process that starts another has its files twice until the
+// new one is on its way, so that a store just closed, or whose owner was just killed, may seem held for a moment.
+const lockPatience = 500 * time.Millisecond
+
 // takeLock gives the open lock file; closing it gives the lock back, and so does the end of the process, however it ends.
-func takeLock(path string) (*os.File, error) {
+func takeLock(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, core.Errorf(core.KindUnavailable, "open store", "%w", err)
 	}
 	lockErr := lock(f)
+	for giveUp := time.Now().Add(lockPatience); errors.Is(lockErr, errHeld) && ctx.Err() == nil && time.Now().Before(giveUp); lockErr = lock(f) {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
 	switch {
 	case errors.Is(lockErr, errHeld):

@@ -205,6 +205,15 @@ func finish(tb testing.TB, s *store.Store, f core.Finish) core.Finished {
 	return got[0]
 }
 
+func admit(tb testing.TB, s *store.Store, ask core.Admission) core.Admitted {
+	tb.Helper()
+	got, err := s.Admit(tb.Context(), []core.Admission{ask})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return got[0]
+}
+
 func wantKind(tb testing.TB, err error, kind core.Kind, words ...string) {
 	tb.Helper()
 	if err == nil || core.KindOf(err) != kind {

@@ -63,7 +63,8 @@ func refuseForeign(ctx context.Context, tx *sql.Tx) error {
 	}
 	var ours, theirs int
 	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FILTER (WHERE table_name = 'gnomon_migrations'),
-       COUNT(*) FILTER (WHERE table_name IN ('namespaces', 'tasks', 'task_versions', 'task_state', 'runs', 'servers', 'tokens', 'settings'))
+       COUNT(*) FILTER (WHERE table_name IN ('namespaces', 'tasks', 'task_versions', 'task_state', 'runs', 'servers', 'tokens', 'settings',
+                                            'holds', 'breakers', 'resources', 'task_refs', 'interventions'))
 FROM information_schema.tables WHERE table_schema = current_schema()`).Scan(&ours, &theirs)
 	if err != nil {
 		return err
@@ -79,6 +80,11 @@ FROM information_schema.tables WHERE table_schema = current_schema()`).Scan(&our
 func (d *postgresDialect) name() string     { return "postgres" }
 func (d *postgresDialect) readers() *sql.DB { return d.read }
 func (d *postgresDialect) alone() bool      { return false }
+
+func (d *postgresDialect) now(ctx context.Context) (now time.Time, err error) {
+	err = d.read.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&now)
+	return now, err
+}
 
 func (d *postgresDialect) close() error { return errors.Join(d.read.Close(), d.write.Close()) }
 
@@ -139,6 +145,7 @@ type postgresSession struct {
 	conn *sql.Conn
 	q    *sqlcgen.Queries
 	row  [4]int64
+	held bool // slots or probes, by any run
 }
 
 func (d *postgresDialect) session(ctx context.Context) (session, error) {
@@ -186,14 +193,57 @@ func (s *postgresSession) rollback(ctx context.Context) error {
 	})
 }
 
-func (s *postgresSession) lockTasks(ctx context.Context, ids []string) error {
-	if len(ids) == 0 {
-		return nil
+// lock: a key is an advisory lock, which needs no row to be there. As all is locked it is seen, on the same way, whether
+// there is anything that the runs of these tasks could hold: what is admitted later in this transaction cannot end in it.
+func (s *postgresSession) lock(ctx context.Context, tasks []string, keys []int64) error {
+	return s.raw(func(c *pgx.Conn) (err error) {
+		batch := &pgx.Batch{}
+		if len(tasks) > 0 {
+			batch.Queue("SELECT 1 FROM task_state WHERE task_id = ANY($1) ORDER BY task_id FOR UPDATE", tasks)
+		}
+		if len(keys) > 0 {
+			batch.Queue("SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k", keys)
+		}
+		if batch.Len() == 0 {
+			return nil
+		}
+		batch.Queue(sqlcgen.AnythingHeld)
+		results := c.SendBatch(ctx, batch)
+		defer func() { err = errors.Join(err, results.Close()) }()
+		for range batch.Len() - 1 {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+		}
+		return results.QueryRow().Scan(&s.held)
+	})
+}
+
+func (s *postgresSession) rows(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return s.conn.QueryContext(ctx, text, args...)
+}
+
+func (s *postgresSession) free(ctx context.Context, runs []string) (probed []sqlcgen.ProbedBreakersRow, err error) {
+	if !s.held {
+		return nil, nil
 	}
-	return s.raw(func(c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "SELECT 1 FROM task_state WHERE task_id = ANY($1) ORDER BY task_id FOR UPDATE", ids)
+	err = s.raw(func(c *pgx.Conn) (err error) {
+		batch := &pgx.Batch{}
+		batch.Queue("DELETE FROM holds WHERE run_id = ANY($1)", runs)
+		batch.Queue(sqlcgen.ProbedBreakers)
+		results := c.SendBatch(ctx, batch)
+		defer func() { err = errors.Join(err, results.Close()) }()
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		probed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[sqlcgen.ProbedBreakersRow])
 		return err
 	})
+	return probed, err
 }
 
 func (s *postgresSession) many(ctx context.Context, stmt statement, n int, bind func(int, []any) []any, got func(int, int64, []int64)) error {

@@ -116,6 +116,9 @@ func runOf(r *sqlcgen.Run) core.Run {
 		DecidedAt: instant(r.DecidedAt), Reason: core.Reason(r.Reason), Facts: document(r.Facts),
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Verdict: core.Verdict(r.Verdict), Message: r.Message,
 		Output: document(r.Output), CreatedBy: r.CreatedBy,
+		Series: r.Series, MovedFrom: instant(r.MovedFrom), Priority: int(r.Priority), Gate: core.Gate(r.Gate), GateKey: r.GateKey,
+		WaitSince: instant(r.WaitSince), WaitUntil: instant(max(r.WaitUntil, 0)), Overlap: core.Overlap(r.Overlap), Stop: core.Stop(r.Stop),
+		StopBy: r.StopBy, WorkflowID: r.WorkflowID, Step: r.Step, CausedBy: r.CausedBy, Breaches: breachesOf(r.Breaches),
 	}
 	if len(r.Checkpoint) > 0 {
 		run.Checkpoint = r.Checkpoint
@@ -126,12 +129,4 @@ func runOf(r *sqlcgen.Run) core.Run {
 		}
 	}
 	return run
-}
-
-func runsOf(rows []sqlcgen.Run) []core.Run {
-	runs := make([]core.Run, len(rows))
-	for i := range rows {
-		runs[i] = runOf(&rows[i])
-	}
-	return runs
 }

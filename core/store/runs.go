@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -39,8 +40,8 @@ func (s *Store) Claim(ctx context.Context, claims []core.Claim) ([]core.Claimed,
 	return r.claimed, nil
 }
 
-// Finish ends attempts, and runs that are cancelled before they began. A token that is not the current one changes nothing
-// and is answered by Stale.
+// Finish ends attempts, and runs that end before they began, with all that their ends cause. A token that is not the
+// current one changes nothing and is answered by Stale.
 func (s *Store) Finish(ctx context.Context, finishes []core.Finish) ([]core.Finished, error) {
 	r := &request{finishes: finishes, finished: make([]core.Finished, len(finishes))}
 	if err := s.w.submit(ctx, r); err != nil {
@@ -49,8 +50,8 @@ func (s *Store) Finish(ctx context.Context, finishes []core.Finish) ([]core.Fini
 	return r.finished, nil
 }
 
-// Skip ends claimed or queued runs that have not started. One that is neither any more, or has another token, is
-// answered by Stale.
+// Skip ends claimed, queued or waiting runs that have not started. One that is in none of these states any more, or has
+// another token, is answered by Stale.
 func (s *Store) Skip(ctx context.Context, skips []core.Skip) ([]core.Finished, error) {
 	r := &request{skips: skips, finished: make([]core.Finished, len(skips))}
 	if err := s.w.submit(ctx, r); err != nil {
@@ -68,66 +69,6 @@ func (s *Store) MarkRunning(ctx context.Context, ids ...string) error {
 	return s.fault("mark runs running", s.w.submit(ctx, &request{running: ids}))
 }
 
-// Start makes queued and retrying runs claimed, each with a new token. With OnlyAlone a start is refused (Won is false,
-// and Live says how many other runs there are) while another run of the task is claimed, running or retrying; runs that
-// are queued too do not count, or the runs of a task that fires faster than it is claimed ahead would block each other.
-func (s *Store) Start(ctx context.Context, starts []core.Start) ([]core.Claimed, error) {
-	tasks := make([]string, len(starts))
-	for i := range starts {
-		tasks[i] = starts[i].TaskID
-	}
-	out := make([]core.Claimed, len(starts))
-	err := s.change(ctx, "start runs", tasks, func(ctx context.Context, q *sqlcgen.Queries) error {
-		for i := range starts {
-			var err error
-			if out[i], err = s.startOne(ctx, q, &starts[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (s *Store) startOne(ctx context.Context, q *sqlcgen.Queries, start *core.Start) (core.Claimed, error) {
-	count, err := q.TaskCounters(ctx, start.TaskID)
-	if notFound(err) { // the task is deleted: its runs are alone, and nothing else gives tokens for it
-		count = sqlcgen.TaskCountersRow{Live: 1, Token: start.Token}
-	} else if err != nil {
-		return core.Claimed{}, err
-	}
-	answer := core.Claimed{Live: int(count.Live) - 1, LastSuccess: instant(count.LastSuccess)}
-	run, err := q.Standing(ctx, start.RunID)
-	if notFound(err) {
-		return answer, nil
-	}
-	if err != nil {
-		return answer, err
-	}
-	wasQueued := int64(0)
-	executing := count.Live - count.Queued // or about to
-	switch core.RunState(run.State) {
-	case core.RunQueued:
-		wasQueued = 1
-	case core.RunRetrying:
-		executing--
-	}
-	if start.OnlyAlone && executing > 0 {
-		return answer, nil
-	}
-	token := count.Token + 1
-	held, err := q.StartRun(ctx, sqlcgen.StartRunParams{ID: start.RunID, Token: start.Token, Owner: start.Owner,
-		StartAt: micros(start.At), NewToken: token})
-	if err != nil || held == 0 {
-		return answer, err
-	}
-	answer.Won, answer.Token = true, token
-	return answer, q.CountStart(ctx, sqlcgen.CountStartParams{TaskID: start.TaskID, Token: token, WasQueued: wasQueued})
-}
-
 // maxBump is how far a manual run may be moved to be alone on its instant.
 const maxBump = 10_000
 
@@ -140,8 +81,9 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 	if run.State == "" {
 		run.State = core.RunClaimed
 	}
-	run.Attempt, run.FireCount = max(run.Attempt, 1), 1
-	var fireAt int64
+	run.FireCount, run.FireThrough = 1, time.Time{}
+	settle(&run)
+	wanted := run.FireAt
 	do := func(ctx context.Context, t session) error {
 		q := t.queries()
 		count, err := q.TaskCounters(ctx, run.TaskID)
@@ -159,41 +101,123 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 			return core.Errorf(core.KindConflict, op, "run %s of the task is still live", live)
 		}
 		run.Token, run.PrevSuccess = count.Token+1, instant(count.LastSuccess)
-		fireAt = micros(run.FireAt)
 		inserted := false
-		for bump := int64(0); !inserted && bump < maxBump; bump++ {
-			err := t.many(ctx, insertRun, 1, func(_ int, args []any) []any {
-				return bindRun(args, &run, run.State, run.Token, fireAt+bump)
+		for bump := range maxBump {
+			run.FireAt = wanted.Add(time.Duration(bump) * time.Microsecond)
+			run.FireThrough = run.FireAt
+			err := t.many(ctx, insertRunOf, 1, func(_ int, args []any) []any {
+				return bindRunOf(args, &run, run.State, run.Token, micros(run.FireAt))
 			}, func(_ int, affected int64, _ []int64) { inserted = affected == 1 })
 			if err != nil {
 				return err
 			}
 			if inserted {
-				fireAt += bump
+				break
 			}
 		}
 		if !inserted {
 			return core.Errorf(core.KindConflict, op, "run %s is there already, or too many fires are at this instant", run.ID)
 		}
-		queued := int64(0)
-		if run.State == core.RunQueued {
-			queued = 1
-		}
-		return q.CountManual(ctx, sqlcgen.CountManualParams{TaskID: run.TaskID, Token: run.Token, Queue: queued})
+		return q.CountRuns(ctx, sqlcgen.CountRunsParams{TaskID: run.TaskID, Token: run.Token, More: 1, MoreQueued: one(run.State == core.RunQueued)})
 	}
-	if err := s.w.submit(ctx, &request{do: do, tasks: []string{run.TaskID}}); err != nil {
-		return core.Run{}, s.fault(op, err)
+	if err := s.alter(ctx, op, []string{run.TaskID}, do); err != nil {
+		return core.Run{}, err
 	}
-	run.FireAt = instant(fireAt)
-	run.FireThrough = run.FireAt
 	return run, nil
+}
+
+// Enqueue inserts queued runs, of any tasks and series, and gives them as they are stored, with their tokens. It may be
+// repeated: a fire that has a row already (task, instant, series) is answered by that row, in whatever state it is. It
+// fails with KindNotFound, inserting nothing, if a task is gone.
+func (s *Store) Enqueue(ctx context.Context, runs []core.Run) ([]core.Run, error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	op := fmt.Sprintf("enqueue %d runs", len(runs))
+	if len(runs) == 1 {
+		op = fmt.Sprintf("enqueue a run of task %q", runs[0].Namespace+"/"+runs[0].TaskName)
+	}
+	tasks := make([]string, len(runs))
+	for i := range runs {
+		tasks[i] = runs[i].TaskID
+	}
+	var stored []core.Run
+	err := s.alter(ctx, op, tasks, func(ctx context.Context, t session) error {
+		counts, err := countsOf(ctx, t, op, tasks)
+		if err == nil {
+			stored, err = enqueue(ctx, t, op, runs, counts)
+		}
+		return err
+	})
+	return stored, err
+}
+
+// countsOf reads the counters of tasks, or fails with KindNotFound.
+func countsOf(ctx context.Context, t session, op string, tasks []string) (map[string]*sqlcgen.TaskCountersRow, error) {
+	counts := make(map[string]*sqlcgen.TaskCountersRow)
+	for _, id := range tasks {
+		if counts[id] != nil {
+			continue
+		}
+		row, err := t.queries().TaskCounters(ctx, id)
+		if notFound(err) {
+			return nil, core.Errorf(core.KindNotFound, op, "no such task: %s", id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		counts[id] = &row
+	}
+	return counts, nil
+}
+
+// enqueue is Enqueue within a transaction that holds the tasks.
+func enqueue(ctx context.Context, t session, op string, runs []core.Run, counts map[string]*sqlcgen.TaskCountersRow) ([]core.Run, error) {
+	stored := slices.Clone(runs)
+	more := map[string]int64{}
+	for i := range stored {
+		run := &stored[i]
+		settle(run)
+		count := counts[run.TaskID]
+		count.Token++
+		run.State, run.Token, run.PrevSuccess = core.RunQueued, count.Token, instant(count.LastSuccess)
+	}
+	var there []int
+	err := t.many(ctx, insertRunOf, len(stored), func(i int, args []any) []any {
+		run := &stored[i]
+		return bindRunOf(args, run, run.State, run.Token, micros(run.FireAt))
+	}, func(i int, affected int64, _ []int64) {
+		if affected == 0 {
+			there = append(there, i)
+			return
+		}
+		more[stored[i].TaskID]++
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range there {
+		run := &stored[i]
+		row, err := t.queries().RunOfFire(ctx, sqlcgen.RunOfFireParams{TaskID: run.TaskID, FireAt: micros(run.FireAt), Series: run.Series})
+		if notFound(err) {
+			return nil, partial{core.Errorf(core.KindConflict, op, "another run has the id %s", run.ID)}
+		}
+		if err != nil {
+			return nil, err
+		}
+		*run = runOf(&row)
+	}
+	for id, n := range more {
+		if err := t.queries().CountRuns(ctx, sqlcgen.CountRunsParams{TaskID: id, Token: counts[id].Token, More: n, MoreQueued: n}); err != nil {
+			return nil, err
+		}
+	}
+	return stored, nil
 }
 
 // Ended gives runs that have ended and wait to be shipped to history, ordered by id, after the id given.
 func (s *Store) Ended(ctx context.Context, afterID string, limit int) ([]core.Run, error) {
-	return s.lookRuns(ctx, "list ended runs", func(ctx context.Context) ([]sqlcgen.Run, error) {
-		return s.q.EndedRuns(ctx, afterID, int32(limit))
-	})
+	return s.lookRuns(ctx, s.reads, "list ended runs", sqlcgen.EndedRuns, afterID, int32(limit))
 }
 
 // Shipped forgets ended runs that history has acknowledged. Runs that have not ended stay.
@@ -220,16 +244,16 @@ func (s *Store) Run(ctx context.Context, id string) (core.Run, error) {
 
 // LiveRuns gives the runs of a server that have not ended, by id.
 func (s *Store) LiveRuns(ctx context.Context, owner string) ([]core.Run, error) {
-	return s.lookRuns(ctx, "list live runs", func(ctx context.Context) ([]sqlcgen.Run, error) { return s.q.LiveRuns(ctx, owner) })
+	return s.lookRuns(ctx, s.reads, "list live runs", sqlcgen.LiveRuns, owner)
 }
 
-func (s *Store) lookRuns(ctx context.Context, op string, read func(ctx context.Context) ([]sqlcgen.Run, error)) ([]core.Run, error) {
-	var rows []sqlcgen.Run
-	err := s.look(ctx, op, func(ctx context.Context) (err error) {
-		rows, err = read(ctx)
+// lookRuns runs a select of all columns of runs, in the order of the table.
+func (s *Store) lookRuns(ctx context.Context, from sqlcgen.DBTX, op, text string, args ...any) (runs []core.Run, err error) {
+	err = s.look(ctx, op, func(ctx context.Context) (err error) {
+		runs, err = scanRuns(ctx, from, text, args)
 		return err
 	})
-	return runsOf(rows), err
+	return runs, err
 }
 
 // Runs gives runs that are live or not yet shipped, newest id first.
@@ -249,14 +273,20 @@ func (s *Store) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error) 
 		b.Where(b.Equal("task_type", f.TaskType))
 	}
 	if len(f.Verdicts) > 0 {
-		verdicts := make([]string, len(f.Verdicts))
-		for i, v := range f.Verdicts {
-			verdicts[i] = string(v)
-		}
-		b.Where(b.In("verdict", sqlbuilder.List(verdicts)))
+		b.Where(b.In("verdict", sqlbuilder.List(texts(f.Verdicts))))
 	}
-	if f.LiveOnly {
+	live := f.LiveOnly || len(f.States) > 0 && !slices.Contains(f.States, core.RunEnded)
+	if live {
 		b.Where("state <> 'ended'") // in these words, so that the index runs_live is used
+	}
+	if len(f.States) > 0 {
+		b.Where(b.In("state", sqlbuilder.List(texts(f.States))))
+	}
+	if f.WorkflowID != "" {
+		b.Where("workflow_id <> ''", b.Equal("workflow_id", f.WorkflowID)) // likewise: runs_of_workflow
+	}
+	if f.CausedBy != "" {
+		b.Where(b.Equal("caused_by", f.CausedBy))
 	}
 	if !f.From.IsZero() {
 		b.Where(b.GreaterEqualThan("fire_at", micros(f.From)))
@@ -267,33 +297,103 @@ func (s *Store) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error) 
 	if f.BeforeID != "" {
 		b.Where(b.LessThan("id", f.BeforeID))
 	}
-	b.OrderByDesc("id").Limit(page(f.Limit))
-	text, args := b.Build()
-	return s.lookRuns(ctx, "list runs", func(ctx context.Context) ([]sqlcgen.Run, error) { return s.scanRuns(ctx, text, args) })
+	if live {
+		b.OrderByDesc("id || ''") // likewise
+	} else {
+		b.OrderByDesc("id")
+	}
+	text, args := b.Limit(page(f.Limit)).Build()
+	return s.lookRuns(ctx, s.read, "list runs", text, args...)
 }
 
-func (s *Store) scanRuns(ctx context.Context, text string, args []any) (runs []sqlcgen.Run, err error) {
-	rows, err := s.read.QueryContext(ctx, text, args...)
+func scanRuns(ctx context.Context, from sqlcgen.DBTX, text string, args []any) (runs []core.Run, err error) {
+	rows, err := from.QueryContext(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
+	var cells runCells
+	var to [len(cells)]any
+	for i := range cells {
+		to[i] = &cells[i]
+	}
 	for rows.Next() {
-		var r sqlcgen.Run
-		if err := rows.Scan(&r.ID, &r.TaskID, &r.TaskVersion, &r.Namespace, &r.TaskName, &r.TaskType, &r.TriggerKind, &r.FireAt,
-			&r.FireThrough, &r.FireCount, &r.Params, &r.State, &r.Owner, &r.StartAt, &r.Attempt, &r.Token, &r.DecidedAt,
-			&r.Reason, &r.Facts, &r.CreatedBy, &r.EndedAt, &r.Verdict, &r.StartedAt, &r.Message, &r.Output, &r.Usage,
-			&r.Checkpoint); err != nil {
+		if err := rows.Scan(to[:]...); err != nil {
 			return nil, err
 		}
-		runs = append(runs, r)
+		row := cells.row()
+		runs = append(runs, runOf(&row))
 	}
 	return runs, rows.Err()
 }
 
+// runColumns are all columns of runs, in the order of the table.
 var runColumns = []string{"id", "task_id", "task_version", "namespace", "task_name", "task_type", "trigger_kind", "fire_at",
 	"fire_through", "fire_count", "params", "state", "owner", "start_at", "attempt", "token", "decided_at",
-	"reason", "facts", "created_by", "ended_at", "verdict", "started_at", "message", "output", "usage", "checkpoint"}
+	"reason", "facts", "created_by", "ended_at", "verdict", "started_at", "message", "output", "usage", "checkpoint",
+	"series", "moved_from", "priority", "gate", "gate_key", "wait_since", "wait_until", "overlap", "stop", "stop_by", "workflow_id",
+	"step", "caused_by", "breaches"}
+
+// runCells are the values of a run's row, in the order of the table. They are scanned as they come: database/sql's
+// conversions take longer than the rest of the reading.
+type runCells [41]any
+
+func (c *runCells) row() (r sqlcgen.Run) {
+	at := 0
+	text := func(to *string) { *to, _ = c[at].(string); at++ } // the columns' types are strict
+	number := func(to *int64) { *to, _ = c[at].(int64); at++ }
+	text(&r.ID)
+	text(&r.TaskID)
+	number(&r.TaskVersion)
+	text(&r.Namespace)
+	text(&r.TaskName)
+	text(&r.TaskType)
+	text(&r.TriggerKind)
+	number(&r.FireAt)
+	number(&r.FireThrough)
+	number(&r.FireCount)
+	text(&r.Params)
+	text(&r.State)
+	text(&r.Owner)
+	number(&r.StartAt)
+	number(&r.Attempt)
+	number(&r.Token)
+	number(&r.DecidedAt)
+	text(&r.Reason)
+	text(&r.Facts)
+	text(&r.CreatedBy)
+	number(&r.EndedAt)
+	text(&r.Verdict)
+	number(&r.StartedAt)
+	text(&r.Message)
+	text(&r.Output)
+	text(&r.Usage)
+	r.Checkpoint, _ = c[at].([]byte)
+	at++
+	text(&r.Series)
+	number(&r.MovedFrom)
+	number(&r.Priority)
+	text(&r.Gate)
+	text(&r.GateKey)
+	number(&r.WaitSince)
+	number(&r.WaitUntil)
+	text(&r.Overlap)
+	text(&r.Stop)
+	text(&r.StopBy)
+	text(&r.WorkflowID)
+	text(&r.Step)
+	text(&r.CausedBy)
+	text(&r.Breaches)
+	return r
+}
+
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
 
 // page gives a limit within 1 to 1000; 0 is 1000.
 func page(limit int) int {

@@ -15,90 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAClaimMovesTheMarkAndInsertsTheRun(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		s := w.open(t)
-		task1 := created(t, s, "web")
-		claim := claimOf(&task1, at(10), at(20))
-		claim.Runs[0].Facts = []byte(`{"late_ms":3}`)
-		got, err := s.Claim(t.Context(), []core.Claim{claim})
-		ok(t, err)
-		if want := (core.Claimed{Won: true, Token: 1}); got[0] != want {
-			t.Fatalf("claimed %+v, want %+v", got[0], want)
-		}
-		want := claim.Runs[0]
-		want.Token = 1
-		if diff := cmp.Diff(want, runByID(t, s, want.ID)); diff != "" {
-			t.Errorf("(-want +got)\n%s", diff)
-		}
-		after := task(t, s, task1.ID)
-		if !after.State.NextFire.Equal(at(20)) || after.State.Live != 1 {
-			t.Errorf("state after the claim: %+v", after.State)
-		}
-		if got, err := s.Claim(t.Context(), []core.Claim{claim}); err != nil || got[0].Won {
-			t.Errorf("the same fire was claimed twice: %+v, %v", got, err)
-		}
-		wantSound(t, s, "owner")
-	})
-}
-
-func TestALosingClaimLeavesTheOthersAlone(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		s := w.open(t)
-		a, b, c := created(t, s, "a"), created(t, s, "b"), created(t, s, "c")
-		lost := claimOf(&b, at(11), at(20)) // not b's mark
-		got, err := s.Claim(t.Context(), []core.Claim{claimOf(&a, at(10), at(20)), lost, claimOf(&c, at(10), time.Time{})})
-		ok(t, err)
-		if !got[0].Won || got[1].Won || !got[2].Won {
-			t.Errorf("claimed %+v", got)
-		}
-		if state := task(t, s, b.ID).State; state.Live != 0 || !state.NextFire.Equal(at(10)) {
-			t.Errorf("the lost claim wrote: %+v", state)
-		}
-		_, err = s.Run(t.Context(), lost.Runs[0].ID)
-		wantKind(t, err, core.KindNotFound)
-		if !task(t, s, c.ID).State.NextFire.IsZero() {
-			t.Error("no next fire was wanted")
-		}
-		wantSound(t, s, "owner")
-	})
-}
-
-func TestSkippedFiresAreRowsAndCountNothing(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		s := w.open(t)
-		a := created(t, s, "a")
-		missed := newRun(&a, at(10), "me")
-		missed.State, missed.Verdict, missed.Reason, missed.EndedAt, missed.Attempt = core.RunEnded, core.Skipped, core.ReasonCatchUp, at(100), 0
-		missed.FireThrough, missed.FireCount, missed.Facts, missed.Params = at(90), 9, []byte(`{"missed":9}`), nil
-		claim := claimOf(&a, at(10), at(110))
-		claim.Runs = []core.Run{missed}
-		got, err := s.Claim(t.Context(), []core.Claim{claim})
-		ok(t, err)
-		if !got[0].Won || got[0].Live != 0 || task(t, s, a.ID).State.Live != 0 {
-			t.Errorf("claimed %+v", got[0])
-		}
-		if diff := cmp.Diff(missed, runByID(t, s, missed.ID)); diff != "" {
-			t.Error(diff)
-		}
-		both := claimOf(&a, at(110), at(120))
-		both.Runs = append([]core.Run{missed}, both.Runs...)
-		both.Runs[0].ID, both.Runs[0].FireAt, both.Runs[0].FireThrough, both.Runs[0].FireCount = newID(), at(100), at(100), 1
-		got, err = s.Claim(t.Context(), []core.Claim{both})
-		ok(t, err)
-		if !got[0].Won || task(t, s, a.ID).State.Live != 1 {
-			t.Errorf("claimed %+v", got[0])
-		}
-		ended, err := s.Ended(t.Context(), "", 10)
-		ok(t, err)
-		if len(ended) != 2 {
-			t.Errorf("%d skipped rows", len(ended))
-		}
-		wantSound(t, s, "owner")
-	})
-}
-
-func TestOverlapIsQueuedAndStartsOnlyAlone(t *testing.T) {
+func TestAnOverlapIsQueuedAndAdmittedOnlyAlone(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		s := w.open(t)
 		a := created(t, s, "a")
@@ -112,26 +29,24 @@ func TestOverlapIsQueuedAndStartsOnlyAlone(t *testing.T) {
 			t.Fatalf("the third claim: %+v", got)
 		}
 		wantSound(t, s, "owner")
-		start := func(run *core.Run, alone bool) core.Claimed {
-			t.Helper()
-			got, err := s.Start(t.Context(), []core.Start{{RunID: run.ID, TaskID: a.ID, Token: run.Token, Owner: "you", At: at(25), OnlyAlone: alone}})
-			ok(t, err)
-			return got[0]
-		}
-		if got := start(&second, true); got.Won || got.Live != 2 {
+		ask := core.Admission{RunID: second.ID, TaskID: a.ID, Token: second.Token, Owner: "you", At: at(25)}
+		if got := admit(t, s, ask); got.Start || got.Reason != core.ReasonOverlap || got.Stale {
 			t.Errorf("started beside a live run: %+v", got)
 		}
-		finish(t, s, finishOf(&first, core.Succeeded))
-		gotSecond := start(&second, true)
-		if !gotSecond.Won || gotSecond.Token <= got.Token {
-			t.Errorf("alone, beside a queued one: %+v", gotSecond)
+		if row := runByID(t, s, second.ID); row.State != core.RunQueued || row.Token != second.Token {
+			t.Errorf("a ruling to skip wrote: %+v", row)
 		}
-		if row := runByID(t, s, second.ID); row.State != core.RunClaimed || row.Owner != "you" || row.Token != gotSecond.Token ||
+		finish(t, s, finishOf(&first, core.Succeeded))
+		started := admit(t, s, ask)
+		if !started.Start || started.Token <= got.Token || !started.LastSuccess.Equal(at(11)) {
+			t.Errorf("alone, beside a queued one: %+v", started)
+		}
+		if row := runByID(t, s, second.ID); row.State != core.RunClaimed || row.Owner != "you" || row.Token != started.Token ||
 			!row.StartAt.Equal(at(25)) || !row.DecidedAt.Equal(at(25)) {
 			t.Errorf("the started row: %+v", row)
 		}
-		if start(&second, true).Won {
-			t.Error("started twice")
+		if got := admit(t, s, ask); !got.Stale || got.Start {
+			t.Errorf("started twice: %+v", got)
 		}
 		skip := core.Skip{RunID: third.ID, TaskID: a.ID, Token: third.Token, Reason: core.ReasonOverlap, Facts: []byte(`{}`), DecidedAt: at(30)}
 		skipped, err := s.Skip(t.Context(), []core.Skip{skip, skip})
@@ -142,7 +57,7 @@ func TestOverlapIsQueuedAndStartsOnlyAlone(t *testing.T) {
 		if row := runByID(t, s, third.ID); row.Verdict != core.Skipped || row.Reason != core.ReasonOverlap || !row.EndedAt.Equal(at(30)) {
 			t.Errorf("the skipped row: %+v", row)
 		}
-		second.Token = gotSecond.Token
+		second.Token = started.Token
 		finish(t, s, finishOf(&second, core.Succeeded))
 		if live := task(t, s, a.ID).State.Live; live != 0 {
 			t.Errorf("live is %d at the end", live)
@@ -159,28 +74,6 @@ func TestOverlapIsQueuedAndStartsOnlyAlone(t *testing.T) {
 			t.Errorf("skip of a claimed run: %+v %v", skipped, err)
 		}
 		wantSound(t, s, "owner")
-	})
-}
-
-func TestAFireDecidedBeforeIsNotDecidedAgain(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		s := w.open(t)
-		a := created(t, s, "a")
-		run, _ := claimed(t, s, &a, at(10), at(20))
-		a.State.NextFire = at(10) // an edit while the fire is claimed ahead moves the mark back over it
-		a, err := s.UpdateTask(t.Context(), a)
-		ok(t, err)
-		again, got := claimed(t, s, &a, at(10), at(20))
-		if !got.Won || !got.Decided || got.Queued {
-			t.Errorf("claimed %+v", got)
-		}
-		_, err = s.Run(t.Context(), again.ID)
-		wantKind(t, err, core.KindNotFound)
-		if state := task(t, s, a.ID).State; state.Live != 1 || !state.NextFire.Equal(at(20)) {
-			t.Errorf("state %+v", state)
-		}
-		finish(t, s, finishOf(&run, core.Succeeded))
-		wantSound(t, s)
 	})
 }
 
@@ -214,13 +107,14 @@ func TestAFinishWritesWhatHappenedLast(t *testing.T) {
 		if diff := cmp.Diff(want, runByID(t, s, run.ID)); diff != "" {
 			t.Error(diff)
 		}
-		state := core.TaskState{LastStart: at(10), LastEnd: at(11), LastSuccess: at(11), LastOutcome: core.Succeeded, NextFire: at(20)}
+		state := core.TaskState{LastStart: at(10), LastEnd: at(11), LastSuccess: at(11), LastOutcome: core.Succeeded, NextFire: at(20), Fired: 1}
 		if diff := cmp.Diff(state, task(t, s, a.ID).State); diff != "" {
 			t.Error(diff)
 		}
 		run, _ = claimed(t, s, &a, at(20), at(30))
 		finish(t, s, finishOf(&run, core.Failed))
-		state = core.TaskState{LastStart: at(20), LastEnd: at(21), LastSuccess: at(11), LastOutcome: core.Failed, NextFire: at(30)}
+		state = core.TaskState{LastStart: at(20), LastEnd: at(21), LastSuccess: at(11), LastOutcome: core.Failed, NextFire: at(30),
+			Fired: 2, Failures: 1}
 		if diff := cmp.Diff(state, task(t, s, a.ID).State); diff != "" {
 			t.Error(diff)
 		}
@@ -252,20 +146,19 @@ func TestARetryHasANewTokenAndTheOldOneIsWorthless(t *testing.T) {
 		}
 		wantSound(t, s, "owner")
 		ok(t, s.MarkRunning(t.Context(), run.ID)) // late news of the first attempt
-		start := core.Start{RunID: run.ID, TaskID: a.ID, Token: run.Token, Owner: "me", At: at(16), OnlyAlone: true}
-		if started, err := s.Start(t.Context(), []core.Start{start}); err != nil || started[0].Won {
-			t.Errorf("the old token started the retry: %+v, %v", started, err)
+		ask := core.Admission{RunID: run.ID, TaskID: a.ID, Token: run.Token, Owner: "me", At: at(16)}
+		if got := admit(t, s, ask); !got.Stale {
+			t.Errorf("the old token admitted the retry: %+v", got)
 		}
-		start.Token = got.Token
-		started, err := s.Start(t.Context(), []core.Start{start})
-		ok(t, err)
-		if !started[0].Won || started[0].Token <= got.Token || started[0].Live != 0 {
-			t.Errorf("start of a retry: %+v", started[0])
+		ask.Token = got.Token
+		started := admit(t, s, ask)
+		if !started.Start || started.Token <= got.Token {
+			t.Errorf("start of a retry: %+v", started)
 		}
 		if row := runByID(t, s, run.ID); row.State != core.RunClaimed || !row.StartAt.Equal(at(16)) || !row.DecidedAt.Equal(at(9)) {
 			t.Errorf("the started retry: %+v", row)
 		}
-		run.Token = started[0].Token
+		run.Token = started.Token
 		if finish(t, s, finishOf(&run, core.Succeeded)).Stale {
 			t.Error("the new token was refused")
 		}
@@ -333,36 +226,6 @@ func TestAnAfterTaskGetsItsMarkFromTheEnd(t *testing.T) {
 		if next := task(t, s, a.ID).State.NextFire; !next.Equal(at(600)) {
 			t.Errorf("a skip left the mark at %v", next)
 		}
-	})
-}
-
-func TestStopOnErrorDisablesTheTaskInANewVersion(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		s := w.open(t)
-		a := created(t, s, "a")
-		a.Policies.Overlap = core.OverlapAllow
-		run, _ := claimed(t, s, &a, at(10), at(20))
-		other, _ := claimed(t, s, &a, at(20), at(30))
-		f := finishOf(&run, core.Failed)
-		f.Disable, f.NextFire, f.Version = "stop_on_error: run failed", at(40), a.Version
-		if got := finish(t, s, f); !got.Disabled || got.Stale {
-			t.Errorf("finished %+v", got)
-		}
-		off := task(t, s, a.ID)
-		if off.Enabled || off.DisabledReason != f.Disable || off.Version != 2 || off.UpdatedBy != "gnomon" || !off.State.NextFire.IsZero() || off.State.Live != 1 {
-			t.Errorf("the disabled task: %+v", off)
-		}
-		versions, err := s.TaskVersions(t.Context(), a.ID)
-		ok(t, err)
-		if len(versions) != 2 || !versions[1].Enabled {
-			t.Errorf("%d versions", len(versions))
-		}
-		f = finishOf(&other, core.Failed)
-		f.Disable = "again"
-		if got := finish(t, s, f); got.Disabled || got.Stale {
-			t.Errorf("a disabled task was disabled again: %+v", got)
-		}
-		wantSound(t, s)
 	})
 }
 
@@ -549,8 +412,9 @@ func TestFiresAreClaimedExactlyOnce(t *testing.T) {
 							run := claims[i].Runs[0]
 							run.Token = got[i].Token
 							if got[i].Queued {
-								started, err := mine.Start(t.Context(), []core.Start{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: run.Owner, At: run.StartAt}})
-								if err != nil || !started[0].Won {
+								started, err := mine.Admit(t.Context(), []core.Admission{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: run.Owner, At: run.StartAt,
+									Overlap: core.OverlapAllow}})
+								if err != nil || !started[0].Start {
 									t.Errorf("start: %+v %v", started, err)
 									continue
 								}

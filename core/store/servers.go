@@ -21,7 +21,11 @@ func (s *Store) Register(ctx context.Context, id, host string, until time.Time) 
 	if old := s.server.Load(); old != nil {
 		return core.Errorf(core.KindConflict, op, "this store is server %q already", old.id)
 	}
-	err := s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
+	lease, err := s.sharedTime(ctx, op, until)
+	if err != nil {
+		return err
+	}
+	err = s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
 		owns, err := q.OwnsLiveRuns(ctx, id)
 		if err != nil {
 			return err
@@ -29,7 +33,7 @@ func (s *Store) Register(ctx context.Context, id, host string, until time.Time) 
 		if owns {
 			return core.Errorf(core.KindConflict, op, "an earlier server of this id has runs that have not ended; take a new id for each start")
 		}
-		made, err := q.InsertServer(ctx, sqlcgen.InsertServerParams{ID: id, Epoch: reg.epoch, Host: clean(host), StartedAt: reg.epoch, LeaseUntil: micros(until)})
+		made, err := q.InsertServer(ctx, sqlcgen.InsertServerParams{ID: id, Epoch: reg.epoch, Host: clean(host), StartedAt: reg.epoch, LeaseUntil: lease})
 		if err == nil && made == 0 {
 			return core.Errorf(core.KindConflict, op, "a server of this id is registered; take a new id for each start")
 		}
@@ -53,16 +57,34 @@ func (s *Store) Renew(ctx context.Context, id string, until time.Time) error {
 	if s.dialect.alone() {
 		return nil
 	}
+	lease, err := s.sharedTime(ctx, op, until)
+	if err != nil {
+		return err
+	}
 	// Not through the writer: a long transaction must not cost the lease. Written twice it is the same.
 	var held int64
-	err := s.look(ctx, op, func(ctx context.Context) (err error) {
-		held, err = s.q.RenewServer(ctx, sqlcgen.RenewServerParams{ID: reg.id, Epoch: reg.epoch, LeaseUntil: micros(until)})
+	err = s.look(ctx, op, func(ctx context.Context) (err error) {
+		held, err = s.q.RenewServer(ctx, sqlcgen.RenewServerParams{ID: reg.id, Epoch: reg.epoch, LeaseUntil: lease})
 		return err
 	})
 	if err == nil && held == 0 {
 		return core.Errorf(core.KindStale, op, "its lease ran out and another server took it away")
 	}
 	return err
+}
+
+// sharedTime turns a time by this server's wall clock into one by the database's: whether a lease has run out must not hang
+// on whose clock has been set, or when.
+func (s *Store) sharedTime(ctx context.Context, op string, t time.Time) (int64, error) {
+	if s.dialect.alone() {
+		return micros(t), nil
+	}
+	var now time.Time
+	err := s.look(ctx, op, func(ctx context.Context) (err error) {
+		now, err = s.dialect.now(ctx)
+		return err
+	})
+	return micros(now.Add(t.Sub(s.clock.Now()))), err
 }
 
 // Unregister gives the lease back. Runs of this server that have not ended are orphans from then on.
@@ -84,16 +106,20 @@ func (s *Store) Unregister(ctx context.Context, id string) error {
 }
 
 // Orphans gives runs that have not ended and whose owner is not alive, by id. It first takes the registration away from
-// servers whose lease ran out before now, so that none of them can write any more. On SQLite every other owner is dead.
+// servers whose lease ran out before now (by the database's clock), so that none of them can write any more. On SQLite every other owner is dead.
 func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.Run, error) {
 	const op = "find orphaned runs"
 	me := ""
 	if reg := s.server.Load(); reg != nil {
 		me = reg.id
 	}
+	before, err := s.sharedTime(ctx, op, now)
+	if err != nil {
+		return nil, err
+	}
 	var expired bool
-	err := s.look(ctx, op, func(ctx context.Context) (err error) {
-		expired, err = s.q.AnyExpired(ctx, micros(now), me)
+	err = s.look(ctx, op, func(ctx context.Context) (err error) {
+		expired, err = s.q.AnyExpired(ctx, before, me)
 		return err
 	})
 	if err != nil {
@@ -101,7 +127,7 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 	}
 	if expired {
 		err := s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
-			fenced, err := q.FenceServers(ctx, micros(now), me)
+			fenced, err := q.FenceServers(ctx, before, me)
 			if err == nil && fenced > 0 {
 				s.log.Warn("servers fenced", "count", fenced)
 			}
@@ -111,12 +137,13 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 			return nil, err
 		}
 	}
-	return s.lookRuns(ctx, op, func(ctx context.Context) ([]sqlcgen.Run, error) { return s.q.OrphanRuns(ctx, int32(limit)) })
+	return s.lookRuns(ctx, s.reads, op, sqlcgen.OrphanRuns, int32(limit))
 }
 
-// Adopt gives an orphan that has certainly not started (it is queued or retrying) to a living server, with a new token. Won
-// is false if the run is not of that kind, or its token is another.
-func (s *Store) Adopt(ctx context.Context, runID string, token int64, newOwner string) (core.Claimed, error) {
+// Adopt gives an orphan that has certainly not started (it is queued, waiting or retrying) to a living server, with a new
+// token. With resume, one that may have started (claimed or running) too: its attempt is due again, as retrying, and what
+// it held is free. Won is false if the run is not of that kind, or its token is another.
+func (s *Store) Adopt(ctx context.Context, runID string, token int64, newOwner string, resume bool) (core.Claimed, error) {
 	op := "adopt run " + runID
 	run, err := s.Run(ctx, runID)
 	if core.KindOf(err) == core.KindNotFound {
@@ -126,7 +153,8 @@ func (s *Store) Adopt(ctx context.Context, runID string, token int64, newOwner s
 		return core.Claimed{}, err
 	}
 	var out core.Claimed
-	err = s.change(ctx, op, []string{run.TaskID}, func(ctx context.Context, q *sqlcgen.Queries) error {
+	err = s.alter(ctx, op, []string{run.TaskID}, func(ctx context.Context, t session) error {
+		q := t.queries()
 		out = core.Claimed{}
 		count, err := q.TaskCounters(ctx, run.TaskID)
 		if notFound(err) { // the task is deleted: nothing else gives tokens for it
@@ -134,13 +162,27 @@ func (s *Store) Adopt(ctx context.Context, runID string, token int64, newOwner s
 		} else if err != nil {
 			return err
 		}
-		held, err := q.AdoptRun(ctx, sqlcgen.AdoptRunParams{ID: runID, Token: token, NewOwner: newOwner, NewToken: count.Token + 1})
-		if err != nil || held == 0 {
+		given := count.Token + 1
+		held, err := q.AdoptRun(ctx, sqlcgen.AdoptRunParams{ID: runID, Token: token, NewOwner: newOwner, NewToken: given})
+		if err != nil {
 			return err
 		}
-		out = core.Claimed{Won: true, Live: max(int(count.Live)-1, 0), Token: count.Token + 1, Queued: run.State == core.RunQueued,
-			LastSuccess: instant(count.LastSuccess)}
-		_, err = q.RaiseToken(ctx, run.TaskID, out.Token)
+		if held == 0 && resume {
+			held, err = q.ResumeRun(ctx, sqlcgen.ResumeRunParams{ID: runID, Token: token, NewOwner: newOwner, NewToken: given})
+			if err == nil && held > 0 {
+				err = leave(ctx, t, []string{runID}, func(string) (core.Outcome, time.Time) { return core.Outcome{Verdict: core.Lost}, s.clock.Now() },
+					func(string, []core.Breaker) {})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if held == 0 {
+			return nil
+		}
+		out = core.Claimed{Won: true, Live: max(int(count.Live)-1, 0), Token: given, LastSuccess: instant(count.LastSuccess),
+			Queued: run.State == core.RunQueued || run.State == core.RunWaiting}
+		_, err = q.RaiseToken(ctx, run.TaskID, given)
 		return err
 	})
 	return out, err

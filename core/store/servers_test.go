@@ -53,7 +53,7 @@ func TestOnlyRunsThatCertainlyDidNotStartAreAdopted(t *testing.T) {
 			run  core.Run
 			want bool
 		}{{"past", past, false}, {"future", future, false}, {"retrying", first, true}, {"queued", queued, true}} {
-			got, err := s.Adopt(t.Context(), c.run.ID, c.run.Token, "you")
+			got, err := s.Adopt(t.Context(), c.run.ID, c.run.Token, "you", false)
 			ok(t, err)
 			if got.Won != c.want || got.Won && got.Token <= c.run.Token || got.Queued != (c.name == "queued") {
 				t.Errorf("%s: %+v", c.name, got)
@@ -62,14 +62,14 @@ func TestOnlyRunsThatCertainlyDidNotStartAreAdopted(t *testing.T) {
 			if (row.Owner == "you") != c.want || c.want && row.Token != got.Token {
 				t.Errorf("%s: row %+v", c.name, row)
 			}
-			if again, err := s.Adopt(t.Context(), c.run.ID, c.run.Token, "you"); err != nil || again.Won {
+			if again, err := s.Adopt(t.Context(), c.run.ID, c.run.Token, "you", false); err != nil || again.Won {
 				t.Errorf("%s was adopted twice: %+v, %v", c.name, again, err)
 			}
 			if c.want && !finish(t, s, finishOf(&c.run, core.Succeeded)).Stale {
 				t.Errorf("%s: the dead owner's token is still good", c.name)
 			}
 		}
-		if got, err := s.Adopt(t.Context(), newID(), 1, "you"); err != nil || got.Won {
+		if got, err := s.Adopt(t.Context(), newID(), 1, "you", true); err != nil || got.Won {
 			t.Errorf("an unknown run: %+v, %v", got, err)
 		}
 		wantSound(t, s, "owner")

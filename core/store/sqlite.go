@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/store/sqlcgen"
@@ -58,7 +59,7 @@ func openSQLite(ctx context.Context, opts Options) (_ dialect, err error) {
 		return nil, core.Errorf(core.KindUnavailable, "open store", "%w", err)
 	}
 	d := &sqliteDialect{path: filepath.Join(dir, sqliteFile)}
-	if d.lock, err = takeLock(filepath.Join(dir, lockFile)); err != nil {
+	if d.lock, err = takeLock(ctx, filepath.Join(dir, lockFile)); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -252,6 +253,8 @@ func (d *sqliteDialect) name() string     { return "sqlite" }
 func (d *sqliteDialect) readers() *sql.DB { return d.read }
 func (d *sqliteDialect) alone() bool      { return true }
 
+func (d *sqliteDialect) now(context.Context) (time.Time, error) { return time.Now(), nil }
+
 func (d *sqliteDialect) close() error {
 	var errs []error
 	if d.read != nil {
@@ -314,13 +317,29 @@ func (d *sqliteDialect) session(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sqliteSession{conn: conn, hot: map[string]driver.Stmt{}, cold: &preparing{conn: conn, stmts: map[string]*sql.Stmt{}}}
+	s := &sqliteSession{conn: conn, hot: map[string]driver.Stmt{}, cold: newPreparing(conn)}
 	s.q = sqlcgen.New(s.cold)
 	return s, nil
 }
 
-func (s *sqliteSession) queries() *sqlcgen.Queries                 { return s.q }
-func (s *sqliteSession) lockTasks(context.Context, []string) error { return nil } // the writer is alone
+func (s *sqliteSession) queries() *sqlcgen.Queries                     { return s.q }
+func (s *sqliteSession) lock(context.Context, []string, []int64) error { return nil } // the writer is alone
+
+func (s *sqliteSession) rows(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return s.conn.QueryContext(ctx, text, args...)
+}
+
+func (s *sqliteSession) free(ctx context.Context, runs []string) ([]sqlcgen.ProbedBreakersRow, error) {
+	held := false
+	err := s.many(ctx, anythingHeld, 1, func(_ int, args []any) []any { return args }, func(_ int, _ int64, row []int64) { held = row[0] != 0 })
+	if err != nil || !held {
+		return nil, err
+	}
+	if err := s.many(ctx, freeSlots, len(runs), func(i int, args []any) []any { return append(args, runs[i]) }, nil); err != nil {
+		return nil, err
+	}
+	return s.q.ProbedBreakers(ctx)
+}
 
 func (s *sqliteSession) begin(ctx context.Context) error {
 	return s.control(ctx, "BEGIN IMMEDIATE")
@@ -419,50 +438,7 @@ func (s *sqliteSession) close() {
 		}
 		return nil
 	})
-	for _, stmt := range s.cold.stmts {
-		_ = stmt.Close()
-	}
+	s.cold.close()
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // take the connection out of the pool
 	_ = s.conn.Close()
-}
-
-// preparing keeps the statements of the generated queries prepared.
-type preparing struct {
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
-}
-
-func (p *preparing) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	if stmt := p.stmts[query]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := p.conn.PrepareContext(ctx, query)
-	if err == nil {
-		p.stmts[query] = stmt
-	}
-	return stmt, err
-}
-
-func (p *preparing) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	stmt, err := p.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.ExecContext(ctx, args...)
-}
-
-func (p *preparing) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	stmt, err := p.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.QueryContext(ctx, args...)
-}
-
-func (p *preparing) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	stmt, err := p.PrepareContext(ctx, query)
-	if err != nil {
-		return p.conn.QueryRowContext(ctx, query, args...) // which gives the same error
-	}
-	return stmt.QueryRowContext(ctx, args...)
 }

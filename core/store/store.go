@@ -47,6 +47,7 @@ const (
 type Store struct {
 	dialect dialect
 	read    *sql.DB
+	reads   sqlcgen.DBTX // read, for queries whose text never changes
 	q       *sqlcgen.Queries
 	w       *writer
 	log     *slog.Logger
@@ -91,7 +92,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dialect: d, read: d.readers(), log: opts.Log, clock: opts.Clock}
-	s.q = sqlcgen.New(s.read)
+	s.reads = s.read
+	if d.alone() {
+		s.reads = newPreparing(s.read)
+	}
+	s.q = sqlcgen.New(s.reads)
 	s.w = newWriter(context.WithoutCancel(ctx), d, opts, &s.server)
 	return s, nil
 }

@@ -24,16 +24,36 @@ type taskDoc struct {
 	Description string            `json:"description,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Policies    policyDoc         `json:"policies"`
+	After       []core.Upstream   `json:"after,omitempty"`
+	Pause       core.Pause        `json:"pause,omitzero"`
 }
 
+// policyDoc is core.Policies as it is stored.
 type policyDoc struct {
-	Timeout     time.Duration  `json:"timeout_ns,omitempty"`
-	Overlap     core.Overlap   `json:"overlap,omitempty"`
-	CatchUp     core.CatchUp   `json:"catch_up,omitempty"`
-	MaxAttempts int            `json:"max_attempts,omitempty"`
-	RetryDelay  time.Duration  `json:"retry_delay_ns,omitempty"`
-	RetryOn     []core.Verdict `json:"retry_on,omitempty"`
-	LogLevel    core.Level     `json:"log_level,omitempty"`
+	Timeout       time.Duration       `json:"timeout_ns,omitempty"`
+	SoftTimeout   time.Duration       `json:"soft_timeout_ns,omitempty"`
+	Overlap       core.Overlap        `json:"overlap,omitempty"`
+	OverlapLimit  int                 `json:"overlap_limit,omitempty"`
+	CatchUp       core.CatchUp        `json:"catch_up,omitempty"`
+	CatchUpWindow time.Duration       `json:"catch_up_window_ns,omitempty"`
+	CatchUpLimit  int                 `json:"catch_up_limit,omitempty"`
+	CatchUpSpread time.Duration       `json:"catch_up_spread_ns,omitempty"`
+	MaxRuns       int                 `json:"max_runs,omitempty"`
+	MaxAttempts   int                 `json:"max_attempts,omitempty"`
+	RetryDelay    time.Duration       `json:"retry_delay_ns,omitempty"`
+	RetryBackoff  core.Backoff        `json:"retry_backoff,omitempty"`
+	RetryMaxDelay time.Duration       `json:"retry_max_delay_ns,omitempty"`
+	RetryJitter   float64             `json:"retry_jitter,omitempty"`
+	RetryOn       []core.Verdict      `json:"retry_on,omitempty"`
+	StopAfter     int                 `json:"stop_after,omitempty"`
+	Intervene     bool                `json:"intervene,omitempty"`
+	Priority      int                 `json:"priority,omitempty"`
+	Pools         []core.PoolUse      `json:"pools,omitempty"`
+	Downstreams   []string            `json:"downstreams,omitempty"`
+	Breaker       core.BreakerRule    `json:"breaker,omitzero"`
+	Preconditions []core.Precondition `json:"preconditions,omitempty"`
+	SLA           core.SLA            `json:"sla,omitzero"`
+	LogLevel      core.Level          `json:"log_level,omitempty"`
 }
 
 func docOf(t *core.Task) (string, error) {
@@ -41,7 +61,7 @@ func docOf(t *core.Task) (string, error) {
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false) // parameters stay as they were written
 	err := enc.Encode(taskDoc{Params: t.Params, Schedule: t.Schedule, StopOnError: t.StopOnError, Owner: t.Owner,
-		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: policyDoc(t.Policies)})
+		Category: t.Category, Description: t.Description, Labels: t.Labels, Policies: policyDoc(t.Policies), After: t.After, Pause: t.Pause})
 	if err != nil {
 		return "", core.Invalid(taskOp("store", t), core.Finding{Path: "params", Message: core.Text{
 			Zh: "不是合法的 JSON：" + err.Error(), En: "not valid JSON: " + err.Error()}})
@@ -58,6 +78,7 @@ func readDoc(t *core.Task, text string) {
 	}
 	t.Params, t.Schedule, t.StopOnError, t.Owner, t.Category = doc.Params, doc.Schedule, doc.StopOnError, doc.Owner, doc.Category
 	t.Description, t.Labels, t.Policies = doc.Description, doc.Labels, core.Policies(doc.Policies)
+	t.After, t.Pause = doc.After, doc.Pause
 }
 
 func taskOp(verb string, t *core.Task) string {
@@ -72,79 +93,6 @@ func next(t *core.Task) int64 {
 		return 0
 	}
 	return micros(t.State.NextFire)
-}
-
-// PutNamespace creates a namespace, or changes the title and description of the one of that name.
-func (s *Store) PutNamespace(ctx context.Context, ns core.Namespace) error {
-	op := fmt.Sprintf("put namespace %q", ns.Name)
-	title, err := json.Marshal(ns.Title)
-	if err != nil {
-		return core.Errorf(core.KindInvalid, op, "%w", err)
-	}
-	if ns.CreatedAt.IsZero() {
-		ns.CreatedAt = s.clock.Now()
-	}
-	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
-		return q.PutNamespace(ctx, sqlcgen.PutNamespaceParams{Name: clean(ns.Name), Title: clean(title), Description: clean(ns.Description),
-			CreatedAt: micros(ns.CreatedAt)})
-	})
-}
-
-func namespaceOf(r sqlcgen.Namespace) core.Namespace {
-	ns := core.Namespace{Name: r.Name, Description: r.Description, CreatedAt: instant(r.CreatedAt)}
-	if err := json.Unmarshal([]byte(r.Title), &ns.Title); err != nil {
-		ns.Title = core.Text{} // a title that cannot be read is only not shown
-	}
-	return ns
-}
-
-// Namespace gives one namespace, or KindNotFound.
-func (s *Store) Namespace(ctx context.Context, name string) (core.Namespace, error) {
-	op := fmt.Sprintf("read namespace %q", name)
-	var row sqlcgen.Namespace
-	err := s.look(ctx, op, func(ctx context.Context) (err error) {
-		row, err = s.q.ReadNamespace(ctx, name)
-		return err
-	})
-	if notFound(err) {
-		return core.Namespace{}, core.Errorf(core.KindNotFound, op, "no such namespace")
-	}
-	return namespaceOf(row), err
-}
-
-// Namespaces gives all namespaces, by name.
-func (s *Store) Namespaces(ctx context.Context) ([]core.Namespace, error) {
-	var rows []sqlcgen.Namespace
-	err := s.look(ctx, "list namespaces", func(ctx context.Context) (err error) {
-		rows, err = s.q.Namespaces(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	list := make([]core.Namespace, len(rows))
-	for i, r := range rows {
-		list[i] = namespaceOf(r)
-	}
-	return list, nil
-}
-
-// DeleteNamespace removes a namespace. It fails with KindConflict while the namespace has tasks.
-func (s *Store) DeleteNamespace(ctx context.Context, name string) error {
-	op := fmt.Sprintf("delete namespace %q", name)
-	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
-		switch task, err := q.TaskOfNamespace(ctx, name); {
-		case err == nil:
-			return core.Errorf(core.KindConflict, op, "it still has tasks (%q for one); delete them first", task)
-		case !notFound(err):
-			return err
-		}
-		gone, err := q.DeleteNamespace(ctx, name)
-		if err == nil && gone == 0 {
-			return core.Errorf(core.KindNotFound, op, "no such namespace")
-		}
-		return err
-	})
 }
 
 // CreateTask stores a new task as version 1, whatever task.Version says; its mark is task.State.NextFire. It fails with
@@ -236,6 +184,9 @@ func insertTasks(ctx context.Context, s session, op string, tasks []core.Task, d
 		if err != nil {
 			return err
 		}
+		if err := insertRefs(ctx, s, part); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -247,9 +198,13 @@ func (p partial) Unwrap() error { return p.error }
 
 // UpdateTask replaces a definition. task.Version is the version the caller saw: it fails with KindStale if the stored one
 // is another, with KindNotFound if the task is gone, and with KindConflict if its new name is taken. The mark becomes
-// task.State.NextFire, so that an edit fires nothing retroactively; the rest of the state stays. It gives the task as
-// stored, with its new version.
-func (s *Store) UpdateTask(ctx context.Context, task core.Task) (core.Task, error) {
+// task.State.NextFire, so that an edit fires nothing retroactively; the rest of the state stays, except that a disabled
+// task that is enabled has its failures behind it. Without Steps, the steps of a task stay known as long as its type and
+// parameters stay. It gives the task as stored, with its new version.
+//
+// undecided are the rows of fires that were due by the old mark and that nobody had decided as the caller saw it; they are
+// inserted in the same transaction, unless the mark has moved since.
+func (s *Store) UpdateTask(ctx context.Context, task core.Task, undecided ...core.Run) (core.Task, error) {
 	op := taskOp("change", &task)
 	doc, err := docOf(&task)
 	if err != nil {
@@ -258,21 +213,25 @@ func (s *Store) UpdateTask(ctx context.Context, task core.Task) (core.Task, erro
 	if task.UpdatedAt.IsZero() {
 		task.UpdatedAt = s.clock.Now()
 	}
-	err = s.change(ctx, op, []string{task.ID}, func(ctx context.Context, q *sqlcgen.Queries) error {
-		version, err := q.VersionOfTask(ctx, task.ID)
+	err = s.alter(ctx, op, []string{task.ID}, func(ctx context.Context, t session) error {
+		q := t.queries()
+		stored, err := q.StoredTask(ctx, task.ID)
 		if notFound(err) {
 			return core.Errorf(core.KindNotFound, op, "no such task")
 		}
 		if err != nil {
 			return err
 		}
-		if version != task.Version {
-			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read the task again and repeat the change", task.Version, version)
+		if stored.Version != task.Version {
+			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read the task again and repeat the change", task.Version, stored.Version)
 		}
 		switch id, err := q.TaskIDByName(ctx, task.Namespace, task.Name); {
 		case err == nil && id != task.ID:
 			return core.Errorf(core.KindConflict, op, "another task has this name")
 		case err != nil && !notFound(err):
+			return err
+		}
+		if err := insertUndecided(ctx, t, stored.NextFire, undecided); err != nil {
 			return err
 		}
 		if err := q.KeepVersion(ctx, task.ID); err != nil {
@@ -284,7 +243,18 @@ func (s *Store) UpdateTask(ctx context.Context, task core.Task) (core.Task, erro
 		if err != nil {
 			return err
 		}
-		return q.FollowVersion(ctx, task.ID, next(&task))
+		forget := q.DeleteTaskRefs
+		if task.Steps == nil && sameWork(&task, stored, doc) {
+			forget = q.DeleteOtherTaskRefs
+		}
+		if err := forget(ctx, task.ID); err != nil {
+			return err
+		}
+		if err := insertRefs(ctx, t, []core.Task{task}); err != nil {
+			return err
+		}
+		return q.FollowVersion(ctx, sqlcgen.FollowVersionParams{TaskID: task.ID, NextFire: next(&task),
+			KeepFailures: one(stored.Enabled || !task.Enabled)})
 	})
 	if err != nil {
 		return core.Task{}, err
@@ -292,26 +262,62 @@ func (s *Store) UpdateTask(ctx context.Context, task core.Task) (core.Task, erro
 	return s.Task(ctx, task.ID)
 }
 
-// DeleteTask removes a task, or fails with KindNotFound. Its versions stay; its live runs end as they would have.
-func (s *Store) DeleteTask(ctx context.Context, id string) error {
+// insertUndecided inserts the rows of fires that were due and that nobody has decided, unless somebody has meanwhile: then the
+// mark is another.
+func insertUndecided(ctx context.Context, t session, mark int64, rows []core.Run) error {
+	if len(rows) == 0 || micros(rows[0].FireAt) != mark {
+		return nil
+	}
+	return t.many(ctx, insertRunOf, len(rows), func(i int, args []any) []any {
+		return bindRunOf(args, &rows[i], core.RunEnded, 0, micros(rows[i].FireAt))
+	}, nil)
+}
+
+// sameWork says that type and parameters of a task are those of its stored version.
+func sameWork(task *core.Task, stored sqlcgen.StoredTaskRow, doc string) bool {
+	var before, after struct {
+		Params json.RawMessage `json:"params"`
+	}
+	return task.Type == stored.Type && json.Unmarshal([]byte(stored.Doc), &before) == nil && json.Unmarshal([]byte(doc), &after) == nil &&
+		bytes.Equal(before.Params, after.Params)
+}
+
+// DeleteTask removes a task, or fails with KindNotFound. Its versions stay; its live runs end as they would have. undecided are
+// as of UpdateTask.
+func (s *Store) DeleteTask(ctx context.Context, id string, undecided ...core.Run) error {
 	op := "delete task " + id
-	return s.change(ctx, op, []string{id}, func(ctx context.Context, q *sqlcgen.Queries) error {
+	return s.alter(ctx, op, []string{id}, func(ctx context.Context, t session) error {
+		q := t.queries()
+		stored, err := q.StoredTask(ctx, id)
+		if notFound(err) {
+			return core.Errorf(core.KindNotFound, op, "no such task")
+		}
+		if err != nil {
+			return err
+		}
+		if err := insertUndecided(ctx, t, stored.NextFire, undecided); err != nil {
+			return err
+		}
 		if err := q.KeepVersion(ctx, id); err != nil {
 			return err
 		}
 		if _, err := q.DeleteTaskState(ctx, id); err != nil {
 			return err
 		}
-		gone, err := q.DeleteTask(ctx, id)
-		if err == nil && gone == 0 {
-			return core.Errorf(core.KindNotFound, op, "no such task")
+		if err := q.DeleteTaskRefs(ctx, id); err != nil {
+			return err
 		}
+		if err := q.DeleteBreaker(ctx, ownBreaker+id); err != nil {
+			return err
+		}
+		_, err = q.DeleteTask(ctx, id)
 		return err
 	})
 }
 
 var taskColumns = []string{"t.id", "t.namespace", "t.name", "t.type", "t.enabled", "t.disabled_reason", "t.version", "t.doc",
-	"t.created_at", "t.updated_at", "t.updated_by", "s.next_fire", "s.live", "s.last_start", "s.last_end", "s.last_success", "s.last_outcome"}
+	"t.created_at", "t.updated_at", "t.updated_by", "s.next_fire", "s.live", "s.last_start", "s.last_end", "s.last_success", "s.last_outcome",
+	"s.fired", "s.failures"}
 
 func selectTasks() *sqlbuilder.SelectBuilder {
 	b := sqlbuilder.PostgreSQL.NewSelectBuilder()
@@ -340,7 +346,8 @@ func (s *Store) scanTasks(ctx context.Context, text string, args []any) (list []
 		var doc string
 		var created, updated, nextFire, lastStart, lastEnd, lastSuccess int64
 		if err := rows.Scan(&t.ID, &t.Namespace, &t.Name, &t.Type, &t.Enabled, &t.DisabledReason, &t.Version, &doc, &created,
-			&updated, &t.UpdatedBy, &nextFire, &t.State.Live, &lastStart, &lastEnd, &lastSuccess, &t.State.LastOutcome); err != nil {
+			&updated, &t.UpdatedBy, &nextFire, &t.State.Live, &lastStart, &lastEnd, &lastSuccess, &t.State.LastOutcome,
+			&t.State.Fired, &t.State.Failures); err != nil {
 			return nil, err
 		}
 		t.CreatedAt, t.UpdatedAt = instant(created), instant(updated)

@@ -105,12 +105,11 @@ func TestADeletedTaskKeepsItsVersionsAndItsRunEnds(t *testing.T) {
 		if again.Stale || again.Token <= run.Token {
 			t.Errorf("retry of a deleted task's run: %+v", again)
 		}
-		started, err := s.Start(t.Context(), []core.Start{{RunID: run.ID, TaskID: task.ID, Token: again.Token, Owner: "me", At: at(15), OnlyAlone: true}})
-		ok(t, err)
-		if !started[0].Won {
+		started := admit(t, s, core.Admission{RunID: run.ID, TaskID: task.ID, Token: again.Token, Owner: "me", At: at(15)})
+		if !started.Start || started.Token <= again.Token {
 			t.Errorf("start of a deleted task's run: %+v", started)
 		}
-		run.Token = started[0].Token
+		run.Token = started.Token
 		if got := finish(t, s, finishOf(&run, core.Succeeded)); got.Stale {
 			t.Error("the run of a deleted task could not end")
 		}

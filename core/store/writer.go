@@ -14,17 +14,21 @@ import (
 
 // request is one caller's change. One of the slices, or do, is set.
 type request struct {
-	claims   []core.Claim
-	claimed  []core.Claimed
-	skips    []core.Skip
-	finishes []core.Finish
-	finished []core.Finished // answers to skips or to finishes
-	running  []string
-	shipped  []string
+	claims     []core.Claim
+	claimed    []core.Claimed
+	skips      []core.Skip
+	finishes   []core.Finish
+	holds      []core.Hold
+	finished   []core.Finished // answers to skips, finishes or holds
+	admissions []core.Admission
+	admitted   []core.Admitted
+	running    []string
+	shipped    []string
 	// do is any other change. When it gives an error of kind conflict, stale or not found it has written nothing: that
 	// is an answer, and the transaction goes on.
 	do    func(ctx context.Context, s session) error
 	tasks []string // the tasks that do changes
+	keys  []int64  // of the breakers that do changes
 	bulk  bool     // do is long: it has a transaction of its own
 
 	answer error // of do
@@ -41,7 +45,7 @@ const (
 )
 
 func (r *request) weight() int {
-	return len(r.claims) + len(r.skips) + len(r.finishes) + len(r.running) + len(r.shipped) + 1
+	return len(r.claims) + len(r.skips) + len(r.finishes) + len(r.holds) + len(r.admissions) + len(r.running) + len(r.shipped) + 1
 }
 
 // enough rows make a transaction worth its sync: the writer does not wait for more.
@@ -77,7 +81,9 @@ type writer struct {
 	claims []claimItem   // scratch of apply, kept between transactions
 	ends   []finishItem
 	skips  []skipItem
+	asks   []askItem
 	rows   []runItem
+	others []runItem
 	texts  []string
 
 	commits, taken, retries atomic.Int64
@@ -399,7 +405,10 @@ func (w *writer) wasMade(ctx context.Context, reg *registration) (bool, error) {
 
 // change has do carried out in a transaction, merged with others.
 func (s *Store) change(ctx context.Context, op string, tasks []string, do func(ctx context.Context, q *sqlcgen.Queries) error) error {
-	return s.fault(op, s.w.submit(ctx, &request{tasks: tasks, do: func(ctx context.Context, t session) error {
-		return do(ctx, t.queries())
-	}}))
+	return s.alter(ctx, op, tasks, func(ctx context.Context, t session) error { return do(ctx, t.queries()) })
+}
+
+// alter is change for what needs more than queries.
+func (s *Store) alter(ctx context.Context, op string, tasks []string, do func(ctx context.Context, t session) error) error {
+	return s.fault(op, s.w.submit(ctx, &request{tasks: tasks, do: do}))
 }

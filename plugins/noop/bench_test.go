@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,21 +36,45 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-func benchmarkRun(b *testing.B, lines, callers int) {
+// dial starts the plugin as a process of its own.
+func dial(t testing.TB) pluginv1.PluginServiceClient {
+	t.Helper()
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: protocol.Handshake, Plugins: protocol.Plugins(nil), Cmd: exec.Command(os.Args[0]), SkipHostEnv: true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, Logger: protocol.Silence(), GRPCDialOptions: protocol.DialOptions(),
 	})
-	defer client.Kill()
+	t.Cleanup(client.Kill)
 	conn, err := client.Client()
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	dispensed, err := conn.Dispense(protocol.SetName)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	api := dispensed.(pluginv1.PluginServiceClient)
+	return dispensed.(pluginv1.PluginServiceClient)
+}
+
+// TestWorkThatCrashesTakesItsProcessAlongAndLeavesNoEnd needs a process that may end.
+func TestWorkThatCrashesTakesItsProcessAlongAndLeavesNoEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "evidence.csv")
+	stream, err := dial(t).Run(t.Context(), &pluginv1.RunRequest{
+		RunId: "crash", Attempt: 1, TaskType: "Bench.Work", Params: fmt.Appendf(nil, `{"path":%q,"fail_rate":1,"fails":"crash"}`, path),
+	})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || strings.Count(string(data), "\n") != 1 || !strings.HasPrefix(string(data), "start,") {
+		t.Errorf("%q %v", data, err)
+	}
+}
+
+func benchmarkRun(b *testing.B, lines, callers int) {
+	api := dial(b)
 	params := fmt.Appendf(nil, `{"lines":%d}`, lines)
 	var left atomic.Int64
 	left.Store(int64(b.N))

@@ -1,5 +1,5 @@
 // Command noop is a plugin for measuring and testing Gnomon itself: Bench.NoOp does nothing, Bench.Witness leaves
-// evidence outside Gnomon of every attempt it made.
+// evidence outside Gnomon of every attempt it made, Bench.Work of when each began and ended, and fails as it is told.
 package main
 
 import "github.com/gnomon-scheduler/gnomon/sdk"
@@ -7,5 +7,5 @@ import "github.com/gnomon-scheduler/gnomon/sdk"
 func main() { sdk.Serve(plugin()) }
 
 func plugin() sdk.Plugin {
-	return sdk.Plugin{Name: "noop", Version: "1.0.0", Types: []sdk.TaskType{noOp, witness}}
+	return sdk.Plugin{Name: "noop", Version: "1.1.0", Types: []sdk.TaskType{noOp, witness, work}}
 }

@@ -34,15 +34,15 @@ var witness = sdk.Define(sdk.Definition{
 		En: "Appends every attempt to a synced file; a checker compares it with what should have run",
 	},
 }, func(ctx context.Context, run *sdk.Run, p WitnessParams) (sdk.None, error) {
-	if err := testify(run, p.Path); err != nil {
+	if err := testify(run, p.Path, ""); err != nil {
 		return sdk.None{}, err
 	}
 	return sdk.None{}, pretend(ctx, run, p.Lines, p.SleepMS)
 })
 
-// testify appends one line: fire,attempt,token,host,monotonic_ns,run_id. One write with O_APPEND is whole or absent even
+// testify appends one line: what, then fire,attempt,token,host,monotonic_ns,run_id. One write with O_APPEND is whole or absent even
 // when many attempts write at once, and it is on disk before the attempt says or does anything else.
-func testify(run *sdk.Run, path string) error {
+func testify(run *sdk.Run, path, what string) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("host name: %w", err)
@@ -51,8 +51,8 @@ func testify(run *sdk.Run, path string) error {
 	if err != nil {
 		return fmt.Errorf("monotonic clock: %w", err)
 	}
-	line := fmt.Sprintf("%s,%d,%d,%s,%d,%s\n", run.FireAt.UTC().Format(time.RFC3339Nano), run.Attempt, run.Token,
-		strings.ReplaceAll(host, ",", "_"), clock, run.ID)
+	line := fmt.Sprintf("%s%s,%d,%d,%s/%d,%d,%s\n", what, run.FireAt.UTC().Format(time.RFC3339Nano), run.Attempt, run.Token,
+		strings.ReplaceAll(host, ",", "_"), os.Getpid(), clock, run.ID)
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return sdk.Permanent(err)

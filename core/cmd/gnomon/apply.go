@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -17,15 +19,18 @@ import (
 
 // folder is what a YAML file of a folder of definitions holds.
 type folder struct {
-	Namespaces []map[string]any `yaml:"namespaces"`
-	Tasks      []map[string]any `yaml:"tasks"`
+	Namespaces  []map[string]any `yaml:"namespaces"`
+	Calendars   []map[string]any `yaml:"calendars"`
+	Pools       []map[string]any `yaml:"pools"`
+	Downstreams []map[string]any `yaml:"downstreams"`
+	Tasks       []map[string]any `yaml:"tasks"`
 }
 
 func newApplyCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "apply FOLDER", Short: "Make namespaces and tasks what the YAML files of a folder say", Args: cobra.ExactArgs(1),
-		Long: "Each file has namespaces: and tasks:, lists of what the REST API takes. Namespaces come first, whatever file they\n" +
-			"stand in. Doing it twice changes nothing more. Nothing is removed.",
+		Use: "apply FOLDER", Short: "Make namespaces, calendars, pools, downstreams and tasks what the YAML files of a folder say", Args: cobra.ExactArgs(1),
+		Long: "Each file has namespaces:, calendars:, pools:, downstreams: and tasks:, lists of what the REST API takes. What others name\n" +
+			"comes first, whatever file it stands in. Doing it twice changes nothing more. Nothing is removed.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files, err := definitionFiles(args[0])
 			if err != nil {
@@ -39,28 +44,81 @@ func newApplyCommand(s *session) *cobra.Command {
 				}
 				all = append(all, one)
 			}
-			for i, one := range all {
-				for _, ns := range one.Namespaces {
-					if what, err := s.applyNamespace(cmd.Context(), ns); err != nil {
-						return &placedError{files[i] + ": " + what, err}
-					}
-				}
-			}
-			count := 0
-			for i, one := range all {
-				for _, task := range one.Tasks {
-					if what, err := s.applyTask(cmd.Context(), task); err != nil {
-						return &placedError{files[i] + ": " + what, err}
-					}
-					count++
-				}
-			}
-			_, err = fmt.Fprintf(s.out, s.say("已应用 %d 个任务\n", "applied %d tasks\n"), count)
-			return err
+			return s.apply(cmd.Context(), files, all)
 		},
 	}
 	s.flags(cmd)
 	return cmd
+}
+
+// pending is one thing of a file that is to be applied.
+type pending struct {
+	file, what string
+	do         func(ctx context.Context) error
+	err        error
+}
+
+// apply puts everything, in an order in which each thing comes after what it names. A thing that names another of its own
+// kind which is not there yet (a calendar made of others, a task after another) is tried again once the others are.
+func (s *session) apply(ctx context.Context, files []string, all []folder) error {
+	named := func(kind string) func(ctx context.Context, doc map[string]any) (string, error) {
+		return func(ctx context.Context, doc map[string]any) (string, error) { return s.applyNamed(ctx, kind, doc) }
+	}
+	counts := []string{}
+	for _, stage := range []struct {
+		one, many string
+		of        func(folder) []map[string]any
+		put       func(ctx context.Context, doc map[string]any) (string, error)
+	}{
+		{"calendar", "calendars", func(f folder) []map[string]any { return f.Calendars }, named("calendars")},
+		{"pool", "pools", func(f folder) []map[string]any { return f.Pools }, named("pools")},
+		{"downstream", "downstreams", func(f folder) []map[string]any { return f.Downstreams }, named("downstreams")},
+		{"namespace", "namespaces", func(f folder) []map[string]any { return f.Namespaces }, s.applyNamespace},
+		{"task", "tasks", func(f folder) []map[string]any { return f.Tasks }, s.applyTask},
+	} {
+		var list []*pending
+		for i, one := range all {
+			for _, doc := range stage.of(one) {
+				p := &pending{file: files[i]}
+				p.do = func(ctx context.Context) (err error) {
+					p.what, err = stage.put(ctx, maps.Clone(doc))
+					return err
+				}
+				list = append(list, p)
+			}
+		}
+		if err := settle(ctx, list); err != nil {
+			return err
+		}
+		if n := count(len(list), stage.one, stage.many); n != "" {
+			counts = append(counts, n)
+		}
+	}
+	_, err := fmt.Fprintln(s.out, s.say("已应用 ", "applied ")+strings.Join(counts, ", "))
+	return err
+}
+
+// settle carries out all of a list, trying what is refused again for as long as anything gets done.
+func settle(ctx context.Context, list []*pending) error {
+	for {
+		var left []*pending
+		for _, p := range list {
+			if p.err = p.do(ctx); p.err != nil {
+				var remote *remoteError
+				if !errors.As(p.err, &remote) {
+					return p.err
+				}
+				left = append(left, p)
+			}
+		}
+		switch len(left) {
+		case 0:
+			return nil
+		case len(list):
+			return &placedError{left[0].file + ": " + left[0].what, left[0].err}
+		}
+		list = left
+	}
 }
 
 // definitionFiles lists the YAML files below a folder in a fixed order; a single file is itself.
@@ -102,6 +160,16 @@ func (s *session) applyNamespace(ctx context.Context, ns map[string]any) (what s
 	return "namespace " + name, err
 }
 
+// applyNamed puts one thing that all namespaces share; what names it in messages.
+func (s *session) applyNamed(ctx context.Context, kind string, doc map[string]any) (what string, err error) {
+	name, _ := doc["name"].(string)
+	for _, key := range keptByServer {
+		delete(doc, key)
+	}
+	_, err = s.call(ctx, request{method: http.MethodPut, path: "/v1/" + kind + "/" + url.PathEscape(name), body: doc}, nil)
+	return strings.TrimSuffix(kind, "s") + " " + name, err
+}
+
 // applyTask puts one task; what names it in messages.
 func (s *session) applyTask(ctx context.Context, task map[string]any) (what string, err error) {
 	namespace, _ := task["namespace"].(string)
@@ -109,6 +177,9 @@ func (s *session) applyTask(ctx context.Context, task map[string]any) (what stri
 	what = "task " + namespace + "/" + name
 	for _, key := range append(decidedByServer, "namespace", "name") {
 		delete(task, key)
+	}
+	if sched, ok := task["schedule"].(map[string]any); ok {
+		delete(sched, "anchor")
 	}
 	path, err := taskPath(namespace + "/" + name)
 	if err != nil {

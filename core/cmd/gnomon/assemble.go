@@ -20,41 +20,55 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/definition"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/metrics"
 	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
+	"github.com/gnomon-scheduler/gnomon/core/precondition"
 	"github.com/gnomon-scheduler/gnomon/core/recorder"
 	"github.com/gnomon-scheduler/gnomon/core/runner"
 	"github.com/gnomon-scheduler/gnomon/core/sampler"
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
 	"github.com/gnomon-scheduler/gnomon/core/store"
+	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
 // app is the server's rooms, wired.
 type app struct {
-	config  Config
-	log     *slog.Logger
-	id      string
-	began   time.Time
-	store   *store.Store
-	history *clickhouse.Client
-	engine  *engine.Supervisor // nil: a ClickHouse of its own is used
-	spool   *recorder.Recorder
-	host    *pluginhost.Host
-	catalog *catalog.Catalog
-	access  *access.Access
+	config   Config
+	log      *slog.Logger
+	clock    core.Clock
+	id       string
+	hostname string
+	began    time.Time
+	store    *store.Store
+	history  past
+	engine   *engine.Supervisor // nil: a ClickHouse of its own is used
+	spool    *recorder.Recorder
+	host     *pluginhost.Host
+	catalog  *catalog.Catalog
+	access   *access.Access
+	sampler  *sampler.Sampler
+	lease    *runner.Lease
 
-	definitions *definition.Definitions
-	scheduler   *scheduler.Scheduler
-	runner      *runner.Runner
-	api         *api.API
+	definitions   *definition.Definitions
+	preconditions *precondition.Preconditions
+	workflows     *workflow.Executor
+	scheduler     *scheduler.Scheduler
+	runner        *runner.Runner
+	accountant    *accountant
+	metrics       *metrics.Metrics
+	api           *api.API
 }
 
 // assemble makes and starts the rooms along the road, from where records end up to where fires begin. starting bounds
 // the start, live is the context of what goes on.
 func assemble(starting, live context.Context, config Config, log *slog.Logger, started func(part)) (*app, error) {
-	a := &app{config: config, log: log, id: uuid.Must(uuid.NewV7()).String(), began: time.Now()}
+	a := &app{config: config, log: log, clock: core.SystemClock{}, id: uuid.Must(uuid.NewV7()).String(), began: time.Now()}
+	if path := os.Getenv("GNOMON_FAULT_CLOCK"); path != "" {
+		a.clock = newFaultClock(path, log)
+	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startRunning, a.buildAPI,
+		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startSampler, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -67,7 +81,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 }
 
 func (a *app) openStore(starting, _ context.Context, started func(part)) (err error) {
-	a.store, err = store.Open(starting, store.Options{DSN: a.config.StoreDSN, Dir: filepath.Join(a.config.Data, "store"), Log: a.log})
+	a.store, err = store.Open(starting, store.Options{DSN: a.config.StoreDSN, Dir: filepath.Join(a.config.Data, "store"), Log: a.log, Clock: a.clock})
 	if err != nil {
 		return err
 	}
@@ -194,39 +208,55 @@ func (a *app) newLuaPool(namespace, folder string) (*luaPool, error) {
 	return &luaPool{pool}, err
 }
 
-// startRunning starts runner and scheduler, and what ships and samples beside them.
-func (a *app) startRunning(starting, live context.Context, started func(part)) error {
-	clock := core.SystemClock{}
-	host, err := os.Hostname()
+// startSampler watches what is used.
+func (a *app) startSampler(_, live context.Context, started func(part)) (err error) {
+	a.sampler, err = sampler.New(sampler.Options{Log: a.log, Sink: a.spool, Targets: a.targets, DataDir: a.config.Data, Clock: a.clock})
 	if err != nil {
 		return err
 	}
-	lease := runner.NewLease(runner.LeaseOptions{Store: a.store, Clock: clock, Log: a.log, ServerID: a.id, Host: host})
-	if err := lease.Start(live); err != nil {
+	if err := a.sampler.Start(live); err != nil {
 		return err
 	}
-	started(part{"lease", time.Second, lease.Stop})
-	shipper := runner.NewShipper(runner.ShipperOptions{Outbox: a.store, History: a.history, Clock: clock, Log: a.log})
+	started(part{"sampler", time.Second, a.sampler.Stop})
+	return nil
+}
+
+// startRunning starts runner and scheduler, and what ships beside them.
+func (a *app) startRunning(starting, live context.Context, started func(part)) (err error) {
+	if a.hostname, err = os.Hostname(); err != nil {
+		return err
+	}
+	a.lease = runner.NewLease(runner.LeaseOptions{Store: a.store, Clock: a.clock, Log: a.log, ServerID: a.id, Host: a.hostname, Length: faultLease(a.log)})
+	if err := a.lease.Start(live); err != nil {
+		return err
+	}
+	started(part{"lease", time.Second, a.lease.Stop})
+	shipper := runner.NewShipper(runner.ShipperOptions{Outbox: a.store, History: a.history, Clock: a.clock, Log: a.log})
 	if err := shipper.Start(live); err != nil {
 		return err
 	}
 	started(part{"shipper", 2 * time.Second, shipper.Stop})
-	samples, err := sampler.New(sampler.Options{Log: a.log, Sink: a.spool, Targets: a.targets, DataDir: a.config.Data, Clock: clock})
-	if err != nil {
+	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}
-	if err := samples.Start(live); err != nil {
+	usual, diary := newUsuals(a.history, a.clock, a.log), newBreakerDiary(a.history, a.log)
+	a.background(live, started, "usual durations", usual.run)
+	a.background(live, started, "breaker diary", diary.run)
+	if a.metrics, err = metrics.New(metrics.Options{Log: a.log, Collect: a.figures, Version: version}); err != nil {
 		return err
 	}
-	started(part{"sampler", time.Second, samples.Stop})
-
-	a.definitions = definition.New(definition.Options{Store: a.store, Catalog: a.catalog, Clock: clock, Log: a.log, Announce: a.announce})
+	kept := effective{a.store, a.definitions}
 	a.runner = runner.New(runner.Options{
-		Store: a.store, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: clock, Log: a.log, ServerID: a.id, MayAct: lease.MayAct,
-		ForRun: a.definitions.ForRun, After: afterDelay, Drain: 3 * time.Second,
+		Store: kept, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
+		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
 		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
+		Gated:    a.definitions.Gated, Gates: a.definitions.Gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
 	})
-	a.scheduler = scheduler.New(scheduler.Options{Store: a.store, Runner: a.runner, Clock: clock, Log: a.log, ServerID: a.id, MayAct: lease.MayAct})
+	a.scheduler = scheduler.New(scheduler.Options{
+		Store: kept, Runner: a.runner, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
+		Plan: a.definitions.Plan, Gated: a.definitions.Gated,
+	})
 	if err := a.runner.Start(live); err != nil {
 		return err
 	}
@@ -235,16 +265,89 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) e
 		return err
 	}
 	started(part{"scheduler", 2 * time.Second, a.scheduler.Stop})
+	a.background(live, started, "definitions of other servers", a.followDefinitions)
 	return nil
+}
+
+// startDefinitions reads what tasks stand on, and offers the types of the server itself.
+func (a *app) startDefinitions(starting, _ context.Context, _ func(part)) error {
+	a.definitions = definition.New(definition.Options{
+		Store: a.store, Catalog: a.catalog, Clock: a.clock, Log: a.log, Announce: a.announce, Preconditions: preconditionCheck{a},
+		Changed: func() {
+			if a.scheduler != nil { // else nobody has made anything of it yet
+				a.scheduler.Refresh()
+				a.runner.Look()
+			}
+		},
+	})
+	a.preconditions = precondition.New(precondition.Options{Calendars: a.definitions, Tasks: a.definitions, Host: a.sampler, Grants: a.config.grants})
+	a.workflows = workflow.New(workflow.Options{Steps: steps{a}, Clock: a.clock, Recent: steps{a}.recent})
+	if err := a.catalog.Offer(workflow.ProviderName, a.workflows, []core.TaskType{workflow.Type()}); err != nil {
+		return err
+	}
+	return a.definitions.Start(starting)
+}
+
+// preconditionCheck compiles preconditions for definition, which is there before them.
+type preconditionCheck struct{ a *app }
+
+// Check gives what is wrong with a precondition.
+func (c preconditionCheck) Check(p core.Precondition) []core.Finding {
+	return c.a.preconditions.Check(p)
+}
+
+// followDefinitions reads every few seconds what other servers have changed, until ctx ends.
+func (a *app) followDefinitions(ctx context.Context) {
+	every := time.NewTicker(10 * time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			if err := a.definitions.Refresh(ctx); err != nil && ctx.Err() == nil {
+				a.log.Warn("definitions not read again", "err", err)
+			}
+		}
+	}
+}
+
+// startAccounts reconciles each day once it is over.
+func (a *app) startAccounts(_, live context.Context, started func(part)) error {
+	a.accountant = &accountant{insight: insight{a}}
+	a.background(live, started, "accounts", a.accountant.run)
+	return nil
+}
+
+// background runs something beside the road until the server stops.
+func (a *app) background(live context.Context, started func(part), name string, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(live)
+	done := make(chan struct{})
+	go func() { // ends when the part is stopped
+		defer close(done)
+		run(ctx)
+	}()
+	started(part{name, time.Second, func(limit context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-limit.Done():
+			return context.Cause(limit)
+		}
+	}})
 }
 
 // announce tells scheduler and runner that a task was stored or removed.
 func (a *app) announce(task core.Task, removed bool) {
 	a.scheduler.Announce(task, removed)
 	reason := core.ReasonDisabled
-	if removed {
+	switch {
+	case removed:
 		reason = core.ReasonEdited
-	} else if task.Enabled {
+	case task.Enabled && task.Pause.Holds(a.clock.Now()):
+		reason = core.ReasonPaused
+	case task.Enabled:
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -257,11 +360,11 @@ func (a *app) announce(task core.Task, removed bool) {
 }
 
 // afterDelay gives the delay of an @after schedule.
-func afterDelay(task *core.Task) (time.Duration, bool) {
+func (a *app) afterDelay(task *core.Task) (time.Duration, bool) {
 	if len(task.Schedule.Spec) < 6 || task.Schedule.Spec[:6] != "@after" {
 		return 0, false
 	}
-	sched, err := schedule.Parse(task.Schedule, task.Name)
+	sched, err := a.definitions.Plan(task)
 	if err != nil || sched.Kind() != schedule.After {
 		return 0, false
 	}
@@ -307,7 +410,8 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	}
 	started(part{"audit", time.Second, func(context.Context) error { return audit.Close() }})
 	a.api, err = api.New(api.Options{
-		Definitions: a.definitions, Catalog: a.catalog, Schedules: schedules{}, Runner: a.runner, Live: a.store, History: a.history,
+		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
+		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
 		Query: a.query, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
@@ -371,14 +475,6 @@ func (a *app) welcome(ctx context.Context, address string, writeContext bool) er
 	a.log.Info("server listening", "url", url, "data", a.config.Data, "store", a.store.Dialect(), "history", a.history.Version(),
 		"task_types", len(a.catalog.Types(nil)), "started_in_ms", time.Since(a.began).Milliseconds())
 	return nil
-}
-
-// schedules is the schedule room as the API wants it.
-type schedules struct{}
-
-// Preview gives the next fires and the words.
-func (schedules) Preview(s core.Schedule, from time.Time, count int) (api.Preview, error) {
-	return previewOf(s, "", from, count)
 }
 
 func shortHash(text string) string {

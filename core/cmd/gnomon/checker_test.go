@@ -94,6 +94,8 @@ type (
 		Reason   string    `json:"reason"`
 		Trigger  string    `json:"trigger"`
 		Decided  time.Time `json:"decided_at"`
+		Series   string    `json:"series"`
+		CausedBy string    `json:"caused_by"`
 	}
 	attempt struct {
 		Task     string `json:"task"`

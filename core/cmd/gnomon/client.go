@@ -31,6 +31,8 @@ type session struct {
 	in  io.Reader
 	out io.Writer
 	err io.Writer
+
+	transport http.RoundTripper // nil: the network
 }
 
 // language gives "zh" or "en": --lang, else what the environment says.
@@ -157,7 +159,7 @@ func (s *session) ask(ctx context.Context, r request) (*http.Response, error) {
 	for name, value := range r.header {
 		req.Header.Set(name, value)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -122,7 +122,7 @@ func someTask() api.Task {
 		Schedule: api.Schedule{Spec: "*/5 * * * *", Zone: "Asia/Shanghai", Anchor: at(0)}, Enabled: true, Owner: "wang",
 		Labels: map[string]string{"team": "pacs"}, Policies: api.Policies{Timeout: "30s", Overlap: "skip", CatchUp: "latest"}, Version: 3,
 		CreatedAt: at(0), UpdatedAt: at(0), UpdatedBy: "bootstrap", LastStart: at(1), LastEnd: at(2), LastSuccess: at(2),
-		LastOutcome: "succeeded", NextFire: at(30),
+		LastOutcome: "succeeded", NextFire: at(30), After: []api.Upstream{}, Warnings: []api.Text{},
 	}
 }
 
@@ -184,6 +184,148 @@ func TestOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and the en
 	}
 }
 
+// TestPolicyOutputIsAsReviewed: what policies, calendars, chains and the ledger show to a person.
+func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and the environment are the process's
+	old := time.Local
+	time.Local = time.FixedZone("", 8*3600)
+	t.Cleanup(func() { time.Local = old })
+	m := newRemote(t)
+	items := func(list ...any) map[string]any { return map[string]any{"items": list} }
+	both := func(zh, en string) api.Text { return api.Text{Zh: zh, En: en} }
+	full := someTask()
+	full.Schedule.OnlyOn, full.Schedule.OnDayOff, full.Schedule.Jitter = []string{"cn-workdays"}, "next", "30s"
+	full.Policies = api.Policies{Overlap: "queue(3)"}
+	full.Effective = &api.Policies{
+		Overlap: "queue(3)", MaxAttempts: 3, Pools: []api.PoolUse{{Pool: "erp", Slots: 2}},
+		Preconditions: []api.Precondition{{Name: "statistics are there", Expression: `last("statistics") == "succeeded"`, Deadline: "10m"}},
+	}
+	full.After, full.Pause = []api.Upstream{{Task: "statistics"}}, &api.Pause{Since: at(5), Until: at(50), Note: "ERP upgrade", By: "wang"}
+	full.Fired, full.Failures, full.LiveRuns, full.Warnings = 12, 2, 1, []api.Text{both("缺 2027 年的节假日", "the holidays of 2027 are not known")}
+	m.on("GET /v1/tasks/"+taskID, full)
+	waiting := someRun()
+	waiting.State, waiting.Outcome, waiting.Gate, waiting.GateKey, waiting.WaitSince, waiting.StartedAt, waiting.EndedAt = "waiting", "", "capacity", "pool:erp", at(2), nil, nil
+	waiting.WorkflowID, waiting.Step = taskID, "load"
+	waiting.Breaches = []api.Breach{{Kind: "not_started_in_time", At: at(9), Limit: "start within 8s"}}
+	m.on("GET /v1/runs/"+runID, waiting)
+	m.on("GET /v1/runs/"+taskID+"/workflow", api.Workflow{Run: someRun(), State: "running", Steps: []api.Step{
+		{Name: "a", State: "succeeded", When: "success", RunID: runID, StartedAt: at(1), EndedAt: at(3)},
+		{Name: "b1", Needs: []string{"a"}, State: "failed", When: "success", Message: "no\x1b[2J route", RunID: runID, StartedAt: at(3), EndedAt: at(4)},
+		{Name: "c", Needs: []string{"a", "b1"}, State: "pending", When: "always"},
+	}})
+	m.on("GET /v1/tasks/"+taskID+"/why?at=2026-12-01T08%3A00%3A00%2B08%3A00", api.Why{
+		TaskID: taskID, Instant: at(0), Code: "paused", Answer: both("Common/心跳 被跳过：任务已由 wang 暂停。", "The fire of Common/心跳 was skipped: the task was paused by wang."),
+		Evidence: []api.Evidence{{Kind: "pause", Text: both("任务已由 wang 暂停", "paused by wang\x1b[31m"), At: at(5)}, {Kind: "version", Text: both("版本 3", "version 3")}}, Next: at(30),
+	})
+	m.on("GET /v1/queue?limit=1000", items(
+		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Gate: "capacity", Key: "pool:erp", Priority: 10, Detail: "2 of 2 slots of pool:erp in use, 1 wanted"},
+		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(2), Gate: "breaker", Key: "task:" + taskID, Detail: "open after 1 failure: refused"},
+		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(3), Gate: "precondition", Key: "0", Detail: "big enough: params.lines == 1"},
+		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(4), Gate: "overlap", Detail: "1 earlier run is live"}))
+	m.on("GET /v1/interventions?resolved=false", items(api.Intervention{RunID: runID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Outcome: "failed", Attempts: 3, Message: "refused"}))
+	m.on("GET /v1/breakers", items(api.Breaker{Name: "downstream:erp", State: "closed"}, api.Breaker{Name: "task:" + taskID, State: "open", Failures: 3, OpenedAt: at(1), ProbeAt: at(31), Because: "refused"}))
+	m.on("GET /v1/pools", items(api.Pool{Name: "erp", PoolInput: api.PoolInput{Slots: 2, Description: "licences"}, Used: 2, Waiting: 1}))
+	m.on("GET /v1/pools/erp", api.Pool{Name: "erp", PoolInput: api.PoolInput{Slots: 2}})
+	m.on("GET /v1/downstreams", items(api.Downstream{Name: "erp", Breaker: api.Breaker{State: "open", Failures: 3, ProbeAt: at(31)}}))
+	missing := both("缺 2027 年", "2027 is missing")
+	workdays := api.Calendar{Name: "cn-workdays", CalendarInput: api.CalendarInput{Title: &api.Text{Zh: "工作日", En: "Working days"}}, Builtin: true, HolidayYears: []int{2025, 2026}, Warnings: []api.Text{missing}}
+	m.on("GET /v1/calendars", items(workdays))
+	m.on("GET /v1/calendars/cn-workdays", workdays)
+	m.on("GET /v1/calendars/cn-workdays/days?from=2026-12-31&to=2027-01-02", items(
+		api.Day{Date: "2026-12-31", Holds: true, Whole: true}, api.Day{Date: "2027-01-01", Holds: true, Parts: []api.DayTime{{From: "08:00", To: "12:00"}}}, api.Day{Date: "2027-01-02", Why: both("元旦", "New Year")}))
+	m.on("GET /v1/doctor", api.Diagnosis{OK: true, Checks: []api.Check{{Name: "store", OK: true, Severity: "error", Text: both("正常", "fine")}, {Name: "breakers", Severity: "warning", Text: both("断开", "open")}}})
+	m.on("GET /v1/reconciliation", api.Reconciliation{Sound: true, Items: []api.Reconciled{{Namespace: "Common", TaskName: "hb", Expected: 10, Decided: 10, Started: 7, Skipped: map[string]int64{"overlap": 3}}}})
+	m.on("GET /v1/forecast?bucket=1m&days=7", api.Forecast{
+		From: at(0), To: at(59), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1,
+		Collisions: []api.Collision{{At: at(0), Times: 168, Starts: 3, Tasks: []api.ForecastTask{{TaskName: "hb"}, {TaskName: "load"}}, More: 1}},
+		Groups:     []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Waiting: 4, LongestWait: "40s"}},
+	})
+	m.on("POST /v1/namespaces/Common/forecast/spread", api.Spread{
+		Proposals: []api.Proposal{{TaskName: "hb", FromSpec: "0 * * * *", ToSpec: "4 * * * *", MovedBy: "4m", Why: both("撞", "collides")}},
+		Before:    api.SpreadForecast{PeakFires: 3, Colliding: 168}, After: api.SpreadForecast{PeakFires: 1},
+	})
+	m.on("POST /v1/tasks/"+taskID+"/backfill", api.BackfillAnswer{DryRun: true, Count: 7, More: true, First: at(0), Last: at(6), AlreadyDecided: 2})
+	for name, args := range map[string][]string{
+		"why":               {"why", taskID, "2026-12-01T08:00"},
+		"why-zh":            {"why", taskID, "2026-12-01 08:00", "--lang", "zh"},
+		"task-get-full":     {"task", "get", taskID},
+		"run-get-waiting":   {"run", "get", runID},
+		"run-workflow":      {"run", "workflow", taskID},
+		"queue":             {"queue"},
+		"queue-zh":          {"queue", "--lang", "zh"},
+		"interventions":     {"intervention", "list"},
+		"breakers":          {"breaker", "list"},
+		"pools":             {"pool", "list"},
+		"pool-get":          {"pool", "get", "erp"},
+		"downstreams":       {"downstream", "list", "--lang", "zh"},
+		"calendars":         {"calendar", "list"},
+		"calendar-days":     {"calendar", "days", "cn-workdays", "--from", "2026-12-31", "--to", "2027-01-02"},
+		"doctor":            {"doctor", "--lang", "zh"},
+		"reconcile":         {"reconcile"},
+		"forecast":          {"forecast"},
+		"forecast-spread":   {"forecast", "spread", "Common", "--lang", "zh"},
+		"backfill":          {"task", "backfill", taskID, "--from", "2026-12-01T00:00", "--to", "2026-12-01T08:00", "--dry-run"},
+		"schedule-moved":    {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--on-day-off", "next", "--zone", "Asia/Shanghai", "--from", "2025-09-30T00:00:00+08:00"},
+		"schedule-moved-zh": {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--on-day-off", "next", "--zone", "Asia/Shanghai", "--from", "2025-09-30T00:00:00+08:00", "--lang", "zh"},
+		"schedule-skipped":  {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--zone", "Asia/Shanghai", "--from", "2025-10-07T00:00:00+08:00", "--count", "2"},
+	} {
+		out, errOut, code := gnomon(t, m, "", args...)
+		if code != exitOK || strings.Contains(errOut, "gnomon: ") {
+			t.Errorf("%s: %d %s", name, code, errOut)
+		}
+		if errOut != "" {
+			out += "-- beside it:\n" + errOut
+		}
+		golden(t, name, out)
+	}
+}
+
+// TestNothingIsSaidBesideTheOutput: an empty list prints no heading, and says so where no program reads it.
+func TestNothingIsSaidBesideTheOutput(t *testing.T) {
+	m := newRemote(t)
+	for _, path := range []string{"queue?limit=1000", "interventions?resolved=false", "breakers", "pools", "downstreams", "tasks?limit=1000", "runs?limit=50", "reconciliation"} {
+		m.on("GET /v1/"+path, map[string]any{"items": []any{}, "sound": true})
+	}
+	for command, says := range map[string]string{
+		"queue": "no run waits", "intervention list": "no run waits for a person", "breaker list": "no breaker has ever moved", "pool list": "gnomon pool put",
+		"downstream list": "gnomon downstream put", "task list": "there are none", "run list": "there are none", "reconcile": "nothing should have fired",
+	} {
+		out, errOut, code := gnomon(t, m, "", strings.Fields(command)...)
+		if code != exitOK || out != "" || !strings.HasPrefix(errOut, "(") || !strings.Contains(errOut, says) {
+			t.Errorf("%s: %d %q %q", command, code, out, errOut)
+		}
+		if out, errOut, code = gnomon(t, m, "", append(strings.Fields(command), "-o", "json")...); code != exitOK || errOut != "" || !json.Valid([]byte(out)) {
+			t.Errorf("%s -o json: %d %q %q", command, code, out, errOut)
+		}
+	}
+}
+
+func TestNamesAreCompletedByTheServer(t *testing.T) {
+	m := newRemote(t)
+	off := someTask()
+	off.Namespace = "Erp"
+	m.on("GET /v1/tasks", map[string]any{"items": []any{someTask(), off}})
+	m.on("GET /v1/tasks/"+taskID, off)
+	m.on("GET /v1/namespaces", map[string]any{"items": []any{api.Namespace{Name: "Common"}, api.Namespace{Name: "Erp"}}})
+	m.on("GET /v1/pools", map[string]any{"items": []any{api.Pool{Name: "erp"}, api.Pool{Name: "pacs"}}})
+	m.on("GET /v1/breakers", map[string]any{"items": []any{api.Breaker{Name: "downstream:erp"}, api.Breaker{Name: "task:" + taskID}}})
+	for line, want := range map[string]string{
+		"why E": "Erp/心跳", "task pause ": "Common/心跳 Erp/心跳", "task pause Common/心跳 ": "", "pool get p": "pacs", "pool delete ": "erp pacs",
+		"breaker reset task": "task:Erp/心跳", "queue --namespace C": "Common", "forecast spread ": "Common Erp", "run get ": "",
+	} {
+		args := strings.Split(line, " ")
+		out, _, code := gnomon(t, m, "", append([]string{"__complete"}, args...)...)
+		words, _, _ := strings.Cut(out, ":")
+		if !strings.Contains(out, "task:") {
+			words = strings.Join(strings.Fields(words), " ")
+		} else {
+			words = strings.Fields(out)[0]
+		}
+		if code != exitOK || words != want {
+			t.Errorf("%s: %d %q", line, code, out)
+		}
+	}
+}
+
 func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 	m := newRemote(t)
 	m.answers["POST /v1/namespaces/Common/tasks"] = func(w http.ResponseWriter, _ *http.Request) {
@@ -236,6 +378,19 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"schedule", "next", "0 0 1 1 * 2030"}, exitRefused, "quartz"},
 		{m, []string{"schedule", "next", "@hourly", "--zone", "Mars/Olympus"}, exitRefused, "gnomon: schedule next: schedule.zone: "},
 		{m, []string{"schedule", "next", "@hourly", "--from", "noon"}, exitUsage, "RFC 3339"},
+		{m, []string{"schedule", "next", "@hourly", "--only-on", "cn-workday"}, exitRefused, "gnomon: schedule next: schedule.only_on"},
+		{m, []string{"schedule", "next", "@daily", "--only-on", "weekdays", "--not-on", "weekdays"}, exitRefused, "gnomon: schedule next: schedule."},
+		{m, []string{"pool", "put", "erp"}, exitUsage, `required flag(s) "file" not set`},
+		{m, []string{"pool", "put", "erp", "-f", file}, exitUsage, "bad.yaml: [1:7] mapping value is not allowed"},
+		{m, []string{"pool", "get", "none"}, exitNotFound, "not_found"},
+		{m, []string{"calendar", "days", "none"}, exitUsage, `required flag(s) "from" not set`},
+		{m, []string{"breaker", "reset", "erp"}, exitUsage, "write downstream:NAME or task:NAMESPACE/NAME"},
+		{m, []string{"intervention", "retry", "7"}, exitUsage, "is not the id of a run"},
+		{m, []string{"intervention", "retry", runID, "--params", "{"}, exitUsage, "--params is not valid JSON"},
+		{m, []string{"run", "workflow", "7"}, exitUsage, "is not the id of a run"},
+		{m, []string{"why", "x"}, exitUsage, "neither NAMESPACE/NAME"},
+		{m, []string{"forecast", "--from", "noon"}, exitUsage, "is no instant"},
+		{gone, []string{"why", "Common/hb"}, exitUnreachable, "is it running?"},
 	} {
 		out, errOut, code := gnomon(t, c.m, "", c.args...)
 		if code != c.code || !strings.Contains(errOut, c.says) || out != "" {
@@ -251,7 +406,9 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 
 func TestWhatGetPrintsCreateTakes(t *testing.T) {
 	m := newRemote(t)
-	m.on("GET /v1/tasks/"+taskID, someTask())
+	full := someTask()
+	full.Effective, full.Pause, full.Problem, full.Warnings = &full.Policies, &api.Pause{Since: at(0), By: "wang"}, "p", []api.Text{{Zh: "警", En: "w"}}
+	m.on("GET /v1/tasks/"+taskID, full)
 	m.on("POST /v1/namespaces/Common/tasks", someTask())
 	m.on("PUT /v1/namespaces/Common/tasks/%E5%BF%83%E8%B7%B3", someTask())
 	for _, form := range []string{"yaml", "json"} {
@@ -269,7 +426,7 @@ func TestWhatGetPrintsCreateTakes(t *testing.T) {
 			if err := json.Unmarshal([]byte(m.bodies[key]), &sent); err != nil {
 				t.Fatal(err)
 			}
-			for _, field := range append(decidedByServer, "namespace") {
+			for _, field := range append(decidedByServer, "namespace") { // what the server refuses
 				if _, ok := sent[field]; ok {
 					t.Errorf("%s %s sends %s", command, form, field)
 				}

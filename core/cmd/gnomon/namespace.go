@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,18 +36,26 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	}
 	s.outputFlag(list, "table", "json", "yaml")
 
-	var input api.NamespaceInput
+	var description string
 	var title api.Text
 	create := &cobra.Command{
 		Use: "create NAME", Short: "Create a namespace, or change its title and description", Args: cobra.ExactArgs(1),
 		Example: "  gnomon namespace create ImageArchive --title-zh 影像归档 --title-en 'Image archive'",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path := "/v1/namespaces/" + url.PathEscape(args[0])
+			var input api.NamespaceInput // what is not said stays as it is
+			var remote *remoteError
+			_, err := s.call(cmd.Context(), request{method: http.MethodGet, path: path}, &input)
+			if err != nil && (!errors.As(err, &remote) || remote.problem.Status != http.StatusNotFound) {
+				return err
+			}
 			if title != (api.Text{}) {
 				input.Title = &title
 			}
-			raw, err := s.call(cmd.Context(), request{
-				method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: input,
-			}, nil)
+			if cmd.Flags().Changed("description") {
+				input.Description = description
+			}
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: path, body: input}, nil)
 			if err != nil {
 				return err
 			}
@@ -58,7 +67,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	}
 	create.Flags().StringVar(&title.Zh, "title-zh", "", "title in Chinese")
 	create.Flags().StringVar(&title.En, "title-en", "", "title in English")
-	create.Flags().StringVar(&input.Description, "description", "", "what it is")
+	create.Flags().StringVar(&description, "description", "", "what it is")
 	s.outputFlag(create, "table", "json", "yaml")
 
 	cmd.AddCommand(list, create)

@@ -20,6 +20,9 @@ func (s *session) outputFlag(cmd *cobra.Command, forms ...string) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
 	check := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("output") { // the field is one for all commands: what it holds is another's default
+			s.output = forms[0]
+		}
 		if !slices.Contains(forms, s.output) {
 			return &usageError{fmt.Errorf("-o %s: must be one of %s", s.output, strings.Join(forms, ", "))}
 		}
@@ -74,8 +77,12 @@ func each[T any](items []json.RawMessage) ([]T, error) {
 	return list, nil
 }
 
-// table prints rows under headings: no frame, two blanks between columns, so that it reads well and cuts well.
+// table prints rows under headings: no frame, two blanks between columns, so that it reads well and cuts well. That there
+// are none is said beside the output, so that who counts lines counts none.
 func (s *session) table(headings []string, rows [][]string) error {
+	if len(rows) == 0 {
+		return s.nothing("没有内容", "there are none")
+	}
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
@@ -92,6 +99,12 @@ func (s *session) table(headings []string, rows [][]string) error {
 		}
 	}
 	return nil
+}
+
+// nothing says that there is nothing to print.
+func (s *session) nothing(zh, en string) error {
+	_, err := fmt.Fprintln(s.err, s.say("（"+zh+"）", "("+en+")"))
+	return err
 }
 
 // harmless takes from text what would steer the reader's terminal: much of what is shown was said by tasks.

@@ -125,6 +125,8 @@ type world struct {
 	server  *exec.Cmd
 	ended   chan struct{} // closed when the server has ended
 	log     *os.File
+	env     []string // what its server gets besides
+	keep    bool     // its folder stays if the test fails
 }
 
 func newWorld(t *testing.T) *world {
@@ -149,6 +151,10 @@ func newWorld(t *testing.T) *world {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL)
 		}
 		_ = w.log.Close()
+		if t.Failed() && w.keep {
+			t.Logf("the world is kept in %s", dir)
+			return
+		}
 		_ = os.RemoveAll(dir)
 	})
 	return w
@@ -196,7 +202,7 @@ func (w *world) spawn(args ...string) {
 	w.url = "http://" + address
 	w.server = exec.Command(filepath.Join(program(w.t), "gnomon"), append([]string{
 		"server", "--data", w.data, "--listen", address, "--plugins", w.plugins, "--scripts", w.scripts}, args...)...)
-	w.server.Env, w.server.Stderr = w.environment(), w.log
+	w.server.Env, w.server.Stderr = append(w.environment(), w.env...), w.log
 	w.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := w.server.Start(); err != nil {
 		w.t.Fatal(err)

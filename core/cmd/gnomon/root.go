@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,19 +24,28 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		Long: "Gnomon (圭表) runs an organisation's background work on time, and keeps everything about it.\n\n" +
 			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 input refused, 5 server out of reach.",
 		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRun: func(cmd *cobra.Command, _ []string) { begun = cmd },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil { // else cobra looks later
+				return err
+			}
+			begun = cmd
+			return nil
+		},
 	}
 	root.PersistentFlags().StringVar(&s.lang, "lang", "", "language of messages: zh or en (default from LANG)")
 	root.AddCommand(
 		newServerCommand(), newEngineCommand(), newLuaWorkerCommand(), newApplyCommand(s), newBenchCommand(s),
 		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s),
 		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newVersionCommand(s),
+		newWhyCommand(s), newForecastCommand(s), newDoctorCommand(s), newReconcileCommand(s), newCalendarCommand(s), newPoolCommand(s),
+		newDownstreamCommand(s), newBreakerCommand(s), newQueueCommand(s), newInterventionCommand(s),
 	)
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
 	insist(root)
+	s.complete(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:

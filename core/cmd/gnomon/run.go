@@ -22,7 +22,7 @@ import (
 func newRunCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{Use: "run", Short: "List runs, read their logs, cancel them"}
 	s.flags(cmd)
-	cmd.AddCommand(s.runList(), s.runGet(), s.runCancel(), s.runLogs())
+	cmd.AddCommand(s.runList(), s.runGet(), s.runCancel(), s.runTerminate(), s.runLogs(), s.runWorkflow(), s.runRerun())
 	return cmd
 }
 
@@ -142,8 +142,27 @@ func (s *session) runForPeople(r api.Run) error {
 	if output == "null" {
 		output = ""
 	}
-	return s.pairs("run", r.ID, "task", r.Namespace+"/"+r.TaskName, "type", r.TaskType, "trigger", r.Trigger+" "+r.CreatedBy,
-		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "outcome", standing(r), "message", r.Message,
+	caused, waits := r.CausedBy, ""
+	if r.WorkflowID != "" {
+		caused = s.say("工作流 ", "workflow ") + r.WorkflowID + s.say("，步骤 ", ", step ") + r.Step
+	}
+	if r.State != "ended" && r.Gate != "" {
+		waits = strings.TrimSpace(r.Gate + " " + r.GateKey)
+		if r.WaitSince != nil {
+			waits += s.say("，自 ", ", since ") + clock(r.WaitSince)
+		}
+	}
+	stopped := r.Stop
+	if r.StopBy != "" {
+		stopped += s.say("，由 ", " by ") + r.StopBy
+	}
+	missed := make([]string, 0, len(r.Breaches))
+	for _, b := range r.Breaches {
+		missed = append(missed, b.Kind+": "+b.Limit+", "+clock(b.At))
+	}
+	return s.pairs("run", r.ID, "task", r.Namespace+"/"+r.TaskName, "type", r.TaskType, "trigger", r.Trigger+" "+r.CreatedBy, "caused_by", caused,
+		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "moved_from", clockMillis(r.MovedFrom), "outcome", standing(r), "waits_for", waits,
+		"stop", stopped, "message", r.Message, "breaches", strings.Join(missed, "\n"),
 		"started", clockMillis(r.StartedAt), "ended", clockMillis(r.EndedAt), "took", took(r.StartedAt, r.EndedAt),
 		"attempt", strconv.Itoa(r.Attempt), "cpu", cpu, "peak_memory", memory, "output", output)
 }

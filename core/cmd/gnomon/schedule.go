@@ -3,36 +3,52 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
-	"github.com/gnomon-scheduler/gnomon/core/schedule"
+	"github.com/gnomon-scheduler/gnomon/core/definition"
 	"github.com/spf13/cobra"
 )
 
-// previewOf gives the next count fires after from, and the skipped ones between them. name spreads H in a cron expression.
+// previewOf gives the next count fires after from, with the calendars that every installation has, without a server.
 func previewOf(s core.Schedule, name string, from time.Time, count int) (api.Preview, error) {
-	parsed, err := schedule.Parse(s, name)
-	if err != nil {
-		return api.Preview{}, err
-	}
-	preview := api.Preview{Words: parsed.Words()}
-	if parsed.Kind() == schedule.After || parsed.Kind() == schedule.Manual {
-		return preview, nil // it depends on what happens
-	}
-	for fires := 0; fires < count && len(preview.Fires) < 2*count; { // skipped ones are shown beside those that count
-		fire, ok := parsed.Next(from)
-		if !ok {
-			break
+	return previews{definition.New(definition.Options{Clock: core.SystemClock{}})}.Preview(s, name, from, count)
+}
+
+// fireForPeople writes one instant of a preview: when, and what the calendars or the clock made of it.
+func (s *session) fireForPeople(f api.PreviewFire) string {
+	line := f.At.Format(time.RFC3339Nano)
+	why := strings.TrimSpace(f.Calendar + " " + f.Why.In(s.language()))
+	switch {
+	case !f.MovedFrom.IsZero():
+		line += s.say("  移自 ", "  moved from ") + f.MovedFrom.Format("2006-01-02 15:04:05") + s.say("（"+s.weekday(f.MovedFrom.Format(time.DateOnly)), " ("+s.weekday(f.MovedFrom.Format(time.DateOnly)))
+		if why != "" {
+			line += s.say("，", ", ") + why
 		}
-		if fire.Skip == "" {
-			fires++
+		line += s.say("）", ")")
+	case f.Skip != "":
+		reason := string(f.Skip)
+		switch f.Skip {
+		case core.ReasonCalendar:
+			reason = s.weekday(f.At.Format(time.DateOnly))
+		case core.ReasonNonexistent:
+			reason = s.say("时钟拨快，这个当地时间不存在", "the clock goes forward, so that the local time does not exist")
 		}
-		preview.Fires = append(preview.Fires, api.PreviewFire{At: fire.At, Skip: fire.Skip})
-		from = fire.At
+		line += s.say("  跳过：", "  skipped: ") + reason
+		if why != "" {
+			line += s.say("，", ", ") + why
+		}
 	}
-	return preview, nil
+	if f.Merged > 0 {
+		more := fmt.Sprintf(", with %d more instants that fall together with it", f.Merged)
+		if f.Merged == 1 {
+			more = ", with one more instant that falls together with it"
+		}
+		line += s.say(fmt.Sprintf("，合并了另外 %d 个时刻", f.Merged), more)
+	}
+	return line
 }
 
 func newScheduleCommand(s *session) *cobra.Command {
@@ -75,11 +91,12 @@ func newScheduleCommand(s *session) *cobra.Command {
 					return err
 				}
 				for _, f := range preview.Fires {
-					line := f.At.Format(time.RFC3339Nano)
-					if f.Skip != "" {
-						line += "  " + s.say("跳过：", "skipped: ") + string(f.Skip)
+					if _, err := fmt.Fprintln(s.out, s.fireForPeople(f)); err != nil {
+						return err
 					}
-					if _, err := fmt.Fprintln(s.out, line); err != nil {
+				}
+				for _, w := range preview.Warnings {
+					if _, err := fmt.Fprintln(s.err, s.say("注意：", "note: ")+w.In(s.language())); err != nil {
 						return err
 					}
 				}
@@ -87,6 +104,9 @@ func newScheduleCommand(s *session) *cobra.Command {
 			})
 		},
 	}
+	next.Flags().StringSliceVar(&in.OnlyOn, "only-on", nil, "calendars that must all hold the instant: cn-workdays, cn-holidays, weekdays, weekends")
+	next.Flags().StringSliceVar(&in.NotOn, "not-on", nil, "calendars that must not hold it")
+	next.Flags().StringVar(&in.OnDayOff, "on-day-off", "", "what the calendars refuse: skip (default), or move to the next or previous day they allow")
 	next.Flags().StringVar(&in.Dialect, "dialect", "", "unix (default) or quartz")
 	next.Flags().StringVar(&in.Zone, "zone", "", "IANA time zone (default UTC)")
 	next.Flags().StringVar(&in.OnGap, "on-gap", "", "a local time that does not exist: run_after (default) or skip")

@@ -150,7 +150,10 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	if err := app.welcome(ctx, listener.Addr().String(), writeContext); err != nil {
 		return err
 	}
-	httpServer := &http.Server{Handler: app.api.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	mux := http.NewServeMux()
+	mux.Handle("/", app.api.Handler())
+	mux.Handle("GET /metrics", app.metricsHandler())
+	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
 	parts = append(parts, part{"http", 2 * time.Second, func(ctx context.Context) error {
@@ -164,6 +167,8 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	case <-ctx.Done():
 		log.Info("server stopping", "executing", app.runner.Executing())
 		return nil
+	case <-app.lease.Lost():
+		return errors.New("another server has taken this one's lease away: it had not been renewed in time, because the process was stopped or the store did not answer; start the server again")
 	case err := <-failed:
 		if errors.Is(err, http.ErrServerClosed) {
 			return nil

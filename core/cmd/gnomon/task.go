@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,8 @@ func newTaskCommand(s *session) *cobra.Command {
 	s.flags(cmd)
 	cmd.AddCommand(s.taskList(), s.taskGet(), s.taskCreate(), s.taskApply(), s.taskRun(), s.taskDelete(),
 		s.taskSwitch("enable", "Enable a task; nothing that was missed meanwhile fires"),
-		s.taskSwitch("disable", "Disable a task; a run that is live goes on"))
+		s.taskSwitch("disable", "Disable a task; a run that is live goes on"), s.taskPause(),
+		s.taskSwitch("resume", "End a task's pause; nothing that was skipped meanwhile fires"), s.taskBackfill())
 	return cmd
 }
 
@@ -80,8 +82,14 @@ func (s *session) taskList() *cobra.Command {
 				var rows [][]string
 				for _, t := range tasks {
 					next := clock(t.NextFire)
-					if !t.Enabled {
+					switch {
+					case !t.Enabled:
 						next = s.say("已停用", "disabled")
+					case t.Pause != nil:
+						next = s.say("已暂停", "paused")
+						if t.Pause.Until != nil {
+							next += s.say("，至 ", " until ") + clock(t.Pause.Until)
+						}
 					}
 					rows = append(rows, []string{t.Namespace + "/" + t.Name, t.Type, t.Schedule.Spec, t.LastOutcome, clock(t.LastStart), next})
 				}
@@ -124,23 +132,76 @@ func (s *session) taskForPeople(t api.Task) error {
 	for k, v := range t.Labels {
 		labels = append(labels, k+"="+v)
 	}
-	attempts := ""
-	if t.Policies.MaxAttempts > 1 {
-		attempts = strconv.Itoa(t.Policies.MaxAttempts)
-	}
 	stop := ""
 	if t.StopOnError {
 		stop = "true"
 	}
+	calendars := ""
+	for _, c := range []struct{ zh, en, text string }{
+		{"仅在", "only on", strings.Join(t.Schedule.OnlyOn, " ")}, {"不在", "not on", strings.Join(t.Schedule.NotOn, " ")},
+		{"遇休息日", "on a day off", t.Schedule.OnDayOff},
+	} {
+		if c.text != "" {
+			calendars += s.say(c.zh+" "+c.text+"；", c.en+" "+c.text+"; ")
+		}
+	}
+	policies := t.Policies
+	if t.Effective != nil {
+		policies = *t.Effective
+	}
+	after := make([]string, 0, len(t.After))
+	for _, u := range t.After {
+		on := cmp.Or(u.On, "success")
+		after = append(after, u.Task+" ("+on+")")
+	}
+	warnings := make([]string, 0, len(t.Warnings))
+	for _, w := range t.Warnings {
+		warnings = append(warnings, s.say(w.Zh, w.En))
+	}
+	counted := func(n int64) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.FormatInt(n, 10)
+	}
 	return s.pairs(
 		"task", t.Namespace+"/"+t.Name, "id", t.ID, "type", t.Type, "params", compact(t.Params),
 		"schedule", strings.TrimSpace(strings.Join([]string{t.Schedule.Spec, t.Schedule.Dialect, t.Schedule.Zone}, " ")),
-		"enabled", strconv.FormatBool(t.Enabled), "disabled_reason", t.DisabledReason, "stop_on_error", stop,
-		"owner", t.Owner, "category", t.Category, "description", t.Description, "labels", strings.Join(labels, " "),
-		"timeout", t.Policies.Timeout, "overlap", t.Policies.Overlap, "catch_up", t.Policies.CatchUp, "max_attempts", attempts,
-		"version", fmt.Sprintf("%d, %s %s", t.Version, clock(t.UpdatedAt), t.UpdatedBy),
+		"calendars", strings.TrimRight(calendars, "；; "), "jitter", t.Schedule.Jitter, "from", clock(t.Schedule.From), "until", clock(t.Schedule.Until),
+		"after", strings.Join(after, "\n"), "enabled", strconv.FormatBool(t.Enabled), "disabled_reason", t.DisabledReason, "paused", s.pauseForPeople(t.Pause),
+		"stop_on_error", stop, "owner", t.Owner, "category", t.Category, "description", t.Description, "labels", strings.Join(labels, " "),
+		"policies", asYAML(policies), "version", fmt.Sprintf("%d, %s %s", t.Version, clock(t.UpdatedAt), t.UpdatedBy),
 		"last_start", clock(t.LastStart), "last_end", clock(t.LastEnd), "last_success", clock(t.LastSuccess),
-		"last_outcome", t.LastOutcome, "next_fire", clock(t.NextFire))
+		"last_outcome", t.LastOutcome, "fired", counted(t.Fired), "failures_in_a_row", counted(int64(t.Failures)), "live_runs", counted(int64(t.LiveRuns)),
+		"next_fire", clock(t.NextFire), "problem", t.Problem, "warnings", strings.Join(warnings, "\n"))
+}
+
+// pauseForPeople says since when a task is paused, by whom, until when and why.
+func (s *session) pauseForPeople(p *api.Pause) string {
+	if p == nil {
+		return ""
+	}
+	text := fmt.Sprintf(s.say("自 %s，由 %s", "since %s by %s"), clock(p.Since), p.By)
+	if p.Until != nil {
+		text += s.say("，至 ", ", until ") + clock(p.Until)
+	}
+	if p.Note != "" {
+		text += s.say("：", ": ") + p.Note
+	}
+	return text
+}
+
+// asYAML writes what has been said as a person would; nothing said is nothing.
+func asYAML(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil || string(raw) == "{}" {
+		return ""
+	}
+	text, err := yaml.JSONToYAML(raw)
+	if err != nil {
+		return string(raw)
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // described is a task as a person writes it in a file: what GET gives may stand there, and what the server alone decides
@@ -152,7 +213,7 @@ type described struct {
 
 var decidedByServer = []string{
 	"id", "version", "disabled_reason", "created_at", "updated_at", "updated_by", "last_start", "last_end", "last_success",
-	"last_outcome", "next_fire", "live_runs",
+	"last_outcome", "next_fire", "live_runs", "effective_policies", "pause", "fired", "failures", "problem", "warnings",
 }
 
 // readTasks reads tasks from a YAML or JSON file, one or several documents; - is standard input.
@@ -265,6 +326,9 @@ func (s *session) taskCreate() *cobra.Command {
 	f.StringVar(&input.Schedule.Spec, "schedule", "@manual", "when it fires")
 	f.StringVar(&input.Schedule.Dialect, "dialect", "", "unix (default) or quartz")
 	f.StringVar(&input.Schedule.Zone, "zone", "", "IANA time zone (default UTC)")
+	f.StringSliceVar(&input.Schedule.OnlyOn, "only-on", nil, "calendars that must all hold the instant: cn-workdays")
+	f.StringSliceVar(&input.Schedule.NotOn, "not-on", nil, "calendars that must not hold it")
+	f.StringVar(&input.Schedule.OnDayOff, "on-day-off", "", "what the calendars refuse: skip (default), next or previous day they allow")
 	f.BoolVar(&disabled, "disabled", false, "create it disabled")
 	f.BoolVar(&input.StopOnError, "stop-on-error", false, "a run that does not succeed disables the task")
 	f.StringVar(&input.Owner, "owner", "", "whom to ask about it")
@@ -272,8 +336,8 @@ func (s *session) taskCreate() *cobra.Command {
 	f.StringVar(&input.Description, "description", "", "what it does")
 	f.StringToStringVar(&input.Labels, "label", nil, "label: key=value")
 	f.StringVar(&policies.Timeout, "timeout", "", "hard limit of one attempt: 30s")
-	f.StringVar(&policies.Overlap, "overlap", "", "while an earlier run is live: skip (default) or allow")
-	f.StringVar(&policies.CatchUp, "catch-up", "", "fires missed while no server ran: latest (default) or none")
+	f.StringVar(&policies.Overlap, "overlap", "", "while an earlier run is live: skip (default), queue(3), cancel_previous, terminate_previous or allow(2)")
+	f.StringVar(&policies.CatchUp, "catch-up", "", "fires missed while no server ran: latest (default), none or all")
 	f.IntVar(&policies.MaxAttempts, "max-attempts", 0, "how often a run is tried in all")
 	f.StringVar(&policies.RetryDelay, "retry-delay", "", "wait before the second attempt: 10s")
 	cmd.MarkFlagsMutuallyExclusive("file", "name")
@@ -284,11 +348,21 @@ func (s *session) taskCreate() *cobra.Command {
 
 func (s *session) saved(what string, t api.Task) error {
 	line := what + " " + t.Namespace + "/" + t.Name
-	if t.NextFire != nil {
+	switch {
+	case t.Pause != nil:
+		line += s.say("，", ", ") + s.pauseForPeople(t.Pause)
+	case t.NextFire != nil:
 		line += s.say("，下次触发 ", ", next fire ") + clock(t.NextFire)
 	}
-	_, err := fmt.Fprintln(s.out, line)
-	return err
+	if _, err := fmt.Fprintln(s.out, line); err != nil {
+		return err
+	}
+	for _, w := range t.Warnings {
+		if _, err := fmt.Fprintln(s.err, s.say("注意：", "note: ")+harmless.Replace(s.say(w.Zh, w.En))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *session) taskApply() *cobra.Command {
@@ -311,7 +385,7 @@ func (s *session) taskApply() *cobra.Command {
 				var t api.Task
 				raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: path, body: d.input}, &t)
 				if err != nil {
-					return fmt.Errorf("%s/%s: %w", d.namespace, d.name, err)
+					return &placedError{d.namespace + "/" + d.name, err}
 				}
 				if err := s.show(raw, func() error { return s.saved(s.say("已应用", "applied"), t) }); err != nil {
 					return err
@@ -340,7 +414,9 @@ func (s *session) taskSwitch(verb, short string) *cobra.Command {
 				return err
 			}
 			return s.show(raw, func() error {
-				return s.saved(map[string]string{"enable": s.say("已启用", "enabled"), "disable": s.say("已停用", "disabled")}[verb], now)
+				return s.saved(map[string]string{
+					"enable": s.say("已启用", "enabled"), "disable": s.say("已停用", "disabled"), "resume": s.say("已恢复", "resumed"),
+				}[verb], now)
 			})
 		},
 	}

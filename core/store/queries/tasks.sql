@@ -1,12 +1,12 @@
 -- name: PutNamespace :exec
-INSERT INTO namespaces (name, title, description, created_at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (name) DO UPDATE SET title = excluded.title, description = excluded.description;
+INSERT INTO namespaces (name, title, description, created_at, doc) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (name) DO UPDATE SET title = excluded.title, description = excluded.description, doc = excluded.doc;
 
 -- name: ReadNamespace :one
-SELECT name, title, description, created_at FROM namespaces WHERE name = $1;
+SELECT name, title, description, created_at, doc FROM namespaces WHERE name = $1;
 
 -- name: Namespaces :many
-SELECT name, title, description, created_at FROM namespaces ORDER BY name;
+SELECT name, title, description, created_at, doc FROM namespaces ORDER BY name;
 
 -- name: DeleteNamespace :execrows
 DELETE FROM namespaces WHERE name = $1;
@@ -17,8 +17,8 @@ SELECT name FROM tasks WHERE namespace = $1 ORDER BY name LIMIT 1;
 -- name: TaskIDByName :one
 SELECT id FROM tasks WHERE namespace = $1 AND name = $2;
 
--- name: VersionOfTask :one
-SELECT version FROM tasks WHERE id = $1;
+-- name: StoredTask :one
+SELECT t.version, t.type, t.enabled, t.doc, s.next_fire FROM tasks t JOIN task_state s ON s.task_id = t.id WHERE t.id = $1;
 
 -- name: UpdateTask :execrows
 UPDATE tasks
@@ -38,11 +38,13 @@ SELECT id, version, namespace, name, type, enabled, disabled_reason, doc, create
 FROM tasks WHERE id = $1
 ON CONFLICT DO NOTHING;
 
--- FollowVersion brings the state of a changed task to its version and sets the mark anew.
+-- FollowVersion brings the state of a changed task to its version and sets the mark anew. A task that is enabled again
+-- has its failures behind it.
 -- name: FollowVersion :exec
 UPDATE task_state
-SET version = (SELECT t.version FROM tasks t WHERE t.id = task_state.task_id), next_fire = $2
-WHERE task_state.task_id = $1;
+SET version = (SELECT t.version FROM tasks t WHERE t.id = task_state.task_id), next_fire = sqlc.arg(next_fire),
+    failures = failures * CAST(sqlc.arg(keep_failures) AS BIGINT)
+WHERE task_state.task_id = sqlc.arg(task_id);
 
 -- name: DeleteTask :execrows
 DELETE FROM tasks WHERE id = $1;
@@ -64,3 +66,10 @@ LIMIT sqlc.arg(max_rows);
 
 -- name: TaskCounters :one
 SELECT live, queued, token, last_success FROM task_state WHERE task_id = $1;
+
+-- name: DeleteTaskRefs :exec
+DELETE FROM task_refs WHERE task_id = $1;
+
+-- DeleteOtherTaskRefs leaves the references to steps.
+-- name: DeleteOtherTaskRefs :exec
+DELETE FROM task_refs WHERE task_id = $1 AND kind <> 'step';

@@ -9,44 +9,84 @@ import (
 	"context"
 )
 
+const AdmitRun = `-- name: AdmitRun :execrows
+UPDATE runs
+SET state = 'claimed', owner = $3, start_at = $4, token = $5, wait_until = 0,
+    decided_at = CASE WHEN state = 'retrying' THEN decided_at ELSE CAST($4 AS BIGINT) END
+WHERE id = $1 AND token = $2 AND state IN ('queued', 'waiting', 'retrying')
+`
+
+type AdmitRunParams struct {
+	ID      string
+	Token   int64
+	Owner   string
+	StartAt int64
+	Token_2 int64
+}
+
+// AdmitRun makes a run claimed. A queued or waiting one is decided by this, a retrying one was decided before.
+func (q *Queries) AdmitRun(ctx context.Context, arg AdmitRunParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, AdmitRun,
+		arg.ID,
+		arg.Token,
+		arg.Owner,
+		arg.StartAt,
+		arg.Token_2,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const ClaimFire = `-- name: ClaimFire :one
 
 UPDATE task_state
 SET next_fire = $1,
-    live      = live + 1,
-    queued    = queued + CASE WHEN live > 0 THEN CAST($2 AS BIGINT) ELSE 0 END,
-    token     = token + 1
-WHERE task_id = $3 AND version = $4 AND next_fire = $5
-RETURNING live, token, last_success
+    live      = live + CAST($2 AS BIGINT),
+    queued    = queued + CASE WHEN live > CAST($3 AS BIGINT) THEN CAST($2 AS BIGINT) ELSE 0 END,
+    token     = token + CAST($2 AS BIGINT),
+    fired     = fired + CAST($2 AS BIGINT)
+WHERE task_id = $4 AND version = $5 AND next_fire = $6
+RETURNING live, token, last_success, fired
 `
 
 type ClaimFireParams struct {
-	ThenFire    int64
-	QueueBeside int64
-	TaskID      string
-	Version     int64
-	SeenFire    int64
+	ThenFire   int64
+	Starts     int64
+	QueueAbove int64
+	TaskID     string
+	Version    int64
+	SeenFire   int64
 }
 
 type ClaimFireRow struct {
 	Live        int64
 	Token       int64
 	LastSuccess int64
+	Fired       int64
 }
 
 // The statements of the writer's merged transactions: each is prepared once and run for many rows. What they return is
 // integers only.
-// ClaimFire moves a task's mark and counts the run that starts.
+// ClaimFire moves a task's mark and counts the runs that start; they are queued if the task had more live runs than
+// queue_above.
 func (q *Queries) ClaimFire(ctx context.Context, arg ClaimFireParams) (ClaimFireRow, error) {
 	row := q.db.QueryRowContext(ctx, ClaimFire,
 		arg.ThenFire,
-		arg.QueueBeside,
+		arg.Starts,
+		arg.QueueAbove,
 		arg.TaskID,
 		arg.Version,
 		arg.SeenFire,
 	)
 	var i ClaimFireRow
-	err := row.Scan(&i.Live, &i.Token, &i.LastSuccess)
+	err := row.Scan(
+		&i.Live,
+		&i.Token,
+		&i.LastSuccess,
+		&i.Fired,
+	)
 	return i, err
 }
 
@@ -54,7 +94,7 @@ const ClaimMark = `-- name: ClaimMark :one
 UPDATE task_state
 SET next_fire = $1
 WHERE task_id = $2 AND version = $3 AND next_fire = $4
-RETURNING live, token, last_success
+RETURNING live, token, last_success, fired
 `
 
 type ClaimMarkParams struct {
@@ -68,6 +108,7 @@ type ClaimMarkRow struct {
 	Live        int64
 	Token       int64
 	LastSuccess int64
+	Fired       int64
 }
 
 // ClaimMark moves a task's mark over fires that are all skipped.
@@ -79,7 +120,53 @@ func (q *Queries) ClaimMark(ctx context.Context, arg ClaimMarkParams) (ClaimMark
 		arg.SeenFire,
 	)
 	var i ClaimMarkRow
-	err := row.Scan(&i.Live, &i.Token, &i.LastSuccess)
+	err := row.Scan(
+		&i.Live,
+		&i.Token,
+		&i.LastSuccess,
+		&i.Fired,
+	)
+	return i, err
+}
+
+const CountAdmit = `-- name: CountAdmit :execrows
+UPDATE task_state SET token = $2, queued = queued - CAST($3 AS BIGINT) WHERE task_id = $1
+`
+
+type CountAdmitParams struct {
+	TaskID    string
+	Token     int64
+	WasQueued int64
+}
+
+// CountAdmit keeps the token that an admission gave out.
+func (q *Queries) CountAdmit(ctx context.Context, arg CountAdmitParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, CountAdmit, arg.TaskID, arg.Token, arg.WasQueued)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const CountCaused = `-- name: CountCaused :one
+UPDATE task_state
+SET live = live + 1, queued = queued + 1, token = token + 1
+WHERE task_state.task_id = $1
+  AND EXISTS (SELECT 1 FROM tasks t WHERE t.id = task_state.task_id AND t.enabled)
+RETURNING token, last_success
+`
+
+type CountCausedRow struct {
+	Token       int64
+	LastSuccess int64
+}
+
+// CountCaused counts a queued run that the end of another causes, if its task is there and enabled: an edit since the causer
+// saw it does not lose the run.
+func (q *Queries) CountCaused(ctx context.Context, taskID string) (CountCausedRow, error) {
+	row := q.db.QueryRowContext(ctx, CountCaused, taskID)
+	var i CountCausedRow
+	err := row.Scan(&i.Token, &i.LastSuccess)
 	return i, err
 }
 
@@ -90,17 +177,19 @@ SET live         = live - 1,
     last_start   = CASE WHEN last_start < $2 THEN $2 ELSE last_start END,
     last_end     = CASE WHEN last_end < $3 THEN $3 ELSE last_end END,
     last_success = CASE WHEN last_success < $4 THEN $4 ELSE last_success END,
-    last_outcome = $5
-WHERE task_id = $6
+    last_outcome = $5,
+    failures     = CASE WHEN $4 > 0 THEN 0 ELSE failures + CAST($6 AS BIGINT) END
+WHERE task_id = $7
 `
 
 type CountEndParams struct {
-	WasQueued int64
-	StartedAt int64
-	EndedAt   int64
-	SuccessAt int64
-	Outcome   string
-	TaskID    string
+	WasQueued    int64
+	StartedAt    int64
+	EndedAt      int64
+	SuccessAt    int64
+	Outcome      string
+	MoreFailures int64
+	TaskID       string
 }
 
 // CountEnd takes an ended run out of its task's counters and keeps what happened last.
@@ -111,6 +200,7 @@ func (q *Queries) CountEnd(ctx context.Context, arg CountEndParams) (int64, erro
 		arg.EndedAt,
 		arg.SuccessAt,
 		arg.Outcome,
+		arg.MoreFailures,
 		arg.TaskID,
 	)
 	if err != nil {
@@ -137,8 +227,8 @@ func (q *Queries) CountRetry(ctx context.Context, startedAt int64, taskID string
 
 const EndQueued = `-- name: EndQueued :execrows
 UPDATE runs
-SET state = 'ended', verdict = $3, message = $4, ended_at = $5
-WHERE id = $1 AND token = $2 AND state = 'queued'
+SET state = 'ended', verdict = $3, message = $4, ended_at = $5, wait_until = 0
+WHERE id = $1 AND token = $2 AND state IN ('queued', 'waiting')
 `
 
 type EndQueuedParams struct {
@@ -149,7 +239,7 @@ type EndQueuedParams struct {
 	EndedAt int64
 }
 
-// EndQueued is EndRun for a run that is cancelled while it is queued.
+// EndQueued is EndRun for a run that ends while it is queued or waits.
 func (q *Queries) EndQueued(ctx context.Context, arg EndQueuedParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, EndQueued,
 		arg.ID,
@@ -195,6 +285,54 @@ func (q *Queries) EndRun(ctx context.Context, arg EndRunParams) (int64, error) {
 		arg.Checkpoint,
 		arg.Column8,
 		arg.EndedAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const FreeSlots = `-- name: FreeSlots :execrows
+DELETE FROM holds WHERE run_id = $1
+`
+
+// FreeSlots gives back what a run holds.
+func (q *Queries) FreeSlots(ctx context.Context, runID string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, FreeSlots, runID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const HoldRun = `-- name: HoldRun :execrows
+UPDATE runs
+SET state = CASE WHEN state = 'retrying' THEN state ELSE 'waiting' END, gate = $3, gate_key = $4,
+    wait_since = CASE WHEN wait_since = 0 THEN CAST($5 AS BIGINT) ELSE wait_since END, wait_until = $6,
+    facts = $7
+WHERE id = $1 AND token = $2 AND state IN ('queued', 'waiting', 'retrying')
+`
+
+type HoldRunParams struct {
+	ID        string
+	Token     int64
+	Gate      string
+	GateKey   string
+	Column5   int64
+	WaitUntil int64
+	Facts     string
+}
+
+// HoldRun has a run wait at a gate, or wait on, and notes how that stands. One that is retried stays so.
+func (q *Queries) HoldRun(ctx context.Context, arg HoldRunParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, HoldRun,
+		arg.ID,
+		arg.Token,
+		arg.Gate,
+		arg.GateKey,
+		arg.Column5,
+		arg.WaitUntil,
+		arg.Facts,
 	)
 	if err != nil {
 		return 0, err
@@ -267,6 +405,86 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (int64, er
 	return result.RowsAffected()
 }
 
+const InsertRunOf = `-- name: InsertRunOf :execrows
+INSERT INTO runs (id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through,
+                  fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by,
+                  ended_at, verdict, series, moved_from, priority, overlap, workflow_id, step, caused_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+        $26, $27, $28, $29)
+ON CONFLICT DO NOTHING
+`
+
+type InsertRunOfParams struct {
+	ID          string
+	TaskID      string
+	TaskVersion int64
+	Namespace   string
+	TaskName    string
+	TaskType    string
+	TriggerKind string
+	FireAt      int64
+	FireThrough int64
+	FireCount   int64
+	Params      string
+	State       string
+	Owner       string
+	StartAt     int64
+	Attempt     int64
+	Token       int64
+	DecidedAt   int64
+	Reason      string
+	Facts       string
+	CreatedBy   string
+	EndedAt     int64
+	Verdict     string
+	Series      string
+	MovedFrom   int64
+	Priority    int64
+	Overlap     string
+	WorkflowID  string
+	Step        string
+	CausedBy    string
+}
+
+// InsertRunOf is InsertRun for a run that is more than a fire of a plain schedule; the others are spared its values.
+func (q *Queries) InsertRunOf(ctx context.Context, arg InsertRunOfParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, InsertRunOf,
+		arg.ID,
+		arg.TaskID,
+		arg.TaskVersion,
+		arg.Namespace,
+		arg.TaskName,
+		arg.TaskType,
+		arg.TriggerKind,
+		arg.FireAt,
+		arg.FireThrough,
+		arg.FireCount,
+		arg.Params,
+		arg.State,
+		arg.Owner,
+		arg.StartAt,
+		arg.Attempt,
+		arg.Token,
+		arg.DecidedAt,
+		arg.Reason,
+		arg.Facts,
+		arg.CreatedBy,
+		arg.EndedAt,
+		arg.Verdict,
+		arg.Series,
+		arg.MovedFrom,
+		arg.Priority,
+		arg.Overlap,
+		arg.WorkflowID,
+		arg.Step,
+		arg.CausedBy,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const InsertTask = `-- name: InsertTask :execrows
 INSERT INTO tasks (id, namespace, name, type, enabled, disabled_reason, version, search, doc, created_at, updated_at, updated_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -310,9 +528,29 @@ func (q *Queries) InsertTask(ctx context.Context, arg InsertTaskParams) (int64, 
 	return result.RowsAffected()
 }
 
+const InsertTaskRef = `-- name: InsertTaskRef :execrows
+INSERT INTO task_refs (task_id, kind, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+`
+
+type InsertTaskRefParams struct {
+	TaskID string
+	Kind   string
+	Name   string
+}
+
+// InsertTaskRef says that a task names something.
+func (q *Queries) InsertTaskRef(ctx context.Context, arg InsertTaskRefParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, InsertTaskRef, arg.TaskID, arg.Kind, arg.Name)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const InsertTaskState = `-- name: InsertTaskState :execrows
-INSERT INTO task_state (task_id, version, next_fire, live, queued, token, last_start, last_end, last_success, last_outcome)
-VALUES ($1, $2, $3, 0, 0, 0, 0, 0, 0, '')
+INSERT INTO task_state (task_id, version, next_fire, live, queued, token, last_start, last_end, last_success, last_outcome,
+                        fired, failures)
+VALUES ($1, $2, $3, 0, 0, 0, 0, 0, 0, '', 0, 0)
 ON CONFLICT DO NOTHING
 `
 
@@ -324,6 +562,24 @@ type InsertTaskStateParams struct {
 
 func (q *Queries) InsertTaskState(ctx context.Context, arg InsertTaskStateParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, InsertTaskState, arg.TaskID, arg.Version, arg.NextFire)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const Intervene = `-- name: Intervene :execrows
+INSERT INTO interventions (run_id, task_id, namespace, task_name, task_type, fire_at, params, verdict, message, attempts,
+                           workflow_id, step, created_at, resolved_at, action, note, resolved_by, new_run)
+SELECT id, task_id, namespace, task_name, task_type, fire_at, params, verdict, message, attempt,
+       workflow_id, step, ended_at, 0, '', '', '', ''
+FROM runs WHERE id = $1
+ON CONFLICT DO NOTHING
+`
+
+// Intervene puts an ended run before a person.
+func (q *Queries) Intervene(ctx context.Context, id string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, Intervene, id)
 	if err != nil {
 		return 0, err
 	}
@@ -349,15 +605,59 @@ func (q *Queries) MoveMark(ctx context.Context, arg MoveMarkParams) (int64, erro
 	return result.RowsAffected()
 }
 
-const ReleaseRun = `-- name: ReleaseRun :execrows
-UPDATE task_state
-SET live = live - 1, queued = queued - CAST($1 AS BIGINT)
-WHERE task_id = $2
+const PutBreaker = `-- name: PutBreaker :execrows
+INSERT INTO breakers (name, state, failures, successes, opened_at, probe_at, probe_run, because, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (name) DO UPDATE SET state = excluded.state, failures = excluded.failures, successes = excluded.successes,
+    opened_at = excluded.opened_at, probe_at = excluded.probe_at, probe_run = excluded.probe_run, because = excluded.because,
+    updated_at = excluded.updated_at
 `
 
-// ReleaseRun takes a run out of its task's counters.
-func (q *Queries) ReleaseRun(ctx context.Context, wasQueued int64, taskID string) (int64, error) {
-	result, err := q.db.ExecContext(ctx, ReleaseRun, wasQueued, taskID)
+type PutBreakerParams struct {
+	Name      string
+	State     string
+	Failures  int64
+	Successes int64
+	OpenedAt  int64
+	ProbeAt   int64
+	ProbeRun  string
+	Because   string
+	UpdatedAt int64
+}
+
+func (q *Queries) PutBreaker(ctx context.Context, arg PutBreakerParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, PutBreaker,
+		arg.Name,
+		arg.State,
+		arg.Failures,
+		arg.Successes,
+		arg.OpenedAt,
+		arg.ProbeAt,
+		arg.ProbeRun,
+		arg.Because,
+		arg.UpdatedAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const ReleaseRun = `-- name: ReleaseRun :execrows
+UPDATE task_state
+SET live = live - 1, queued = queued - CAST($1 AS BIGINT), fired = fired - CAST($2 AS BIGINT)
+WHERE task_id = $3
+`
+
+type ReleaseRunParams struct {
+	WasQueued int64
+	NotFired  int64
+	TaskID    string
+}
+
+// ReleaseRun takes a run out of its task's counters; what its schedule has not fired after all is fired no more.
+func (q *Queries) ReleaseRun(ctx context.Context, arg ReleaseRunParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, ReleaseRun, arg.WasQueued, arg.NotFired, arg.TaskID)
 	if err != nil {
 		return 0, err
 	}
@@ -368,6 +668,7 @@ const RetryRun = `-- name: RetryRun :one
 UPDATE runs
 SET state = 'retrying', attempt = attempt + 1, message = $3, output = $4, usage = $5, checkpoint = $6, started_at = $7,
     start_at = $8, owner = CASE WHEN CAST($9 AS TEXT) = '' THEN owner ELSE $9 END,
+    gate = '', gate_key = '', wait_since = 0, wait_until = 0, stop = '', stop_by = '',
     token = COALESCE((SELECT s.token FROM task_state s WHERE s.task_id = runs.task_id), runs.token) + 1
 WHERE runs.id = $1 AND runs.token = $2 AND runs.state IN ('claimed', 'running', 'retrying')
 RETURNING runs.token
@@ -385,7 +686,8 @@ type RetryRunParams struct {
 	Column9    string
 }
 
-// RetryRun ends the attempt of the token given and plans the next, with the task's next token, by the server that says so.
+// RetryRun ends the attempt of the token given and plans the next, with the task's next token, by the server that says
+// so. What the old attempt waited for, and that it was asked to stop, is over.
 func (q *Queries) RetryRun(ctx context.Context, arg RetryRunParams) (int64, error) {
 	row := q.db.QueryRowContext(ctx, RetryRun,
 		arg.ID,
@@ -429,31 +731,54 @@ func (q *Queries) ShippedRun(ctx context.Context, id string) (int64, error) {
 	return result.RowsAffected()
 }
 
-const SkipRun = `-- name: SkipRun :execrows
+const SkipRun = `-- name: SkipRun :one
 UPDATE runs
-SET state = 'ended', verdict = 'skipped', reason = $4, facts = $5, decided_at = $6, ended_at = $6
-WHERE id = $1 AND token = $2 AND state = $3
+SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = $7, ended_at = $7, wait_until = 0
+WHERE id = $1 AND token = $2 AND state IN ($3, $4)
+RETURNING CASE WHEN trigger_kind IN ('schedule', 'catch_up') AND started_at = 0 THEN 1 ELSE 0 END AS was_fired
 `
 
 type SkipRunParams struct {
 	ID        string
 	Token     int64
 	State     string
+	State_2   string
 	Reason    string
 	Facts     string
 	DecidedAt int64
 }
 
-// SkipRun ends a run that has not started, if it is in the state given.
-func (q *Queries) SkipRun(ctx context.Context, arg SkipRunParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, SkipRun,
+// SkipRun ends a run that has not started, if it is in one of the states given. It gives 1 if the schedule had counted it
+// as fired.
+func (q *Queries) SkipRun(ctx context.Context, arg SkipRunParams) (int32, error) {
+	row := q.db.QueryRowContext(ctx, SkipRun,
 		arg.ID,
 		arg.Token,
 		arg.State,
+		arg.State_2,
 		arg.Reason,
 		arg.Facts,
 		arg.DecidedAt,
 	)
+	var was_fired int32
+	err := row.Scan(&was_fired)
+	return was_fired, err
+}
+
+const TakeSlots = `-- name: TakeSlots :execrows
+INSERT INTO holds (limit_key, run_id, slots) VALUES ($1, $2, $3)
+ON CONFLICT (limit_key, run_id) DO UPDATE SET slots = holds.slots + excluded.slots
+`
+
+type TakeSlotsParams struct {
+	LimitKey string
+	RunID    string
+	Slots    int64
+}
+
+// TakeSlots is what a run holds of a limit while it executes; a limit that it names twice is held for both.
+func (q *Queries) TakeSlots(ctx context.Context, arg TakeSlotsParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, TakeSlots, arg.LimitKey, arg.RunID, arg.Slots)
 	if err != nil {
 		return 0, err
 	}

@@ -9,13 +9,46 @@ import (
 	"context"
 )
 
+const BadCounts = `-- name: BadCounts :many
+SELECT task_id, fired, failures FROM task_state WHERE fired < 0 OR failures < 0 ORDER BY task_id LIMIT $1
+`
+
+type BadCountsRow struct {
+	TaskID   string
+	Fired    int64
+	Failures int64
+}
+
+func (q *Queries) BadCounts(ctx context.Context, limit int32) ([]BadCountsRow, error) {
+	rows, err := q.db.QueryContext(ctx, BadCounts, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []BadCountsRow
+	for rows.Next() {
+		var i BadCountsRow
+		if err := rows.Scan(&i.TaskID, &i.Fired, &i.Failures); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const DriftedCounters = `-- name: DriftedCounters :many
 
 SELECT s.task_id, s.live, s.queued, s.token, CAST(COALESCE(r.live, 0) AS BIGINT) AS live_rows,
        CAST(COALESCE(r.queued, 0) AS BIGINT) AS queued_rows, CAST(COALESCE(r.token, 0) AS BIGINT) AS newest_token
 FROM task_state s
 LEFT JOIN (
-    SELECT task_id, COUNT(*) AS live, SUM(CASE WHEN state = 'queued' THEN 1 ELSE 0 END) AS queued, MAX(token) AS token
+    SELECT task_id, COUNT(*) AS live, SUM(CASE WHEN state IN ('queued', 'waiting') THEN 1 ELSE 0 END) AS queued, MAX(token) AS token
     FROM runs WHERE state <> 'ended' GROUP BY task_id
 ) r ON r.task_id = s.task_id
 WHERE s.live <> COALESCE(r.live, 0) OR s.queued <> COALESCE(r.queued, 0) OR s.token < COALESCE(r.token, 0)
@@ -64,6 +97,38 @@ func (q *Queries) DriftedCounters(ctx context.Context, limit int32) ([]DriftedCo
 	return items, nil
 }
 
+const GatelessWaiters = `-- name: GatelessWaiters :many
+SELECT id, task_id FROM runs WHERE state = 'waiting' AND gate = '' ORDER BY id LIMIT $1
+`
+
+type GatelessWaitersRow struct {
+	ID     string
+	TaskID string
+}
+
+func (q *Queries) GatelessWaiters(ctx context.Context, limit int32) ([]GatelessWaitersRow, error) {
+	rows, err := q.db.QueryContext(ctx, GatelessWaiters, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GatelessWaitersRow
+	for rows.Next() {
+		var i GatelessWaitersRow
+		if err := rows.Scan(&i.ID, &i.TaskID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const MarkedDisabled = `-- name: MarkedDisabled :many
 SELECT t.id FROM tasks t JOIN task_state s ON s.task_id = t.id
 WHERE s.next_fire <> 0 AND NOT t.enabled ORDER BY t.id LIMIT $1
@@ -92,10 +157,118 @@ func (q *Queries) MarkedDisabled(ctx context.Context, limit int32) ([]string, er
 	return items, nil
 }
 
+const MisheldSlots = `-- name: MisheldSlots :many
+SELECT h.limit_key, h.run_id, h.slots, COALESCE(r.task_id, '') AS task_id, COALESCE(r.state, '') AS state
+FROM holds h LEFT JOIN runs r ON r.id = h.run_id
+WHERE r.id IS NULL OR r.state NOT IN ('claimed', 'running') OR h.slots <= 0
+ORDER BY h.limit_key, h.run_id LIMIT $1
+`
+
+type MisheldSlotsRow struct {
+	LimitKey string
+	RunID    string
+	Slots    int64
+	TaskID   string
+	State    string
+}
+
+func (q *Queries) MisheldSlots(ctx context.Context, limit int32) ([]MisheldSlotsRow, error) {
+	rows, err := q.db.QueryContext(ctx, MisheldSlots, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MisheldSlotsRow
+	for rows.Next() {
+		var i MisheldSlotsRow
+		if err := rows.Scan(
+			&i.LimitKey,
+			&i.RunID,
+			&i.Slots,
+			&i.TaskID,
+			&i.State,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StrayTaskRefs = `-- name: StrayTaskRefs :many
+SELECT r.task_id, r.kind, r.name FROM task_refs r
+WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = r.task_id)
+ORDER BY r.task_id, r.kind, r.name LIMIT $1
+`
+
+func (q *Queries) StrayTaskRefs(ctx context.Context, limit int32) ([]TaskRef, error) {
+	rows, err := q.db.QueryContext(ctx, StrayTaskRefs, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskRef
+	for rows.Next() {
+		var i TaskRef
+		if err := rows.Scan(&i.TaskID, &i.Kind, &i.Name); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StuckBreakers = `-- name: StuckBreakers :many
+SELECT b.name, b.probe_run FROM breakers b
+WHERE b.state = 'half_open' AND b.probe_run <> ''
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = b.probe_run AND r.state IN ('claimed', 'running'))
+ORDER BY b.name LIMIT $1
+`
+
+type StuckBreakersRow struct {
+	Name     string
+	ProbeRun string
+}
+
+func (q *Queries) StuckBreakers(ctx context.Context, limit int32) ([]StuckBreakersRow, error) {
+	rows, err := q.db.QueryContext(ctx, StuckBreakers, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StuckBreakersRow
+	for rows.Next() {
+		var i StuckBreakersRow
+		if err := rows.Scan(&i.Name, &i.ProbeRun); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const UnownedRuns = `-- name: UnownedRuns :many
 SELECT runs.id, task_id, state, owner FROM runs
 WHERE state <> 'ended' AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = runs.owner)
-ORDER BY runs.id LIMIT $1
+ORDER BY runs.id || '' LIMIT $1
 `
 
 type UnownedRunsRow struct {

@@ -4,11 +4,60 @@
 
 package sqlcgen
 
+type Breaker struct {
+	Name      string
+	State     string
+	Failures  int64
+	Successes int64
+	OpenedAt  int64
+	ProbeAt   int64
+	ProbeRun  string
+	Because   string
+	UpdatedAt int64
+}
+
+type Hold struct {
+	LimitKey string
+	RunID    string
+	Slots    int64
+}
+
+type Intervention struct {
+	RunID      string
+	TaskID     string
+	Namespace  string
+	TaskName   string
+	TaskType   string
+	FireAt     int64
+	Params     string
+	Verdict    string
+	Message    string
+	Attempts   int64
+	WorkflowID string
+	Step       string
+	CreatedAt  int64
+	ResolvedAt int64
+	Action     string
+	Note       string
+	ResolvedBy string
+	NewRun     string
+}
+
 type Namespace struct {
 	Name        string
 	Title       string
 	Description string
 	CreatedAt   int64
+	Doc         string
+}
+
+type Resource struct {
+	Kind      string
+	Name      string
+	Version   int64
+	Doc       string
+	UpdatedAt int64
+	UpdatedBy string
 }
 
 type Run struct {
@@ -39,6 +88,20 @@ type Run struct {
 	Output      string
 	Usage       string
 	Checkpoint  []byte
+	Series      string
+	MovedFrom   int64
+	Priority    int64
+	Gate        string
+	GateKey     string
+	WaitSince   int64
+	WaitUntil   int64
+	Overlap     string
+	Stop        string
+	StopBy      string
+	WorkflowID  string
+	Step        string
+	CausedBy    string
+	Breaches    string
 }
 
 type Server struct {
@@ -70,6 +133,12 @@ type Task struct {
 	UpdatedBy      string
 }
 
+type TaskRef struct {
+	TaskID string
+	Kind   string
+	Name   string
+}
+
 type TaskState struct {
 	TaskID      string
 	Version     int64
@@ -81,6 +150,8 @@ type TaskState struct {
 	LastEnd     int64
 	LastSuccess int64
 	LastOutcome string
+	Fired       int64
+	Failures    int64
 }
 
 type TaskVersion struct {

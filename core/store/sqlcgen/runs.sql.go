@@ -7,11 +7,12 @@ package sqlcgen
 
 import (
 	"context"
+	"database/sql"
 )
 
 const AdoptRun = `-- name: AdoptRun :execrows
 UPDATE runs SET owner = $1, token = $2
-WHERE runs.id = $3 AND runs.token = $4 AND runs.state IN ('queued', 'retrying')
+WHERE runs.id = $3 AND runs.token = $4 AND runs.state IN ('queued', 'waiting', 'retrying')
   AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = runs.owner)
 `
 
@@ -36,38 +37,60 @@ func (q *Queries) AdoptRun(ctx context.Context, arg AdoptRunParams) (int64, erro
 	return result.RowsAffected()
 }
 
-const CountManual = `-- name: CountManual :exec
-UPDATE task_state SET token = $2, live = live + 1, queued = queued + CAST($3 AS BIGINT) WHERE task_id = $1
+const AnythingHeld = `-- name: AnythingHeld :one
+SELECT EXISTS (SELECT 1 FROM holds) OR EXISTS (SELECT 1 FROM breakers WHERE probe_run <> '')
 `
 
-type CountManualParams struct {
-	TaskID string
-	Token  int64
-	Queue  int64
+// AnythingHeld says whether there is anything at all that the end of a run could free.
+func (q *Queries) AnythingHeld(ctx context.Context) (sql.NullBool, error) {
+	row := q.db.QueryRowContext(ctx, AnythingHeld)
+	var column_1 sql.NullBool
+	err := row.Scan(&column_1)
+	return column_1, err
 }
 
-func (q *Queries) CountManual(ctx context.Context, arg CountManualParams) error {
-	_, err := q.db.ExecContext(ctx, CountManual, arg.TaskID, arg.Token, arg.Queue)
-	return err
-}
-
-const CountStart = `-- name: CountStart :exec
-UPDATE task_state SET token = $2, queued = queued - CAST($3 AS BIGINT) WHERE task_id = $1
+const BreachesOfRun = `-- name: BreachesOfRun :one
+SELECT state, breaches FROM runs WHERE id = $1
 `
 
-type CountStartParams struct {
-	TaskID    string
-	Token     int64
-	WasQueued int64
+type BreachesOfRunRow struct {
+	State    string
+	Breaches string
 }
 
-func (q *Queries) CountStart(ctx context.Context, arg CountStartParams) error {
-	_, err := q.db.ExecContext(ctx, CountStart, arg.TaskID, arg.Token, arg.WasQueued)
+func (q *Queries) BreachesOfRun(ctx context.Context, id string) (BreachesOfRunRow, error) {
+	row := q.db.QueryRowContext(ctx, BreachesOfRun, id)
+	var i BreachesOfRunRow
+	err := row.Scan(&i.State, &i.Breaches)
+	return i, err
+}
+
+const CountRuns = `-- name: CountRuns :exec
+UPDATE task_state
+SET token = $2, live = live + CAST($3 AS BIGINT), queued = queued + CAST($4 AS BIGINT)
+WHERE task_id = $1
+`
+
+type CountRunsParams struct {
+	TaskID     string
+	Token      int64
+	More       int64
+	MoreQueued int64
+}
+
+// CountRuns counts new runs, and keeps the newest token they have.
+func (q *Queries) CountRuns(ctx context.Context, arg CountRunsParams) error {
+	_, err := q.db.ExecContext(ctx, CountRuns,
+		arg.TaskID,
+		arg.Token,
+		arg.More,
+		arg.MoreQueued,
+	)
 	return err
 }
 
 const EndedRuns = `-- name: EndedRuns :many
-SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint FROM runs WHERE state = 'ended' AND id > $1 ORDER BY id LIMIT $2
+SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs WHERE state = 'ended' AND id > $1 ORDER BY id LIMIT $2
 `
 
 func (q *Queries) EndedRuns(ctx context.Context, afterID string, maxRows int32) ([]Run, error) {
@@ -107,6 +130,20 @@ func (q *Queries) EndedRuns(ctx context.Context, afterID string, maxRows int32) 
 			&i.Output,
 			&i.Usage,
 			&i.Checkpoint,
+			&i.Series,
+			&i.MovedFrom,
+			&i.Priority,
+			&i.Gate,
+			&i.GateKey,
+			&i.WaitSince,
+			&i.WaitUntil,
+			&i.Overlap,
+			&i.Stop,
+			&i.StopBy,
+			&i.WorkflowID,
+			&i.Step,
+			&i.CausedBy,
+			&i.Breaches,
 		); err != nil {
 			return nil, err
 		}
@@ -133,9 +170,10 @@ func (q *Queries) LiveRunOfTask(ctx context.Context, taskID string) (string, err
 }
 
 const LiveRuns = `-- name: LiveRuns :many
-SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint FROM runs WHERE state <> 'ended' AND owner = $1 ORDER BY id
+SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs WHERE state <> 'ended' AND owner = $1 ORDER BY id || ''
 `
 
+// LiveRuns, as all lists of live runs, goes by an expression, so that the index runs_live is read and not the whole table.
 func (q *Queries) LiveRuns(ctx context.Context, owner string) ([]Run, error) {
 	rows, err := q.db.QueryContext(ctx, LiveRuns, owner)
 	if err != nil {
@@ -173,6 +211,20 @@ func (q *Queries) LiveRuns(ctx context.Context, owner string) ([]Run, error) {
 			&i.Output,
 			&i.Usage,
 			&i.Checkpoint,
+			&i.Series,
+			&i.MovedFrom,
+			&i.Priority,
+			&i.Gate,
+			&i.GateKey,
+			&i.WaitSince,
+			&i.WaitUntil,
+			&i.Overlap,
+			&i.Stop,
+			&i.StopBy,
+			&i.WorkflowID,
+			&i.Step,
+			&i.CausedBy,
+			&i.Breaches,
 		); err != nil {
 			return nil, err
 		}
@@ -188,9 +240,9 @@ func (q *Queries) LiveRuns(ctx context.Context, owner string) ([]Run, error) {
 }
 
 const OrphanRuns = `-- name: OrphanRuns :many
-SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint FROM runs
+SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs
 WHERE runs.state <> 'ended' AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = runs.owner)
-ORDER BY runs.id LIMIT $1
+ORDER BY runs.id || '' LIMIT $1
 `
 
 // OrphanRuns are live runs of servers that are not alive.
@@ -231,6 +283,20 @@ func (q *Queries) OrphanRuns(ctx context.Context, maxRows int32) ([]Run, error) 
 			&i.Output,
 			&i.Usage,
 			&i.Checkpoint,
+			&i.Series,
+			&i.MovedFrom,
+			&i.Priority,
+			&i.Gate,
+			&i.GateKey,
+			&i.WaitSince,
+			&i.WaitUntil,
+			&i.Overlap,
+			&i.Stop,
+			&i.StopBy,
+			&i.WorkflowID,
+			&i.Step,
+			&i.CausedBy,
+			&i.Breaches,
 		); err != nil {
 			return nil, err
 		}
@@ -269,7 +335,7 @@ func (q *Queries) RaiseToken(ctx context.Context, taskID string, token int64) (i
 }
 
 const ReadRun = `-- name: ReadRun :one
-SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint FROM runs WHERE id = $1
+SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs WHERE id = $1
 `
 
 func (q *Queries) ReadRun(ctx context.Context, id string) (Run, error) {
@@ -303,60 +369,173 @@ func (q *Queries) ReadRun(ctx context.Context, id string) (Run, error) {
 		&i.Output,
 		&i.Usage,
 		&i.Checkpoint,
+		&i.Series,
+		&i.MovedFrom,
+		&i.Priority,
+		&i.Gate,
+		&i.GateKey,
+		&i.WaitSince,
+		&i.WaitUntil,
+		&i.Overlap,
+		&i.Stop,
+		&i.StopBy,
+		&i.WorkflowID,
+		&i.Step,
+		&i.CausedBy,
+		&i.Breaches,
 	)
 	return i, err
 }
 
-const RunTask = `-- name: RunTask :one
-SELECT task_id FROM runs WHERE id = $1
-`
-
-func (q *Queries) RunTask(ctx context.Context, id string) (string, error) {
-	row := q.db.QueryRowContext(ctx, RunTask, id)
-	var task_id string
-	err := row.Scan(&task_id)
-	return task_id, err
-}
-
-const Standing = `-- name: Standing :one
-SELECT state, token FROM runs WHERE id = $1
-`
-
-type StandingRow struct {
-	State string
-	Token int64
-}
-
-func (q *Queries) Standing(ctx context.Context, id string) (StandingRow, error) {
-	row := q.db.QueryRowContext(ctx, Standing, id)
-	var i StandingRow
-	err := row.Scan(&i.State, &i.Token)
-	return i, err
-}
-
-const StartRun = `-- name: StartRun :execrows
+const ResumeRun = `-- name: ResumeRun :execrows
 UPDATE runs
-SET state = 'claimed', owner = $1, start_at = $2, token = $3,
-    decided_at = CASE WHEN state = 'queued' THEN $2 ELSE decided_at END
-WHERE id = $4 AND token = $5 AND state IN ('queued', 'retrying')
+SET state = 'retrying', owner = $1, token = $2, gate = '', gate_key = '', wait_since = 0, wait_until = 0
+WHERE runs.id = $3 AND runs.token = $4 AND runs.state IN ('claimed', 'running')
+  AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = runs.owner)
 `
 
-type StartRunParams struct {
-	Owner    string
-	StartAt  int64
+type ResumeRunParams struct {
+	NewOwner string
 	NewToken int64
 	ID       string
 	Token    int64
 }
 
-// StartRun: a queued run is decided by its start, a retrying one was decided before.
-func (q *Queries) StartRun(ctx context.Context, arg StartRunParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, StartRun,
-		arg.Owner,
-		arg.StartAt,
+// ResumeRun takes a run whose attempt may have started: the same attempt is due again.
+func (q *Queries) ResumeRun(ctx context.Context, arg ResumeRunParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, ResumeRun,
+		arg.NewOwner,
 		arg.NewToken,
 		arg.ID,
 		arg.Token,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const RunOfFire = `-- name: RunOfFire :one
+SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs WHERE task_id = $1 AND fire_at = $2 AND series = $3
+`
+
+type RunOfFireParams struct {
+	TaskID string
+	FireAt int64
+	Series string
+}
+
+func (q *Queries) RunOfFire(ctx context.Context, arg RunOfFireParams) (Run, error) {
+	row := q.db.QueryRowContext(ctx, RunOfFire, arg.TaskID, arg.FireAt, arg.Series)
+	var i Run
+	err := row.Scan(
+		&i.ID,
+		&i.TaskID,
+		&i.TaskVersion,
+		&i.Namespace,
+		&i.TaskName,
+		&i.TaskType,
+		&i.TriggerKind,
+		&i.FireAt,
+		&i.FireThrough,
+		&i.FireCount,
+		&i.Params,
+		&i.State,
+		&i.Owner,
+		&i.StartAt,
+		&i.Attempt,
+		&i.Token,
+		&i.DecidedAt,
+		&i.Reason,
+		&i.Facts,
+		&i.CreatedBy,
+		&i.EndedAt,
+		&i.Verdict,
+		&i.StartedAt,
+		&i.Message,
+		&i.Output,
+		&i.Usage,
+		&i.Checkpoint,
+		&i.Series,
+		&i.MovedFrom,
+		&i.Priority,
+		&i.Gate,
+		&i.GateKey,
+		&i.WaitSince,
+		&i.WaitUntil,
+		&i.Overlap,
+		&i.Stop,
+		&i.StopBy,
+		&i.WorkflowID,
+		&i.Step,
+		&i.CausedBy,
+		&i.Breaches,
+	)
+	return i, err
+}
+
+const SetBreaches = `-- name: SetBreaches :exec
+UPDATE runs SET breaches = $2 WHERE id = $1
+`
+
+func (q *Queries) SetBreaches(ctx context.Context, iD string, breaches string) error {
+	_, err := q.db.ExecContext(ctx, SetBreaches, iD, breaches)
+	return err
+}
+
+const StopRequests = `-- name: StopRequests :many
+SELECT id, stop, stop_by FROM runs WHERE stop <> '' AND state <> 'ended' AND owner = $1 ORDER BY id
+`
+
+type StopRequestsRow struct {
+	ID     string
+	Stop   string
+	StopBy string
+}
+
+func (q *Queries) StopRequests(ctx context.Context, owner string) ([]StopRequestsRow, error) {
+	rows, err := q.db.QueryContext(ctx, StopRequests, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StopRequestsRow
+	for rows.Next() {
+		var i StopRequestsRow
+		if err := rows.Scan(&i.ID, &i.Stop, &i.StopBy); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StopRun = `-- name: StopRun :execrows
+UPDATE runs SET stop = $1, stop_by = $2
+WHERE id = $3 AND state <> 'ended'
+  AND CASE stop WHEN '' THEN 0 WHEN 'supersede' THEN 1 WHEN 'cancel' THEN 2 ELSE 3 END < CAST($4 AS BIGINT)
+`
+
+type StopRunParams struct {
+	How      string
+	StopBy   string
+	ID       string
+	Strength int64
+}
+
+// StopRun asks a live run to stop, unless it was asked as strongly before.
+func (q *Queries) StopRun(ctx context.Context, arg StopRunParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, StopRun,
+		arg.How,
+		arg.StopBy,
+		arg.ID,
+		arg.Strength,
 	)
 	if err != nil {
 		return 0, err

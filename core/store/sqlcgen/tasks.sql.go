@@ -21,6 +21,16 @@ func (q *Queries) DeleteNamespace(ctx context.Context, name string) (int64, erro
 	return result.RowsAffected()
 }
 
+const DeleteOtherTaskRefs = `-- name: DeleteOtherTaskRefs :exec
+DELETE FROM task_refs WHERE task_id = $1 AND kind <> 'step'
+`
+
+// DeleteOtherTaskRefs leaves the references to steps.
+func (q *Queries) DeleteOtherTaskRefs(ctx context.Context, taskID string) error {
+	_, err := q.db.ExecContext(ctx, DeleteOtherTaskRefs, taskID)
+	return err
+}
+
 const DeleteTask = `-- name: DeleteTask :execrows
 DELETE FROM tasks WHERE id = $1
 `
@@ -31,6 +41,15 @@ func (q *Queries) DeleteTask(ctx context.Context, id string) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const DeleteTaskRefs = `-- name: DeleteTaskRefs :exec
+DELETE FROM task_refs WHERE task_id = $1
+`
+
+func (q *Queries) DeleteTaskRefs(ctx context.Context, taskID string) error {
+	_, err := q.db.ExecContext(ctx, DeleteTaskRefs, taskID)
+	return err
 }
 
 const DeleteTaskState = `-- name: DeleteTaskState :execrows
@@ -117,13 +136,21 @@ func (q *Queries) Due(ctx context.Context, arg DueParams) ([]DueRow, error) {
 
 const FollowVersion = `-- name: FollowVersion :exec
 UPDATE task_state
-SET version = (SELECT t.version FROM tasks t WHERE t.id = task_state.task_id), next_fire = $2
-WHERE task_state.task_id = $1
+SET version = (SELECT t.version FROM tasks t WHERE t.id = task_state.task_id), next_fire = $1,
+    failures = failures * CAST($2 AS BIGINT)
+WHERE task_state.task_id = $3
 `
 
-// FollowVersion brings the state of a changed task to its version and sets the mark anew.
-func (q *Queries) FollowVersion(ctx context.Context, taskID string, nextFire int64) error {
-	_, err := q.db.ExecContext(ctx, FollowVersion, taskID, nextFire)
+type FollowVersionParams struct {
+	NextFire     int64
+	KeepFailures int64
+	TaskID       string
+}
+
+// FollowVersion brings the state of a changed task to its version and sets the mark anew. A task that is enabled again
+// has its failures behind it.
+func (q *Queries) FollowVersion(ctx context.Context, arg FollowVersionParams) error {
+	_, err := q.db.ExecContext(ctx, FollowVersion, arg.NextFire, arg.KeepFailures, arg.TaskID)
 	return err
 }
 
@@ -141,7 +168,7 @@ func (q *Queries) KeepVersion(ctx context.Context, id string) error {
 }
 
 const Namespaces = `-- name: Namespaces :many
-SELECT name, title, description, created_at FROM namespaces ORDER BY name
+SELECT name, title, description, created_at, doc FROM namespaces ORDER BY name
 `
 
 func (q *Queries) Namespaces(ctx context.Context) ([]Namespace, error) {
@@ -158,6 +185,7 @@ func (q *Queries) Namespaces(ctx context.Context) ([]Namespace, error) {
 			&i.Title,
 			&i.Description,
 			&i.CreatedAt,
+			&i.Doc,
 		); err != nil {
 			return nil, err
 		}
@@ -173,8 +201,8 @@ func (q *Queries) Namespaces(ctx context.Context) ([]Namespace, error) {
 }
 
 const PutNamespace = `-- name: PutNamespace :exec
-INSERT INTO namespaces (name, title, description, created_at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (name) DO UPDATE SET title = excluded.title, description = excluded.description
+INSERT INTO namespaces (name, title, description, created_at, doc) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (name) DO UPDATE SET title = excluded.title, description = excluded.description, doc = excluded.doc
 `
 
 type PutNamespaceParams struct {
@@ -182,6 +210,7 @@ type PutNamespaceParams struct {
 	Title       string
 	Description string
 	CreatedAt   int64
+	Doc         string
 }
 
 func (q *Queries) PutNamespace(ctx context.Context, arg PutNamespaceParams) error {
@@ -190,12 +219,13 @@ func (q *Queries) PutNamespace(ctx context.Context, arg PutNamespaceParams) erro
 		arg.Title,
 		arg.Description,
 		arg.CreatedAt,
+		arg.Doc,
 	)
 	return err
 }
 
 const ReadNamespace = `-- name: ReadNamespace :one
-SELECT name, title, description, created_at FROM namespaces WHERE name = $1
+SELECT name, title, description, created_at, doc FROM namespaces WHERE name = $1
 `
 
 func (q *Queries) ReadNamespace(ctx context.Context, name string) (Namespace, error) {
@@ -206,6 +236,32 @@ func (q *Queries) ReadNamespace(ctx context.Context, name string) (Namespace, er
 		&i.Title,
 		&i.Description,
 		&i.CreatedAt,
+		&i.Doc,
+	)
+	return i, err
+}
+
+const StoredTask = `-- name: StoredTask :one
+SELECT t.version, t.type, t.enabled, t.doc, s.next_fire FROM tasks t JOIN task_state s ON s.task_id = t.id WHERE t.id = $1
+`
+
+type StoredTaskRow struct {
+	Version  int64
+	Type     string
+	Enabled  bool
+	Doc      string
+	NextFire int64
+}
+
+func (q *Queries) StoredTask(ctx context.Context, id string) (StoredTaskRow, error) {
+	row := q.db.QueryRowContext(ctx, StoredTask, id)
+	var i StoredTaskRow
+	err := row.Scan(
+		&i.Version,
+		&i.Type,
+		&i.Enabled,
+		&i.Doc,
+		&i.NextFire,
 	)
 	return i, err
 }
@@ -334,15 +390,4 @@ func (q *Queries) UpdateTask(ctx context.Context, arg UpdateTaskParams) (int64, 
 		return 0, err
 	}
 	return result.RowsAffected()
-}
-
-const VersionOfTask = `-- name: VersionOfTask :one
-SELECT version FROM tasks WHERE id = $1
-`
-
-func (q *Queries) VersionOfTask(ctx context.Context, id string) (int64, error) {
-	row := q.db.QueryRowContext(ctx, VersionOfTask, id)
-	var version int64
-	err := row.Scan(&version)
-	return version, err
 }

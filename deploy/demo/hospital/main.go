@@ -1,6 +1,7 @@
 // Command hospital is a small hospital to try Gnomon on: a business database in which rows keep arriving, archived
-// files, web services that answer ok, a mail server and an SMS gateway, all on loopback. It starts the Gnomon server
-// beside them, gives it the tasks of deploy/demo/tasks, and ends when the server ends.
+// files, web services that answer ok, a mail server and an SMS gateway, all on loopback; and next door a factory whose
+// system has jobs to be called. It starts the Gnomon server beside them, gives it the tasks of deploy/demo/tasks, and ends
+// when the server ends.
 package main
 
 import (
@@ -21,6 +22,8 @@ const (
 	webAddress  = "127.0.0.1:18081" // the business systems' web and WCF services
 	smsAddress  = "127.0.0.1:18082" // the SMS gateway
 	mailAddress = "127.0.0.1:18025" // the mail server
+
+	factoryAddress = "127.0.0.1:18083" // the factory's project and production system
 )
 
 func main() {
@@ -55,7 +58,7 @@ func run(args []string) error {
 	services, stopServices := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServices()
 	group, services := errgroup.WithContext(services)
-	for _, serve := range []func(context.Context) error{hospital.serveWeb, hospital.serveSMS, hospital.serveMail, hospital.arrivals} {
+	for _, serve := range []func(context.Context) error{hospital.serveWeb, hospital.serveFactory, hospital.serveSMS, hospital.serveMail, hospital.arrivals} {
 		group.Go(func() error { return serve(services) })
 	}
 	if *gnomon == "" {

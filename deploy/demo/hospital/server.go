@@ -91,12 +91,14 @@ func (s server) ready(ctx context.Context, ended chan error) error {
 
 func (s server) greet(took time.Duration) {
 	fmt.Printf(`
-  圭表 Gnomon runs a small hospital's background work (ready after %.1f s). In another terminal:
+  圭表 Gnomon runs a small hospital's background work, and a factory's (ready after %.1f s). In another terminal:
 
     %[2]s task list
     %[2]s run list
     %[2]s sql "SELECT task_type, count(), countIf(outcome='succeeded') FROM runs GROUP BY 1"
     %[2]s run logs -f RUN
+    %[2]s task run Manufacturing/production-daily --wait      then: run workflow RUN
+    %[2]s forecast -n Manufacturing
 
   Ctrl-C ends everything.
 

@@ -38,6 +38,44 @@ func (h *hospital) serveWeb(ctx context.Context) error {
 	return serveHTTP(ctx, webAddress, mux)
 }
 
+// serveFactory is a factory's project and production system: each of its jobs answers after a while with what it found, and
+// with the batch it was given, or made if it was given none. One call in forty finds the system busy.
+func (h *hospital) serveFactory(ctx context.Context) error {
+	var count atomic.Int64
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /jobs/{job}", func(w http.ResponseWriter, r *http.Request) {
+		var asked struct {
+			Input struct {
+				Batch string `json:"batch"`
+			} `json:"input"`
+		}
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&asked); err != nil {
+			http.Error(w, "the body must be JSON: {fire_at, input}", http.StatusBadRequest)
+			return
+		}
+		job := r.PathValue("job")
+		n := count.Add(1)
+		if n%40 == 0 {
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
+		select {
+		case <-time.After(time.Duration(len(job)*37%900) * time.Millisecond):
+		case <-r.Context().Done():
+			return
+		}
+		found := int64(len(job)) + n%13
+		if asked.Input.Batch == "" {
+			asked.Input.Batch = fmt.Sprintf("B%d", n)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		// A caller that is gone needs no answer.
+		_ = json.NewEncoder(w).Encode(map[string]any{"found": found, "handled": found - n%3, "batch": asked.Input.Batch})
+	})
+	return serveHTTP(ctx, factoryAddress, mux)
+}
+
 // serveSMS is an SMS gateway that, like the real ones, refuses one message in five.
 func (h *hospital) serveSMS(ctx context.Context) error {
 	var count atomic.Int64

@@ -1,0 +1,189 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// ForecastQuery asks what will fire: From <= instant < From + Days.
+type ForecastQuery struct {
+	Namespaces []string  // nil: all
+	From       time.Time // zero: now
+	Days       int       // 1 to 31
+	Bucket     time.Duration
+}
+
+// SpreadQuery asks for fires moved apart.
+type SpreadQuery struct {
+	Namespace string
+	Within    time.Duration // a fire is moved by at most this much
+	Apply     bool
+	By        string
+}
+
+// Forecast is what will fire, with the durations that history lets one expect.
+type Forecast struct {
+	From       *Time       `json:"from" doc:"From this instant"`
+	To         *Time       `json:"to" doc:"To this one, which is not in it"`
+	Bucket     string      `json:"bucket" doc:"How long one bucket is" example:"5m"`
+	Fires      int64       `json:"fires" doc:"How many in all"`
+	Peak       int         `json:"peak" doc:"Most runs side by side, by the durations expected"`
+	PeakAt     *Time       `json:"peak_at,omitempty" doc:"When that is"`
+	Buckets    []Bucket    `json:"buckets" doc:"Those in which anything fires or is still running, in time"`
+	Collisions []Collision `json:"collisions" doc:"Sets of tasks that start in the same minute, the heaviest first; at most 20"`
+	Groups     []Load      `json:"groups" doc:"What comes upon each namespace, limit and host"`
+	Counted    int         `json:"counted,omitempty" doc:"Tasks that fire too often to be looked at fire by fire: they are in the numbers, and in no peak"`
+	Unmeasured int         `json:"unmeasured,omitempty" doc:"Tasks whose durations are not known: one second stands for them"`
+}
+
+// Bucket is what happens in a short time.
+type Bucket struct {
+	At      *Time `json:"at" doc:"When it begins"`
+	Fires   int64 `json:"fires" doc:"Fires in it"`
+	Running int   `json:"running" doc:"Most runs side by side in it, by the durations expected"`
+}
+
+// Collision is a set of tasks that start in the same minute, once or again and again.
+type Collision struct {
+	At     *Time          `json:"at" doc:"The first such minute"`
+	Times  int            `json:"times" doc:"How many there are"`
+	Starts int            `json:"starts" doc:"Fires in each"`
+	Tasks  []ForecastTask `json:"tasks" doc:"What fires in it, the longest first, at most 100"`
+	More   int            `json:"more,omitempty" doc:"How many tasks more"`
+}
+
+// ForecastTask is a task that fires in a collision.
+type ForecastTask struct {
+	TaskID    string `json:"task_id" doc:"The task"`
+	Namespace string `json:"namespace" doc:"The task's" example:"Common"`
+	TaskName  string `json:"task_name" doc:"The task's" example:"nightly-load"`
+	Fires     int    `json:"fires" doc:"How often it fires in the minute"`
+	Expected  string `json:"expected,omitempty" doc:"How long a run takes, by its history; absent: it has none" example:"12s"`
+}
+
+// Load is what comes upon a namespace, a limit or a host.
+type Load struct {
+	Kind        string      `json:"kind" enum:"namespace,limit,host" doc:"What it comes upon"`
+	Name        string      `json:"name" doc:"Which one" example:"pool:erp"`
+	Fires       int64       `json:"fires" doc:"How many in all; for a limit: runs, steps of workflows among them"`
+	Peak        int         `json:"peak" doc:"Most that run, or slots that are wanted, side by side"`
+	PeakAt      *Time       `json:"peak_at,omitempty" doc:"When that is"`
+	PeakFires   int         `json:"peak_fires,omitempty" doc:"Most that start in one minute"`
+	Limit       int         `json:"limit,omitempty" doc:"Slots there are; absent: no limit"`
+	Waiting     int64       `json:"waiting,omitempty" doc:"Runs that wait for it"`
+	LongestWait string      `json:"longest_wait,omitempty" doc:"How long the worst of them waits" example:"40s"`
+	Moments     []Text      `json:"moments,omitempty" doc:"When more is wanted than there is, the longest waits first"`
+	Collisions  []Collision `json:"collisions,omitempty" doc:"Sets of its tasks that start in the same minute"`
+}
+
+// Spread is how fires can be moved apart.
+type Spread struct {
+	Proposals []Proposal     `json:"proposals" doc:"Tasks whose schedule would be, or was, changed"`
+	Kept      []KeptTask     `json:"kept" doc:"Tasks that start together with others and stay where they are, and why"`
+	Before    SpreadForecast `json:"before" doc:"The coming week as it is"`
+	After     SpreadForecast `json:"after" doc:"The same with the changes"`
+	Applied   bool           `json:"applied" doc:"The changes were made"`
+}
+
+// KeptTask is a task that is not moved.
+type KeptTask struct {
+	TaskID   string `json:"task_id" doc:"The task"`
+	TaskName string `json:"task_name" doc:"The task's" example:"nightly-load"`
+	Why      Text   `json:"why" doc:"Why it stays where it is"`
+}
+
+// Proposal is a schedule that is moved.
+type Proposal struct {
+	TaskID   string `json:"task_id" doc:"The task"`
+	TaskName string `json:"task_name" doc:"The task's" example:"nightly-load"`
+	FromSpec string `json:"from_spec" doc:"Its schedule as it is" example:"0 * * * *"`
+	ToSpec   string `json:"to_spec" doc:"Its schedule as it would be" example:"4 * * * *"`
+	MovedBy  string `json:"moved_by" doc:"By how much each of its fires moves" example:"4m"`
+	Why      Text   `json:"why" doc:"What it runs into today"`
+	Problem  string `json:"problem,omitempty" doc:"Why it could not be changed"`
+}
+
+// SpreadForecast is the fullest minute of a week.
+type SpreadForecast struct {
+	Fires     int64 `json:"fires" doc:"Fires in the week"`
+	PeakAt    *Time `json:"peak_at,omitempty" doc:"When most start"`
+	PeakFires int   `json:"peak_fires" doc:"Most that start in one minute"`
+	Peak      int   `json:"peak" doc:"Most that run in one minute"`
+	Colliding int   `json:"colliding" doc:"Minutes in which more than one starts"`
+}
+
+// SpreadRequest says how far fires may be moved.
+type SpreadRequest struct {
+	Within string `json:"within,omitempty" default:"30m" doc:"No fire is moved by more, 1m to 59m" example:"30m" maxLength:"32"`
+	Apply  bool   `json:"apply,omitempty" doc:"Change the schedules; else they are only proposed"`
+}
+
+// The buckets of a forecast.
+const (
+	minBucket = time.Minute
+	maxBucket = 24 * time.Hour
+)
+
+func (a *API) forecasts() {
+	tags := []string{"insight"}
+	register(a, huma.Operation{
+		OperationID: "forecast", Method: http.MethodGet, Path: "/v1/forecast", Tags: tags,
+		Summary: "Say what will fire in the next days, when it is fullest, and what runs into what",
+	}, rule{permission: "task:read", source: fromGrants},
+		func(ctx context.Context, in *struct {
+			Namespace string    `query:"namespace" doc:"Only of this namespace"`
+			From      time.Time `query:"from" doc:"From this instant; absent: now"`
+			Days      int       `query:"days" minimum:"1" maximum:"31" default:"7" doc:"How far"`
+			Bucket    string    `query:"bucket" default:"5m" doc:"How long one bucket is, 1m to 24h" example:"5m" maxLength:"32"`
+		}) (*struct{ Body Forecast }, error) {
+			bucket, err := time.ParseDuration(in.Bucket)
+			if err != nil || bucket < minBucket || bucket > maxBucket {
+				return nil, wrong(ctx, "query.bucket", core.Text{Zh: "须为 1m 到 24h 的时长，例如 5m", En: "must be a duration of 1m to 24h: 5m"})
+			}
+			namespaces, some := visible(ctx, "task:read", in.Namespace)
+			f := Forecast{From: instant(in.From), To: instant(in.From), Bucket: duration(bucket)}
+			if some {
+				if f, err = a.opts.Insight.Forecast(ctx, ForecastQuery{namespaces, utc(in.From), in.Days, bucket}); err != nil {
+					return nil, err
+				}
+			}
+			f.Buckets, f.Groups = append([]Bucket{}, f.Buckets...), append([]Load{}, f.Groups...)
+			f.Collisions = append([]Collision{}, f.Collisions...)
+			for i := range f.Collisions {
+				f.Collisions[i].Tasks = append([]ForecastTask{}, f.Collisions[i].Tasks...)
+			}
+			return &struct{ Body Forecast }{f}, nil
+		})
+	register(a, huma.Operation{
+		OperationID: "spread-forecast", Method: http.MethodPost, Path: "/v1/namespaces/{namespace}/forecast/spread", Tags: tags,
+		Summary: "Propose schedules that move a namespace's fires apart, and put them in force if asked",
+	}, rule{permission: "task:write", source: fromPath, changes: true},
+		func(ctx context.Context, in *struct {
+			NamespacePath
+			Body SpreadRequest
+		}) (*struct{ Body Spread }, error) {
+			op := "spread the fires of " + in.Namespace
+			var findings []core.Finding
+			within := span(in.Body.Within, "within", &findings)
+			if len(findings) == 0 && (within < time.Minute || within > 59*time.Minute) {
+				findings = append(findings, core.Finding{Path: "within", Message: core.Text{Zh: "须在 1m 到 59m 之间", En: "must be between 1m and 59m"}})
+			}
+			if len(findings) > 0 {
+				return nil, core.Invalid(op, findings...)
+			}
+			if _, err := a.opts.Definitions.Namespace(ctx, in.Namespace); err != nil {
+				return nil, err
+			}
+			s, err := a.opts.Insight.Spread(ctx, SpreadQuery{in.Namespace, within, in.Body.Apply, requestOf(ctx).principal.String()})
+			if err != nil {
+				return nil, err
+			}
+			s.Proposals, s.Kept = append([]Proposal{}, s.Proposals...), append([]KeptTask{}, s.Kept...)
+			return &struct{ Body Spread }{s}, nil
+		})
+}

@@ -1,0 +1,250 @@
+package api
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Policies say how a task's runs are carried out. What is left out takes the namespace's default, else the one named.
+type Policies struct {
+	Timeout     string `json:"timeout,omitempty" doc:"Hard limit of one attempt, which is killed then, up to 720h; absent: the type's default, else the server's" example:"30s" maxLength:"32"`
+	SoftTimeout string `json:"soft_timeout,omitempty" doc:"After this an attempt is asked to stop, and has the rest up to timeout to do so; shorter than timeout" example:"25s" maxLength:"32"`
+
+	Overlap       string `json:"overlap,omitempty" doc:"While earlier runs of the task are live: skip (default), queue or queue(n) (n may wait; queue is queue(1)), cancel_previous, terminate_previous, allow (side by side) or allow(n) (n at most); n up to 1000" example:"queue(3)" maxLength:"32"`
+	CatchUp       string `json:"catch_up,omitempty" enum:"none,latest,all" doc:"Of the fires missed while no server ran, and of those that came while a breaker was open: none starts, the latest (default), or all within a window"`
+	CatchUpWindow string `json:"catch_up_window,omitempty" doc:"catch_up all: how far back; absent: 24h" example:"24h" maxLength:"32"`
+	CatchUpLimit  int    `json:"catch_up_limit,omitempty" minimum:"0" maximum:"1000" doc:"catch_up all: how many at most, the newest; absent: 100" example:"100"`
+	CatchUpSpread string `json:"catch_up_spread,omitempty" doc:"catch_up all: between two starts, up to 1h; absent: 1s" example:"1s" maxLength:"32"`
+	MaxRuns       int    `json:"max_runs,omitempty" minimum:"0" maximum:"1000000000" doc:"How many runs its schedule starts in all; absent: no limit" example:"12"`
+
+	MaxAttempts   int      `json:"max_attempts,omitempty" minimum:"0" maximum:"100" doc:"How often a run is tried in all; absent: once" example:"3"`
+	RetryDelay    string   `json:"retry_delay,omitempty" doc:"Wait before the second attempt, up to 24h; absent: 10s" example:"10s" maxLength:"32"`
+	RetryBackoff  string   `json:"retry_backoff,omitempty" enum:"exponential,fixed" doc:"How the wait grows: exponential (default), doubled for each attempt made, or fixed"`
+	RetryMaxDelay string   `json:"retry_max_delay,omitempty" doc:"No wait is longer, unless the task asks for it; absent: 1h" example:"1h" maxLength:"32"`
+	RetryJitter   float64  `json:"retry_jitter,omitempty" minimum:"0" maximum:"1" doc:"By how much of itself a wait is varied" example:"0.2"`
+	RetryOn       []string `json:"retry_on,omitempty" enum:"failed,timed_out,crashed,lost" maxItems:"4" doc:"Verdicts that are retried; absent: all of these" example:"[\"failed\",\"timed_out\"]"`
+	StopAfter     int      `json:"stop_after,omitempty" minimum:"0" maximum:"1000" doc:"So many failed runs in a row disable the task; absent: never" example:"5"`
+	Intervene     bool     `json:"intervene,omitempty" doc:"A run whose attempts are used up is put before a person: see interventions"`
+
+	Priority      int            `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"Of runs that wait for the same capacity the one with the higher priority is admitted first; absent: 0" example:"10"`
+	Pools         []PoolUse      `json:"pools,omitempty" maxItems:"20" doc:"What a run takes of named pools while it executes"`
+	Downstreams   []string       `json:"downstreams,omitempty" maxItems:"20" doc:"What it touches: names of downstreams, each with one breaker for all tasks that name it" example:"[\"his\"]"`
+	Breaker       *BreakerRule   `json:"breaker,omitempty" doc:"A circuit breaker of this task alone; absent: none"`
+	Preconditions []Precondition `json:"preconditions,omitempty" maxItems:"20" doc:"What must be true before a run starts, all of them"`
+	SLA           *SLA           `json:"sla,omitempty" doc:"Service levels; each is watched, and a run that misses one says so in its breaches"`
+
+	LogLevel string `json:"log_level,omitempty" doc:"Lines below it are not kept: debug, info, warn or error; absent: all are" example:"info" maxLength:"16"`
+}
+
+// PoolUse is what a run takes of a named pool while it executes.
+type PoolUse struct {
+	Pool  string `json:"pool" doc:"Name of the pool" example:"erp" minLength:"1" maxLength:"128"`
+	Slots int    `json:"slots,omitempty" minimum:"0" maximum:"1000000" doc:"How many of its slots; absent: 1" example:"1"`
+}
+
+// BreakerRule says when a circuit breaker opens and closes.
+type BreakerRule struct {
+	Failures int    `json:"failures,omitempty" minimum:"0" maximum:"1000" doc:"So many failed attempts in a row open it" example:"5"`
+	Cooldown string `json:"cooldown,omitempty" doc:"How long it stays open before one run may try, 1s to 24h" example:"5m" maxLength:"32"`
+	Probes   int    `json:"probes,omitempty" minimum:"0" maximum:"100" doc:"So many tries in a row must succeed to close it; absent: 1" example:"1"`
+}
+
+// Precondition must be true before a run starts. Exactly one of expression, sql and http is given.
+type Precondition struct {
+	Name       string     `json:"name,omitempty" doc:"For people; absent: the expression, query or URL itself" example:"statistics are there" maxLength:"1024"`
+	Expression string     `json:"expression,omitempty" doc:"expr-lang (https://expr-lang.org), true or false, over params, calendars, the last outcomes of other tasks and the host's pressure" example:"host.load1 < 4" maxLength:"8192"`
+	SQL        *SQLCheck  `json:"sql,omitempty" doc:"A query whose first value is true"`
+	HTTP       *HTTPCheck `json:"http,omitempty" doc:"A GET that is answered as wanted"`
+	Every      string     `json:"every,omitempty" doc:"How often it is looked at, 1s to 24h; absent: 30s" example:"30s" maxLength:"32"`
+	Deadline   string     `json:"deadline,omitempty" doc:"How long after its instant a run waits for it, up to 720h; absent: it is looked at once" example:"10m" maxLength:"32"`
+	Otherwise  string     `json:"otherwise,omitempty" enum:"skip,run,fail" doc:"If it has not come true by then: the fire is skipped (default), it starts all the same, or the run fails"`
+}
+
+// SQLCheck is true if the first value of the first row is: true, a number other than 0, or a text but empty, 0, f, false.
+type SQLCheck struct {
+	Connection string `json:"connection" doc:"As granted to the namespace" example:"business" minLength:"1" maxLength:"128"`
+	Query      string `json:"query" doc:"One reading statement" example:"SELECT count(*) FROM inbox WHERE state = 'new'" minLength:"1" maxLength:"65536"`
+}
+
+// HTTPCheck is true if a GET is answered as wanted.
+type HTTPCheck struct {
+	URL      string `json:"url" doc:"Must be allowed to the namespace" example:"https://his.example/ready" minLength:"1" maxLength:"8192"`
+	Status   int    `json:"status,omitempty" minimum:"0" maximum:"599" doc:"The status wanted; absent: any of 200 to 299" example:"200"`
+	Contains string `json:"contains,omitempty" doc:"What the first 64 KiB of the body must contain" example:"ready" maxLength:"1024"`
+}
+
+// SLA are a task's service levels.
+type SLA struct {
+	StartWithin  string  `json:"start_within,omitempty" doc:"After its instant a run must have started" example:"1m" maxLength:"32"`
+	FinishWithin string  `json:"finish_within,omitempty" doc:"After its instant it must have ended" example:"15m" maxLength:"32"`
+	FinishBy     string  `json:"finish_by,omitempty" pattern:"^([01][0-9]|2[0-3]):[0-5][0-9]$" doc:"By this time in the schedule's zone, the first at or after its instant, it must have ended" example:"06:00"`
+	MaxDuration  string  `json:"max_duration,omitempty" doc:"An attempt may take this long" example:"10m" maxLength:"32"`
+	P95Factor    float64 `json:"p95_factor,omitempty" minimum:"0" maximum:"1000" doc:"An attempt may take this many times the p95 of the task's last 30 days; at least 1" example:"3"`
+}
+
+// Upstream names a task whose runs start this one when they end.
+type Upstream struct {
+	Task   string            `json:"task" doc:"Name of the task, in the same namespace" example:"daily-statistics" minLength:"1" maxLength:"128"`
+	On     string            `json:"on,omitempty" enum:"success,failure,always" doc:"After which of its ends; absent: success"`
+	Params map[string]string `json:"params,omitempty" doc:"Parameter to JSON path into the output of its run, laid over the task's own parameters" example:"{\"total\":\"$.total\"}"`
+}
+
+// overlapForm is how an overlap policy is written: a name, and for some a number.
+var overlapForm = regexp.MustCompile(`^([a-z_]+)(?:\(([1-9][0-9]{0,8})\))?$`)
+
+var overlaps = []core.Overlap{
+	core.OverlapSkip, core.OverlapQueue, core.OverlapCancel, core.OverlapTerminate, core.OverlapAllow,
+}
+
+// overlapText writes an overlap policy with its number: queue(3).
+func overlapText(o core.Overlap, limit int) string {
+	if o == "" || limit <= 0 {
+		return string(o)
+	}
+	return string(o) + "(" + strconv.Itoa(limit) + ")"
+}
+
+// readOverlap reads what overlapText writes; a mistake is added to the findings under path.
+func readOverlap(said, path string, findings *[]core.Finding) (core.Overlap, int) {
+	if said == "" {
+		return "", 0
+	}
+	m := overlapForm.FindStringSubmatch(said)
+	if m == nil || !slices.Contains(overlaps, core.Overlap(m[1])) {
+		*findings = append(*findings, core.Finding{Path: path, Message: core.Text{
+			Zh: "“" + said + "”不是重叠策略；可写 skip、queue、queue(3)、cancel_previous、terminate_previous、allow 或 allow(2)",
+			En: `"` + said + `" is no overlap policy; write skip, queue, queue(3), cancel_previous, terminate_previous, allow or allow(2)`,
+		}})
+		return "", 0
+	}
+	limit, _ := strconv.Atoi(m[2])
+	return core.Overlap(m[1]), limit
+}
+
+func policiesOut(p core.Policies) Policies {
+	out := Policies{
+		Timeout: duration(p.Timeout), SoftTimeout: duration(p.SoftTimeout), Overlap: overlapText(p.Overlap, p.OverlapLimit),
+		CatchUp: string(p.CatchUp), CatchUpWindow: duration(p.CatchUpWindow), CatchUpLimit: p.CatchUpLimit,
+		CatchUpSpread: duration(p.CatchUpSpread), MaxRuns: p.MaxRuns, MaxAttempts: p.MaxAttempts, RetryDelay: duration(p.RetryDelay),
+		RetryBackoff: string(p.RetryBackoff), RetryMaxDelay: duration(p.RetryMaxDelay), RetryJitter: p.RetryJitter,
+		StopAfter: p.StopAfter, Intervene: p.Intervene, Priority: p.Priority, Downstreams: p.Downstreams, LogLevel: p.LogLevel.String(),
+	}
+	for _, v := range p.RetryOn {
+		out.RetryOn = append(out.RetryOn, string(v))
+	}
+	for _, u := range p.Pools {
+		out.Pools = append(out.Pools, PoolUse(u))
+	}
+	if b := p.Breaker; b != (core.BreakerRule{}) {
+		out.Breaker = &BreakerRule{Failures: b.Failures, Cooldown: duration(b.Cooldown), Probes: b.Probes}
+	}
+	for _, c := range p.Preconditions {
+		check := Precondition{
+			Name: c.Name, Expression: c.Expression, Every: duration(c.Every), Deadline: duration(c.Deadline), Otherwise: string(c.Otherwise),
+		}
+		if c.SQL != nil {
+			check.SQL = &SQLCheck{Connection: c.SQL.Connection, Query: c.SQL.Query}
+		}
+		if c.HTTP != nil {
+			check.HTTP = &HTTPCheck{URL: c.HTTP.URL, Status: c.HTTP.Status, Contains: c.HTTP.Contains}
+		}
+		out.Preconditions = append(out.Preconditions, check)
+	}
+	if s := p.SLA; s != (core.SLA{}) {
+		out.SLA = &SLA{
+			StartWithin: duration(s.StartWithin), FinishWithin: duration(s.FinishWithin), FinishBy: s.FinishBy,
+			MaxDuration: duration(s.MaxDuration), P95Factor: s.P95Factor,
+		}
+	}
+	return out
+}
+
+// policies reads policies; at is where they stand in the request. What cannot be read is a finding.
+func (p *Policies) policies(at string, findings *[]core.Finding) core.Policies {
+	if p == nil {
+		return core.Policies{}
+	}
+	at += "."
+	out := core.Policies{
+		Timeout: span(p.Timeout, at+"timeout", findings), SoftTimeout: span(p.SoftTimeout, at+"soft_timeout", findings),
+		CatchUp: core.CatchUp(p.CatchUp), CatchUpWindow: span(p.CatchUpWindow, at+"catch_up_window", findings),
+		CatchUpLimit: p.CatchUpLimit, CatchUpSpread: span(p.CatchUpSpread, at+"catch_up_spread", findings), MaxRuns: p.MaxRuns,
+		MaxAttempts: p.MaxAttempts, RetryDelay: span(p.RetryDelay, at+"retry_delay", findings),
+		RetryBackoff: core.Backoff(p.RetryBackoff), RetryMaxDelay: span(p.RetryMaxDelay, at+"retry_max_delay", findings),
+		RetryJitter: p.RetryJitter, StopAfter: p.StopAfter, Intervene: p.Intervene, Priority: p.Priority, Downstreams: p.Downstreams,
+	}
+	out.Overlap, out.OverlapLimit = readOverlap(p.Overlap, at+"overlap", findings)
+	for _, v := range p.RetryOn {
+		out.RetryOn = append(out.RetryOn, core.Verdict(v))
+	}
+	for _, u := range p.Pools {
+		out.Pools = append(out.Pools, core.PoolUse(u))
+	}
+	if b := p.Breaker; b != nil {
+		out.Breaker = core.BreakerRule{Failures: b.Failures, Cooldown: span(b.Cooldown, at+"breaker.cooldown", findings), Probes: b.Probes}
+	}
+	for i, c := range p.Preconditions {
+		here := at + "preconditions[" + strconv.Itoa(i) + "]."
+		check := core.Precondition{
+			Name: c.Name, Expression: c.Expression, Every: span(c.Every, here+"every", findings),
+			Deadline: span(c.Deadline, here+"deadline", findings), Otherwise: core.Otherwise(c.Otherwise),
+		}
+		if c.SQL != nil {
+			check.SQL = &core.SQLCheck{Connection: c.SQL.Connection, Query: c.SQL.Query}
+		}
+		if c.HTTP != nil {
+			check.HTTP = &core.HTTPCheck{URL: c.HTTP.URL, Status: c.HTTP.Status, Contains: c.HTTP.Contains}
+		}
+		out.Preconditions = append(out.Preconditions, check)
+	}
+	if s := p.SLA; s != nil {
+		out.SLA = core.SLA{
+			StartWithin: span(s.StartWithin, at+"sla.start_within", findings), FinishWithin: span(s.FinishWithin, at+"sla.finish_within", findings),
+			FinishBy: s.FinishBy, MaxDuration: span(s.MaxDuration, at+"sla.max_duration", findings), P95Factor: s.P95Factor,
+		}
+	}
+	if p.LogLevel != "" {
+		level, ok := core.ParseLevel(p.LogLevel)
+		if !ok {
+			*findings = append(*findings, core.Finding{Path: at + "log_level", Message: core.Text{
+				Zh: "只能是 debug、info、warn、error 之一", En: "must be debug, info, warn or error",
+			}})
+		}
+		out.LogLevel = level
+	}
+	return out
+}
+
+func upstreamsOut(list []core.Upstream) []Upstream {
+	out := make([]Upstream, 0, len(list))
+	for _, u := range list {
+		out = append(out, Upstream{Task: u.Task, On: string(u.On), Params: u.Params})
+	}
+	return out
+}
+
+func upstreams(list []Upstream) []core.Upstream {
+	var out []core.Upstream
+	for _, u := range list {
+		out = append(out, core.Upstream{Task: u.Task, On: core.When(u.On), Params: u.Params})
+	}
+	return out
+}
+
+// textsOut gives what is said to people; never nil, so that it is a list in JSON.
+func textsOut(list []core.Text) []Text {
+	out := make([]Text, 0, len(list))
+	for _, t := range list {
+		out = append(out, text(t))
+	}
+	return out
+}
+
+// trimmed gives the path of a finding without what it begins with.
+func trimmed(prefix string) func(string) string {
+	return func(path string) string { return strings.TrimPrefix(path, prefix) }
+}

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/forecast"
+	"github.com/gnomon-scheduler/gnomon/core/ledger"
+	"github.com/gnomon-scheduler/gnomon/core/schedule"
+	"github.com/gnomon-scheduler/gnomon/core/workflow"
+)
+
+// insight answers what was, is and will be, out of store, history and definitions.
+type insight struct{ a *app }
+
+// planOf gives meaning to the schedule of any version of a task.
+func (i insight) planOf(version core.Task) (*schedule.Schedule, error) {
+	effective := i.a.definitions.Effective(version)
+	return i.a.definitions.Plan(&effective)
+}
+
+// recalendared gives when calendars or holidays last changed, for a task that names calendars.
+func (i insight) recalendared(ctx context.Context, task core.Task) (time.Time, error) {
+	var last time.Time
+	if !task.Schedule.HasCalendars() {
+		return last, nil
+	}
+	calendars, err := i.a.definitions.Calendars(ctx)
+	if err != nil {
+		return last, err
+	}
+	for _, c := range calendars {
+		if c.UpdatedAt.After(last) {
+			last = c.UpdatedAt
+		}
+	}
+	holidays, err := i.a.definitions.Holidays(ctx)
+	for _, h := range holidays {
+		if h.UpdatedAt.After(last) {
+			last = h.UpdatedAt
+		}
+	}
+	return last, err
+}
+
+// Why says what became of a task's instant.
+func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why, error) {
+	versions, err := i.a.store.TaskVersions(ctx, task.ID)
+	if err != nil {
+		return api.Why{}, err
+	}
+	now := i.a.clock.Now()
+	q := ledger.Question{
+		Task: i.a.definitions.Effective(task), Versions: versions, Plan: i.planOf, At: at.UTC(), Now: now.UTC(), Serving: i.a.lease.Renewed(),
+		Seen: func(before time.Time) time.Time { return i.seen(ctx, before) },
+		Note: func(calendar string, at time.Time) core.Text { return i.note(ctx, task, calendar, at) },
+	}
+	if at.IsZero() { // where fires follow runs, the runs say which was last
+		if q.Rows, err = i.rowsAround(ctx, task, now); err != nil {
+			return api.Why{}, err
+		}
+		q.At = ledger.LastExpected(q)
+	}
+	if q.Recalendared, err = i.recalendared(ctx, task); err != nil {
+		return api.Why{}, err
+	}
+	if q.Rows, err = i.rowsAround(ctx, task, q.At); err != nil {
+		return api.Why{}, err
+	}
+	if there := i.movedTo(task, q.At); !there.IsZero() {
+		rows, err := i.rowsAround(ctx, task, there)
+		if err != nil {
+			return api.Why{}, err
+		}
+		q.Rows = once(append(q.Rows, rows...))
+	}
+	_, rules := i.a.definitions.Gates(&q.Task)
+	for _, rule := range rules {
+		b, err := i.a.store.Breaker(ctx, rule.Name)
+		if err != nil && core.KindOf(err) != core.KindNotFound {
+			return api.Why{}, err
+		}
+		if err == nil {
+			q.Breakers = append(q.Breakers, b)
+		}
+	}
+	answer := ledger.Why(q)
+	why := api.Why{
+		TaskID: task.ID, Instant: instant(answer.Instant), Code: string(answer.Code), Answer: textOf(answer.Text), RunID: answer.RunID,
+		Next: instant(task.State.NextFire),
+	}
+	if len(answer.Data) > 0 {
+		why.Data = anyOf(answer.Data)
+	}
+	for _, e := range answer.Evidence {
+		one := api.Evidence{Kind: e.Kind, Text: textOf(e.Text), At: instant(e.At)}
+		if len(e.Data) > 0 {
+			one.Data = anyOf(e.Data)
+		}
+		why.Evidence = append(why.Evidence, one)
+	}
+	return why, nil
+}
+
+// seen gives when a server last showed itself before a time, by the readings that servers take of their machines; zero:
+// none is on record.
+func (i insight) seen(ctx context.Context, before time.Time) time.Time {
+	const farBack = 400 * 24 * time.Hour
+	rows, err := i.a.history.Query(ctx, "SELECT toUnixTimestamp64Micro(max(at)) FROM host_samples WHERE at >= {from:DateTime64(6)} AND at < {to:DateTime64(6)}",
+		clickhouse.QueryLimits{MaxRows: 1, MaxDuration: 5 * time.Second}, map[string]string{"from": sqlTime(before.Add(-farBack)), "to": sqlTime(before)})
+	if err != nil {
+		i.a.log.Debug("readings of machines not read", "err", err)
+		return time.Time{}
+	}
+	defer rows.Close()
+	var values []any
+	if !rows.Next() {
+		return time.Time{}
+	}
+	if values, err = rows.Scan(values); err != nil || len(values) != 1 {
+		return time.Time{}
+	}
+	micros, _ := values[0].(int64)
+	if micros <= 0 { // the maximum of nothing is the epoch
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+func sqlTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000") }
+
+// note gives what a calendar says of a day: the name of the holiday.
+func (i insight) note(ctx context.Context, task core.Task, calendar string, at time.Time) core.Text {
+	zone := time.UTC
+	if plan, err := i.planOf(task); err == nil {
+		zone = plan.Location()
+	}
+	day := at.In(zone).Format(time.DateOnly)
+	days, err := i.a.definitions.Days(ctx, calendar, zone.String(), day, day)
+	if err != nil || len(days) != 1 {
+		return core.Text{}
+	}
+	return days[0].Why
+}
+
+// movedTo gives the instant to which the calendars moved one that is asked about; zero: it was not moved on.
+func (i insight) movedTo(task core.Task, at time.Time) time.Time {
+	if at.IsZero() || task.Schedule.OnDayOff != "next" || !task.Schedule.HasCalendars() {
+		return time.Time{}
+	}
+	plan, err := i.planOf(task)
+	if err != nil {
+		return time.Time{}
+	}
+	fire, ok := plan.Next(at.Add(-time.Microsecond))
+	if !ok || fire.MovedFrom.IsZero() || fire.At.Equal(at) {
+		return time.Time{}
+	}
+	return fire.At
+}
+
+// rowsAround gives the rows that cover the second an instant begins, a few before it, and all that are live.
+func (i insight) rowsAround(ctx context.Context, task core.Task, at time.Time) ([]core.Run, error) {
+	if at.IsZero() {
+		return nil, nil
+	}
+	own := []string{task.Namespace}
+	const few = 20
+	until := at.Add(time.Second)
+	// The store first: a row leaves it only once history has it.
+	rows, err := pages(ctx, core.RunFilter{TaskID: task.ID, Namespaces: own, To: until, Limit: 1000}, i.a.store.Runs)
+	if err != nil {
+		return nil, err
+	}
+	live, err := i.a.store.Runs(ctx, core.RunFilter{TaskID: task.ID, Namespaces: own, LiveOnly: true, Limit: 1000})
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, live...)
+	before, err := i.a.history.Runs(ctx, core.RunFilter{TaskID: task.ID, Namespaces: own, To: until, Limit: few})
+	if err != nil {
+		return nil, err
+	}
+	for n := range before { // they come without their facts
+		if run := &before[n]; run.Reason == core.ReasonMaxRuns || run.Reason == core.ReasonPoisoned {
+			if *run, err = i.a.history.Run(ctx, run.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	rows = append(rows, before...)
+	covering, err := i.a.history.Fires(ctx, core.FireFilter{Namespaces: own, TaskID: task.ID, From: at, To: until, Limit: 1000})
+	return once(append(rows, covering...)), err
+}
+
+// once sorts rows by instant and makes one of those with the same id: the first says how the run went, and one that follows
+// may have the facts it was decided on.
+func once(rows []core.Run) []core.Run {
+	slices.SortStableFunc(rows, func(x, y core.Run) int { return cmp.Or(x.FireAt.Compare(y.FireAt), cmp.Compare(x.ID, y.ID)) })
+	var all []core.Run
+	for _, run := range rows {
+		if last := len(all) - 1; last < 0 || all[last].ID != run.ID {
+			all = append(all, run)
+		} else if len(all[last].Facts) == 0 {
+			all[last].Facts = run.Facts
+		}
+	}
+	return all
+}
+
+// input is what a forecast of some namespaces is made of.
+func (i insight) input(ctx context.Context, namespaces []string, from time.Time, days int, bucket time.Duration) (forecast.Input, error) {
+	if from.IsZero() {
+		from = i.a.clock.Now()
+	}
+	in := forecast.Input{From: from.UTC(), To: from.UTC().AddDate(0, 0, days), Bucket: bucket}
+	enabled := true
+	filter := core.TaskFilter{Namespaces: namespaces, Enabled: &enabled, Limit: 1000}
+	byName := map[string]string{} // namespace/name -> id
+	var tasks []core.Task
+	for {
+		page, err := i.a.definitions.Tasks(ctx, filter)
+		if err != nil {
+			return in, err
+		}
+		tasks = append(tasks, page...)
+		if len(page) < filter.Limit {
+			break
+		}
+		filter.AfterID = page[len(page)-1].ID
+	}
+	usual, err := i.a.history.Durations(ctx, namespaces, nil, i.a.clock.Now().AddDate(0, 0, -30))
+	if err != nil {
+		return in, err
+	}
+	for n := range tasks {
+		byName[tasks[n].Namespace+"/"+tasks[n].Name] = tasks[n].ID
+	}
+	for n := range tasks {
+		t := i.a.definitions.Effective(tasks[n])
+		plan, _ := i.a.definitions.Plan(&t) // nil says that it cannot be read
+		limits, _ := i.a.definitions.Gates(&t)
+		ft := forecast.Task{
+			ID: t.ID, Namespace: t.Namespace, Name: t.Name, Schedule: tasks[n].Schedule, Plan: plan, Pause: t.Pause, Next: t.State.NextFire,
+			Usual: usual[t.ID], Limits: limits, Priority: t.Policies.Priority, Host: i.a.hostname,
+		}
+		if t.Type == workflow.TypeName {
+			if graph, findings := workflow.Parse(t.Params); len(findings) == 0 {
+				ft.Steps = len(graph.Steps)
+			}
+		}
+		in.Tasks = append(in.Tasks, ft)
+		in.Order = append(in.Order, orders(t, byName)...)
+	}
+	return in, nil
+}
+
+var quoted = regexp.MustCompile(`["']([^"']{1,128})["']`)
+
+// orders gives what must stay before a task: the tasks that its preconditions ask about.
+func orders(t core.Task, byName map[string]string) []forecast.Order {
+	var list []forecast.Order
+	for _, p := range t.Policies.Preconditions {
+		for _, m := range quoted.FindAllStringSubmatch(p.Expression, -1) {
+			if id, ok := byName[t.Namespace+"/"+m[1]]; ok && id != t.ID {
+				list = append(list, forecast.Order{Before: id, After: t.ID, Gap: time.Minute})
+			}
+		}
+	}
+	return list
+}
+
+// Forecast looks ahead.
+func (i insight) Forecast(ctx context.Context, ask api.ForecastQuery) (api.Forecast, error) {
+	in, err := i.input(ctx, ask.Namespaces, ask.From, ask.Days, ask.Bucket)
+	if err != nil {
+		return api.Forecast{}, err
+	}
+	r := forecast.Forecast(in)
+	f := api.Forecast{
+		From: instant(r.From), To: instant(r.To), Bucket: r.Bucket.String(), Fires: r.Fires, Peak: r.Peak, PeakAt: instant(r.PeakAt),
+		Counted: r.Counted, Unmeasured: r.Unmeasured,
+	}
+	for _, b := range r.Buckets {
+		if b.Fires > 0 || b.Busy > 0 {
+			f.Buckets = append(f.Buckets, api.Bucket{At: instant(b.At), Fires: b.Fires, Running: b.Peak})
+		}
+	}
+	f.Collisions = collisions(r.Collisions)
+	group := func(kind string, g forecast.Group) api.Load {
+		return api.Load{Kind: kind, Name: g.Name, Fires: g.Fires, PeakAt: instant(g.PeakAt), PeakFires: g.PeakStarts, Peak: g.Peak, Collisions: collisions(g.Collisions)}
+	}
+	for _, g := range r.Namespaces {
+		f.Groups = append(f.Groups, group("namespace", g))
+	}
+	for _, g := range r.Hosts {
+		f.Groups = append(f.Groups, group("host", g))
+	}
+	for _, l := range r.Limits {
+		load := api.Load{Kind: "limit", Name: l.Key, Fires: l.Runs, PeakAt: instant(l.PeakAt), Peak: l.PeakSlots, Limit: l.Slots, Waiting: l.Waiting}
+		if l.LongestWait > 0 {
+			load.LongestWait = l.LongestWait.Round(time.Millisecond).String()
+		}
+		for _, m := range l.Moments {
+			load.Moments = append(load.Moments, textOf(m.Text))
+		}
+		f.Groups = append(f.Groups, load)
+	}
+	return f, nil
+}
+
+func collisions(list []forecast.Collision) []api.Collision {
+	out := make([]api.Collision, 0, len(list))
+	for _, c := range list {
+		one := api.Collision{At: instant(c.At), Times: c.Times, Starts: c.Starts, More: c.More}
+		for _, t := range c.Tasks {
+			task := api.ForecastTask{TaskID: t.ID, Namespace: t.Namespace, TaskName: t.Name, Fires: t.Fires}
+			if t.Expected > 0 {
+				task.Expected = t.Expected.Round(time.Millisecond).String()
+			}
+			one.Tasks = append(one.Tasks, task)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// Spread proposes how to move a namespace's fires apart, and does it if asked.
+func (i insight) Spread(ctx context.Context, ask api.SpreadQuery) (api.Spread, error) {
+	in, err := i.input(ctx, nil, time.Time{}, 7, time.Hour) // what other namespaces do counts too
+	if err != nil {
+		return api.Spread{}, err
+	}
+	p := forecast.Spread(in, forecast.Rules{
+		Within: ask.Within, Namespaces: []string{ask.Namespace},
+		Plan: func(task forecast.Task, changed core.Schedule) (*schedule.Schedule, error) {
+			return i.a.definitions.Plan(&core.Task{ID: task.ID, Namespace: task.Namespace, Name: task.Name, Schedule: changed})
+		},
+	})
+	spread := api.Spread{Before: crowd(p.Before), After: crowd(p.After)}
+	for _, m := range p.Moves {
+		spread.Proposals = append(spread.Proposals, api.Proposal{
+			TaskID: m.Task.ID, TaskName: m.Task.Name, FromSpec: m.FromSpec, ToSpec: m.ToSpec, MovedBy: m.By.String(), Why: textOf(m.Why),
+		})
+	}
+	for _, k := range p.Kept {
+		if k.Task.Namespace == ask.Namespace {
+			spread.Kept = append(spread.Kept, api.KeptTask{TaskID: k.Task.ID, TaskName: k.Task.Name, Why: textOf(k.Why)})
+		}
+	}
+	if !ask.Apply {
+		return spread, nil
+	}
+	for n := range spread.Proposals {
+		proposal := &spread.Proposals[n]
+		task, err := i.a.definitions.Task(ctx, proposal.TaskID)
+		if err == nil {
+			task.Schedule.Spec = proposal.ToSpec
+			_, err = i.a.definitions.Replace(ctx, task, ask.By)
+		}
+		if err != nil { // the others are moved all the same; this one says why it was not
+			proposal.Problem = err.Error()
+		}
+	}
+	spread.Applied = true
+	return spread, nil
+}
+
+func crowd(c forecast.Crowd) api.SpreadForecast {
+	return api.SpreadForecast{Fires: c.Fires, PeakAt: instant(c.StartsAt), PeakFires: c.Starts, Peak: c.Peak, Colliding: c.Colliding}
+}
+
+func textOf(t core.Text) api.Text { return api.Text{Zh: t.Zh, En: t.En} }

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/recorder"
+	"github.com/gnomon-scheduler/gnomon/core/runner"
+)
+
+// past is history as the server uses it: package clickhouse, which says what its methods promise. It is named here so that
+// a month can be lived through in a test in seconds: the engine lives by the machine's clock.
+type past interface {
+	api.History
+	recorder.Shipper
+	runner.History
+	Fires(ctx context.Context, filter core.FireFilter) ([]core.Run, error)
+	EachFire(ctx context.Context, filter core.FireFilter, each func(*core.Run) error) error
+	Durations(ctx context.Context, namespaces, taskIDs []string, since time.Time) (map[string]core.Usual, error)
+	WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error
+	WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error
+	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string) (*clickhouse.Rows, error)
+	Health(ctx context.Context) error
+	Version() string
+	Close() error
+}
+
+var _ past = (*clickhouse.Client)(nil)

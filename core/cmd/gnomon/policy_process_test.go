@@ -1,0 +1,573 @@
+//go:build linux
+
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+)
+
+// on gives the world for a subtest of its own; it must not end the server.
+func (w *world) on(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
+// says runs a command line that must succeed, and gives what it prints.
+func (w *world) says(args ...string) string {
+	w.t.Helper()
+	out, errOut, code := w.line(args...)
+	if code != 0 {
+		w.t.Fatalf("%q: exit code %d, %s%s", args, code, out, errOut)
+	}
+	return out
+}
+
+// witnessed is one line of Bench.Work's evidence.
+type witnessed struct {
+	what, fire, attempt, run string
+}
+
+// evidenceOf gives what attempts have left in a file, in order; none yet is nothing.
+func (w *world) evidenceOf(path string) (all []witnessed) {
+	w.t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		w.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSpace(line), ",")
+		if len(f) != 7 {
+			w.t.Fatalf("torn evidence %q", line)
+		}
+		all = append(all, witnessed{f[0], f[1], f[2], f[6]})
+	}
+	return all
+}
+
+// begun gives the lines of starts.
+func begun(all []witnessed) []witnessed {
+	return slices.DeleteFunc(slices.Clone(all), func(e witnessed) bool { return e.what != "start" })
+}
+
+// run gives a run.
+func (w *world) run(id string) (r api.Run) {
+	w.t.Helper()
+	w.must("GET", "/v1/runs/"+id, nil, &r)
+	return r
+}
+
+// over waits for a run's end and gives it.
+func (w *world) over(id string) (r api.Run) {
+	w.t.Helper()
+	w.until(20*time.Second, "run "+id+" has ended", func() bool { r = w.run(id); return r.State == "ended" })
+	return r
+}
+
+// now starts a run by hand and gives its id.
+func (w *world) now(task api.Task, p map[string]any) string {
+	w.t.Helper()
+	body := map[string]any{}
+	if p != nil {
+		body["params"] = p
+	}
+	var r api.Run
+	w.must("POST", "/v1/tasks/"+task.ID+"/run", body, &r)
+	return r.ID
+}
+
+// works creates a task of Bench.Work that leaves its evidence in a file of its name.
+func (w *world) works(name, spec string, p map[string]any, policies api.Policies, change func(*api.TaskInput)) (api.Task, string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name+".csv")
+	all := map[string]any{"path": path}
+	for key, value := range p {
+		all[key] = value
+	}
+	in := api.TaskInput{Type: "Bench.Work", Schedule: api.Schedule{Spec: spec}, Params: params(all), Policies: &policies}
+	if change != nil {
+		change(&in)
+	}
+	return w.task("Bench", name, in), path
+}
+
+// repair makes a task that fails succeed from now on.
+func (w *world) repair(task api.Task, path string) {
+	w.t.Helper()
+	var input map[string]any
+	raw, _ := json.Marshal(task)
+	_ = json.Unmarshal(raw, &input) // what was just written
+	keep := map[string]any{"type": task.Type, "schedule": map[string]any{"spec": task.Schedule.Spec}, "policies": input["policies"], "params": map[string]any{"path": path}}
+	w.must("PUT", "/v1/namespaces/Bench/tasks/"+task.Name, keep, nil)
+}
+
+// TestOneRoadForEachPolicy: what issue 3 promises, once through on a real server.
+func TestOneRoadForEachPolicy(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"Bench/Vanishing", "Apart/Quick"} {
+		w.script(name, "return task {\n  title = { zh = \"试\", en = \"Trial\" },\n  run = function(ctx) end,\n}")
+	}
+	clock := filepath.Join(w.dir, "clock")
+	write(t, clock, "0s")
+	w.env = []string{"GNOMON_FAULT_CLOCK=" + clock}
+	w.start()
+	w.namespace("Bench")
+	began := time.Now()
+	t.Run("Roads", func(t *testing.T) {
+		for name, road := range map[string]func(*testing.T, *world){
+			"Backfill": backfills, "Pause": pauses, "Intervention": intervenes, "Breaker": breaks, "Workflow": worksAsAGraph, "Upstream": follows,
+			"Pool": queues, "ServiceLevel": misses, "Metrics": measures, "Forecast": forecasts,
+		} {
+			t.Run(name, func(t *testing.T) { t.Parallel(); road(t, w.on(t)) })
+		}
+	})
+	t.Run("Doctor", func(t *testing.T) { examines(t, w.on(t)) })
+	t.Run("Reconcile", func(t *testing.T) {
+		w := w.on(t)
+		to := time.Now()
+		write(t, clock, "1m") // what is younger than 30 s is left out
+		w.until(5*time.Second, "the last moments before are reconciled", func() bool {
+			out, errOut, code := w.line("reconcile", "-n", "Bench", "--from", began.UTC().Format(time.RFC3339), "--to", to.UTC().Format(time.RFC3339))
+			if code != 0 {
+				t.Fatalf("%d\n%s%s", code, out, errOut)
+			}
+			return errOut == "" && strings.Contains(out, "Bench/rests")
+		})
+	})
+	w.interrupt()
+	w.nothingRuns(2*time.Second, nil)
+}
+
+// backfills: a dry run starts nothing and names the instants; the real one runs exactly these.
+func backfills(t *testing.T, w *world) {
+	minute := (time.Now().Minute() + 30) % 60 // so that it does not fire by itself meanwhile
+	_, path := w.works("fills", fmt.Sprintf("%d * * * *", minute), nil, api.Policies{}, nil)
+	to := time.Now().UTC().Truncate(time.Hour)
+	from := to.Add(-5 * time.Hour)
+	args := []string{"task", "backfill", "Bench/fills", "--from", from.Format(time.RFC3339), "--to", to.Format(time.RFC3339), "--spread", "50ms"}
+	if out := w.says(append(args, "--dry-run")...); !strings.Contains(out, "would start 5 runs") {
+		t.Errorf("the dry run says %q", out)
+	}
+	if out := w.says(append(args, "--dry-run", "--lang", "zh", "--limit", "2")...); !strings.Contains(out, "将运行 2 次") || !strings.Contains(out, "还有更多时刻") {
+		t.Errorf("the dry run says %q", out)
+	}
+	if all := w.evidenceOf(path); len(all) != 0 {
+		t.Fatalf("the dry runs have started %v", all)
+	}
+	var done api.BackfillAnswer
+	if err := json.Unmarshal([]byte(w.says(append(args, "-o", "json")...)), &done); err != nil || done.Count != 5 || len(done.Runs) != 5 || !strings.HasPrefix(done.Series, "backfill:") {
+		t.Fatalf("%+v %v", done, err)
+	}
+	for _, id := range done.Runs {
+		if r := w.over(id); r.Outcome != "succeeded" || r.Trigger != "backfill" || r.Series != done.Series {
+			t.Errorf("%+v", r)
+		}
+	}
+	var fires, wanted []string
+	for _, e := range begun(w.evidenceOf(path)) {
+		fires = append(fires, e.fire)
+	}
+	for at := from.Add(time.Duration(minute) * time.Minute); at.Before(to); at = at.Add(time.Hour) {
+		wanted = append(wanted, at.Format(time.RFC3339))
+	}
+	if !slices.Equal(fires, wanted) {
+		t.Errorf("ran for %v instead of %v", fires, wanted)
+	}
+	out, errOut, code := w.line("task", "backfill", "Bench/fills", "--from", from.Format(time.RFC3339), "--to", to.Add(48*time.Hour).Format(time.RFC3339))
+	refused(t, out, errOut, code, 4, "to: must not be later than now")
+}
+
+// pauses: nothing starts while the task is paused, and nothing of it afterwards.
+func pauses(t *testing.T, w *world) {
+	task, path := w.works("rests", "@every 1s", nil, api.Policies{}, nil)
+	w.until(10*time.Second, "it fires", func() bool { return len(w.evidenceOf(path)) > 0 })
+	if out := w.says("task", "pause", "Bench/rests", "--note", "ERP is being moved", "--until", "2h"); !strings.Contains(out, "paused Bench/rests") || !strings.Contains(out, "ERP is being moved") {
+		t.Errorf("%q", out)
+	}
+	pause(t.Context(), 300*time.Millisecond)
+	before := len(w.evidenceOf(path))
+	pause(t.Context(), 2500*time.Millisecond)
+	if now := len(w.evidenceOf(path)); now != before {
+		t.Errorf("%d attempts began while it was paused", now-before)
+	}
+	if out := w.says("task", "list", "-n", "Bench", "--search", "rests"); !strings.Contains(out, "paused until ") {
+		t.Errorf("the list shows %q", out)
+	}
+	resumed := time.Now()
+	w.says("task", "resume", "Bench/rests")
+	w.until(5*time.Second, "it fires again", func() bool { return len(w.evidenceOf(path)) > before })
+	for _, e := range begun(w.evidenceOf(path))[len(begun(w.evidenceOf(path)[:before])):] {
+		if at, err := time.Parse(time.RFC3339Nano, e.fire); err != nil || at.Before(resumed.Add(-time.Second)) {
+			t.Errorf("resuming fired for %s (%v)", e.fire, err)
+		}
+	}
+	var runs struct{ Items []api.Run }
+	w.must("GET", "/v1/runs?outcome=skipped&task_id="+task.ID, nil, &runs)
+	if len(runs.Items) == 0 || runs.Items[0].Reason != "paused" || !strings.Contains(string(runs.Items[0].Facts), "ERP is being moved") {
+		var one api.Run
+		if len(runs.Items) > 0 {
+			one = w.run(runs.Items[0].ID)
+		}
+		if one.Reason != "paused" || !strings.Contains(string(one.Facts), "ERP is being moved") {
+			t.Errorf("skipped: %+v", one)
+		}
+	}
+}
+
+// intervenes: a run whose attempts are used up is put before a person, who tries it again with other parameters, skips it, or
+// says that it is done.
+func intervenes(t *testing.T, w *world) {
+	task, path := w.works("fails", "@manual", map[string]any{"fail_rate": 1}, api.Policies{MaxAttempts: 2, RetryDelay: "100ms", Intervene: true}, nil)
+	ids := []string{w.now(task, nil)}
+	w.over(ids[0])
+	for range 2 {
+		id := w.now(task, nil)
+		w.over(id)
+		ids = append(ids, id)
+	}
+	out := w.says("intervention", "list", "-n", "Bench")
+	for _, id := range ids {
+		if !strings.Contains(out, id) || !strings.Contains(out, "out of luck") {
+			t.Errorf("the list has no %s: %s", id, out)
+		}
+	}
+	out = w.says("intervention", "retry", ids[0], "--params", `{"fail_rate":0}`, "--note", "the disk is free again")
+	again := w.over(regexp.MustCompile(`[0-9a-f-]{36}`).FindString(out))
+	if again.Outcome != "succeeded" || again.Trigger != "retry" || again.CausedBy != ids[0] || !strings.Contains(string(again.Params), `"fail_rate":0`) {
+		t.Errorf("the retry is %+v", again)
+	}
+	w.says("intervention", "skip", ids[1], "--note", "not needed any more")
+	w.says("intervention", "done", ids[2], "--note", "loaded by hand")
+	stdout, errOut, code := w.line("intervention", "done", ids[0])
+	refused(t, stdout, errOut, code, 4, ids[0], "resolved")
+	if out = w.says("intervention", "list", "-n", "Bench", "--resolved"); !strings.Contains(out, "retry") || !strings.Contains(out, "skip") || !strings.Contains(out, "done") {
+		t.Errorf("the resolved ones are %s", out)
+	}
+	if all := begun(w.evidenceOf(path)); len(all) != 7 { // three runs of two attempts, and the retry
+		t.Errorf("%d attempts began: %v", len(all), all)
+	}
+}
+
+// breaks: two failures open the breaker of a downstream, what comes meanwhile waits, and a reset lets it go on.
+func breaks(t *testing.T, w *world) {
+	w.must("PUT", "/v1/downstreams/erp", map[string]any{"failures": 2, "cooldown": "1h"}, nil)
+	task, path := w.works("touches", "@every 1s", map[string]any{"fail_rate": 1}, api.Policies{Downstreams: []string{"erp"}}, nil)
+	w.until(15*time.Second, "the breaker opens and a fire waits at it", func() bool {
+		out, _, _ := w.line("queue", "--gate", "breaker")
+		return strings.Contains(out, "Bench/touches") && strings.Contains(out, "breaker downstream:erp") && strings.Contains(out, "open after 2 failures: out of luck")
+	})
+	if out := w.says("breaker", "list"); !regexp.MustCompile(`downstream:erp +open +2 .*out of luck`).MatchString(out) {
+		t.Errorf("the breakers are %s", out)
+	}
+	if all := begun(w.evidenceOf(path)); len(all) != 2 {
+		t.Errorf("%d attempts began", len(all))
+	}
+	w.repair(task, path)
+	w.says("breaker", "reset", "downstream:erp")
+	w.until(5*time.Second, "what waited goes on", func() bool { return len(begun(w.evidenceOf(path))) > 2 })
+	if out := w.says("downstream", "list"); !regexp.MustCompile(`erp +closed`).MatchString(out) {
+		t.Errorf("the downstreams are %s", out)
+	}
+	out, errOut, code := w.line("breaker", "reset", "downstream:nix")
+	refused(t, out, errOut, code, 3, "nix")
+	w.must("DELETE", "/v1/tasks/"+task.ID, nil, nil)
+}
+
+// worksAsAGraph: fan-out, fan-in and outputs handed on; a step that fails and is run again without those that succeeded; and
+// a workflow that is cancelled.
+func worksAsAGraph(t *testing.T, w *world) {
+	w.works("load", "@manual", map[string]any{"output": map[string]any{"rows": 3, "by": "load"}}, api.Policies{}, nil)
+	w.works("left", "@manual", map[string]any{"output": map[string]any{"n": 1}}, api.Policies{}, nil)
+	right, rightPath := w.works("right", "@manual", map[string]any{"fail_rate": 1, "output": map[string]any{"n": 2}}, api.Policies{}, nil)
+	w.works("join", "@manual", nil, api.Policies{}, nil)
+	flow := w.task("Bench", "flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
+		{"name": "load", "task": "load"},
+		{"name": "left", "task": "left", "needs": []string{"load"}, "params": map[string]any{"millis": "$.steps.load.output.rows"}},
+		{"name": "right", "task": "right", "needs": []string{"load"}},
+		{"name": "join", "task": "join", "needs": []string{"left", "right"}, "params": map[string]any{"output": map[string]any{"fixed": 1}, "millis": "$.steps.left.output.n"}},
+	}})})
+	guarded := w.task("Bench", "guarded", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
+		{"name": "right", "task": "right"}, {"name": "alarm", "task": "left", "needs": []string{"right"}, "when": "failure"},
+	}})})
+	steps := func(id string) map[string]api.Step {
+		var graph api.Workflow
+		w.must("GET", "/v1/runs/"+id+"/workflow", nil, &graph)
+		all := map[string]api.Step{}
+		for _, s := range graph.Steps {
+			all[s.Name] = s
+		}
+		return all
+	}
+	handled := w.now(guarded, nil)
+	if r, s := w.over(handled), steps(handled); r.Outcome != "succeeded" || s["right"].State != "failed" || s["alarm"].State != "succeeded" {
+		t.Errorf("a failure that a step handles: %s %s %+v", r.Outcome, r.Message, s)
+	}
+	first := w.now(flow, nil)
+	if r := w.over(first); r.Outcome != "failed" || !strings.Contains(r.Message, "right") {
+		t.Errorf("the workflow ended as %s: %s", r.Outcome, r.Message)
+	}
+	s := steps(first)
+	for step, state := range map[string]string{"load": "succeeded", "left": "succeeded", "right": "failed", "join": "skipped"} {
+		if s[step].State != state {
+			t.Errorf("step %s is %s instead of %s", step, s[step].State, state)
+		}
+	}
+	if got := w.run(s["left"].RunID); !strings.Contains(string(got.Params), `"millis":3`) || got.WorkflowID != first || got.Step != "left" || got.Trigger != "workflow" {
+		t.Errorf("what was handed on: %+v", got)
+	}
+	if out := w.says("run", "workflow", first); !regexp.MustCompile(`(?m)^  right +failed +load .*out of luck`).MatchString(out) || !regexp.MustCompile(`(?m)^    join +skipped`).MatchString(out) {
+		t.Errorf("the graph is\n%s", out)
+	}
+	w.repair(right, rightPath)
+	second := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("run", "rerun", first, "--note", "repaired"))
+	if r := w.over(second); r.Outcome != "succeeded" || r.CausedBy != first {
+		t.Errorf("the second run ended as %s: %s, caused by %s", r.Outcome, r.Message, r.CausedBy)
+	}
+	again := steps(second)
+	if again["load"].State != "taken_over" || again["load"].RunID != s["load"].RunID || again["right"].State != "succeeded" || again["join"].State != "succeeded" {
+		t.Errorf("the steps of the second run are %+v", again)
+	}
+	if all := begun(w.evidenceOf(filepath.Join(w.dir, "load.csv"))); len(all) != 1 {
+		t.Errorf("the step that was taken over began %d times", len(all))
+	}
+	// The end of a cancelled workflow is the end of its steps.
+	w.works("long", "@manual", map[string]any{"millis": 600_000}, api.Policies{}, nil)
+	longFlow := w.task("Bench", "long-flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
+		{"name": "one", "task": "long"}, {"name": "two", "task": "long", "needs": []string{"one"}},
+	}})})
+	third := w.now(longFlow, nil)
+	w.until(10*time.Second, "the first step has begun", func() bool { return len(begun(w.evidenceOf(filepath.Join(w.dir, "long.csv")))) == 1 })
+	w.says("run", "cancel", third)
+	if r := w.over(third); r.Outcome != "cancelled" {
+		t.Errorf("the cancelled workflow ended as %s: %s", r.Outcome, r.Message)
+	}
+	last := steps(third)
+	if last["one"].State != "cancelled" || last["two"].RunID != "" {
+		t.Errorf("its steps are %+v", last)
+	}
+}
+
+// follows: the ends of a task's runs start others, by how they ended, with what the run hands on.
+func follows(t *testing.T, w *world) {
+	first, _ := w.works("statistics", "@manual", map[string]any{"output": map[string]any{"rows": 7}}, api.Policies{}, nil)
+	after := func(on string, p map[string]string) func(*api.TaskInput) {
+		return func(in *api.TaskInput) { in.After = []api.Upstream{{Task: "statistics", On: on, Params: p}} }
+	}
+	report, _ := w.works("report", "@manual", nil, api.Policies{}, after("success", map[string]string{"millis": "$.rows"}))
+	alarm, _ := w.works("alarm", "@manual", nil, api.Policies{}, after("failure", nil))
+	always, _ := w.works("cleaning", "@manual", nil, api.Policies{}, after("always", nil))
+	caused := func(task api.Task, by string) (found []api.Run) {
+		var runs struct{ Items []api.Run }
+		w.must("GET", "/v1/runs?task_id="+task.ID, nil, &runs)
+		for _, r := range runs.Items {
+			if r.CausedBy == by {
+				found = append(found, w.run(r.ID))
+			}
+		}
+		return found
+	}
+	good := w.now(first, nil)
+	w.until(10*time.Second, "the report and the cleaning follow", func() bool { return len(caused(report, good)) == 1 && len(caused(always, good)) == 1 })
+	if r := w.over(caused(report, good)[0].ID); r.Trigger != "upstream" || !strings.Contains(string(r.Params), `"millis":7`) || r.Outcome != "succeeded" {
+		t.Errorf("%+v", r)
+	}
+	bad := w.now(first, map[string]any{"fail_rate": 1})
+	w.until(10*time.Second, "the alarm and the cleaning follow", func() bool { return len(caused(alarm, bad)) == 1 && len(caused(always, bad)) == 1 })
+	if len(caused(alarm, good)) != 0 || len(caused(report, bad)) != 0 {
+		t.Error("a task followed an end it was not to follow")
+	}
+}
+
+// queues: a pool of one slot; who waits is seen in the order in which they go on, and why.
+func queues(t *testing.T, w *world) {
+	write(t, filepath.Join(w.dir, "pool.yaml"), "slots: 1\ndescription: licences\n")
+	w.says("pool", "put", "licence", "-f", filepath.Join(w.dir, "pool.yaml"))
+	path := filepath.Join(w.dir, "pooled.csv")
+	pooled := func(name string, priority int) api.Task {
+		task, _ := w.works(name, "@manual", map[string]any{"path": path, "millis": 10}, api.Policies{Priority: priority, Pools: []api.PoolUse{{Pool: "licence"}}}, nil)
+		return task
+	}
+	holder, low, middle, high := pooled("holder", 0), pooled("low", -10), pooled("middle", 0), pooled("high", 10)
+	held := w.now(holder, map[string]any{"millis": 600_000})
+	w.until(10*time.Second, "the pool is taken", func() bool { return len(begun(w.evidenceOf(path))) == 1 })
+	order := []string{held}
+	for _, task := range []api.Task{low, middle, high} {
+		order = append(order, w.now(task, nil))
+	}
+	slices.Reverse(order[1:])
+	var lines []string
+	w.until(10*time.Second, "three runs wait", func() bool {
+		out := w.says("queue", "--gate", "capacity")
+		lines = regexp.MustCompile(`(?m)^\d+  .*pool:licence.*$`).FindAllString(out, -1)
+		return len(lines) == 3
+	})
+	for i, name := range []string{"Bench/high", "Bench/middle", "Bench/low"} {
+		if !strings.HasPrefix(lines[i], fmt.Sprintf("%d  %s ", i+1, name)) || !strings.Contains(lines[i], "1 of 1 slots of pool:licence in use, 1 wanted") && !strings.Contains(lines[i], "wait for pool:licence") {
+			t.Errorf("place %d of the queue is %s", i+1, lines[i])
+		}
+	}
+	if out := w.says("pool", "list"); !regexp.MustCompile(`licence +1 +1 +3 +licences`).MatchString(out) {
+		t.Errorf("the pools are %s", out)
+	}
+	out, errOut, code := w.line("pool", "delete", "licence")
+	refused(t, out, errOut, code, 4, "licence", "Bench/")
+	w.says("run", "cancel", held)
+	for _, id := range order[1:] {
+		w.over(id)
+	}
+	var ran []string
+	for _, e := range begun(w.evidenceOf(path)) {
+		ran = append(ran, e.run)
+	}
+	if !slices.Equal(ran, order) {
+		t.Errorf("ran %v instead of %v", ran, order)
+	}
+}
+
+// misses: a run that is too slow says so while it runs.
+func misses(t *testing.T, w *world) {
+	task, _ := w.works("slow", "@manual", map[string]any{"millis": 600_000}, api.Policies{SLA: &api.SLA{MaxDuration: "1s", FinishWithin: "1s"}}, nil)
+	id := w.now(task, nil)
+	var out string
+	w.until(15*time.Second, "the run has missed its service levels", func() bool {
+		out = w.says("run", "get", id)
+		return strings.Contains(out, "too_long") && strings.Contains(out, "not_finished_in_time")
+	})
+	if !regexp.MustCompile(`breaches +\S+: .*1s`).MatchString(out) {
+		t.Errorf("the run is\n%s", out)
+	}
+	if r := w.run(id); len(r.Breaches) != 2 || r.State == "ended" {
+		t.Errorf("%+v", r)
+	}
+	w.says("run", "terminate", id)
+	if r := w.over(id); r.Outcome != "cancelled" || len(r.Breaches) != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// measures: the metrics are for those with a token.
+func measures(t *testing.T, w *world) {
+	for token, want := range map[string]int{"": 401, "gnomon_nobody": 401, w.token: 200} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil || answer.StatusCode != want {
+			t.Errorf("answered %d instead of %d: %v %.200s", answer.StatusCode, want, err, text)
+		}
+		if want == 200 != strings.Contains(string(text), "\ngnomon_") {
+			t.Errorf("answered %d: %.300s", want, text)
+		}
+	}
+}
+
+// forecasts: tasks that start together are seen, and moved apart.
+func forecasts(t *testing.T, w *world) {
+	w.namespace("Apart")
+	for _, name := range []string{"a", "b", "c"} {
+		w.task("Apart", name, api.TaskInput{Type: "Apart.Quick", Schedule: api.Schedule{Spec: "0 * * * *"}})
+	}
+	if out := w.says("forecast", "-n", "Apart", "--days", "2"); !regexp.MustCompile(`(?m) (47|48) +3 +█+ +a b c$`).MatchString(out) {
+		t.Errorf("the forecast is\n%s", out)
+	}
+	if out := w.says("forecast", "spread", "Apart", "--within", "30m"); !regexp.MustCompile(`[34] → 1;`).MatchString(out) || !strings.Contains(out, "--apply") {
+		t.Errorf("the proposal is\n%s", out)
+	}
+	if out := w.says("forecast", "-n", "Apart", "--days", "2"); !strings.Contains(out, "a b c") {
+		t.Errorf("the proposal was put in force:\n%s", out)
+	}
+	if out := w.says("forecast", "spread", "Apart", "--within", "30m", "--apply", "--lang", "zh"); !strings.Contains(out, "已生效") {
+		t.Errorf("the spread is\n%s", out)
+	}
+	if out := w.says("forecast", "-n", "Apart", "--days", "2"); !strings.Contains(out, "No tasks start in the same minute.") {
+		t.Errorf("they still collide:\n%s", out)
+	}
+	out, errOut, code := w.line("forecast", "spread", "Apart", "--within", "0m")
+	refused(t, out, errOut, code, 4, "within: must be between 1m and 59m")
+}
+
+// examines: all is well, until a task cannot run any more.
+func examines(t *testing.T, w *world) {
+	out, errOut, code := w.line("doctor")
+	if code != 0 || errOut != "" || strings.Contains(out, "✗") {
+		t.Errorf("of a healthy server the doctor says %d\n%s%s", code, out, errOut)
+	}
+	w.task("Bench", "lost-its-script", api.TaskInput{Type: "Bench.Vanishing", Schedule: api.Schedule{Spec: "@hourly"}})
+	if err := os.Remove(filepath.Join(w.scripts, "Bench/Vanishing.lua")); err != nil {
+		t.Fatal(err)
+	}
+	w.until(15*time.Second, "the doctor notices", func() bool {
+		out, errOut, code = w.line("doctor", "--lang", "zh")
+		return code == 1
+	})
+	if !regexp.MustCompile(`(?m)^✗ +tasks .*Bench/lost-its-script`).MatchString(out) || !strings.Contains(errOut, "有检查项不正常") {
+		t.Errorf("the doctor says\n%s%s", out, errOut)
+	}
+}
+
+// TestAWorkflowSurvivesItsServer: kill -9 while two steps execute; the next server finishes the workflow, and no attempt
+// began twice.
+func TestAWorkflowSurvivesItsServer(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.namespace("Bench")
+	steps := []map[string]any{
+		{"name": "load", "task": "step-load"}, {"name": "left", "task": "step-left", "needs": []string{"load"}},
+		{"name": "right", "task": "step-right", "needs": []string{"load"}}, {"name": "join", "task": "step-join", "needs": []string{"left", "right"}},
+	}
+	paths := map[string]string{}
+	for name, millis := range map[string]int{"step-load": 10, "step-left": 1500, "step-right": 1500, "step-join": 10} {
+		_, paths[name] = w.works(name, "@manual", map[string]any{"millis": millis, "output": map[string]any{"by": name}}, api.Policies{MaxAttempts: 3, RetryDelay: "100ms"}, nil)
+	}
+	flow := w.task("Bench", "flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": steps})})
+	id := w.now(flow, nil)
+	w.until(15*time.Second, "both branches execute", func() bool {
+		return len(w.evidenceOf(paths["step-left"])) == 1 && len(w.evidenceOf(paths["step-right"])) == 1
+	})
+	children := w.kill()
+	w.nothingRuns(5*time.Second, children)
+	w.start()
+	if r := w.over(id); r.Outcome != "succeeded" {
+		t.Errorf("the workflow ended as %s: %s", r.Outcome, r.Message)
+	}
+	for name, path := range paths {
+		seen, runs := map[witnessed]bool{}, map[string]bool{}
+		for _, e := range begun(w.evidenceOf(path)) {
+			if seen[e] {
+				t.Errorf("%s: attempt %s of run %s began twice", name, e.attempt, e.run)
+			}
+			seen[e], runs[e.run] = true, true
+		}
+		want := map[string]int{"step-load": 1, "step-left": 2, "step-right": 2, "step-join": 1}[name] // those that were killed are tried again
+		if len(runs) != 1 || len(seen) != want {
+			t.Errorf("%s: %d attempts of %d runs began, instead of %d of one: %v", name, len(seen), len(runs), want, seen)
+		}
+	}
+	if out := w.says("run", "workflow", id); strings.Count(out, "succeeded") != 5 {
+		t.Errorf("the graph is\n%s", out)
+	}
+	w.says("reconcile")
+	w.interrupt()
+	w.nothingRuns(2*time.Second, nil)
+}

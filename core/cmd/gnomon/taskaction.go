@@ -1,0 +1,200 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/spf13/cobra"
+)
+
+func (s *session) taskPause() *cobra.Command {
+	var note, until string
+	cmd := &cobra.Command{
+		Use: "pause NAMESPACE/NAME", Short: "Skip a task's fires for a while; a run that is live goes on", Args: cobra.ExactArgs(1),
+		Example: "  gnomon task pause Manufacturing/daily-kit-check --note 'ERP upgrade' --until 2026-12-01T06:00",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, _, err := s.task(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			body := api.PauseRequest{Note: note}
+			if until != "" {
+				at, err := readUntil(until, t.Schedule.Zone)
+				if err != nil {
+					return err
+				}
+				body.Until = &api.Time{Time: at}
+			}
+			var now api.Task
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPost, path: "/v1/tasks/" + t.ID + "/pause", body: body}, &now)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error { return s.saved(s.say("已暂停", "paused"), now) })
+		},
+	}
+	cmd.Flags().StringVar(&note, "note", "", "why, for those who wonder")
+	cmd.Flags().StringVar(&until, "until", "", "when it goes on by itself: an instant, or a duration from now like 2h (default: when somebody resumes it)")
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// readUntil reads an instant, or a duration from now.
+func readUntil(text, zone string) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return time.Now().Add(d), nil
+	}
+	return readInstant(text, zone)
+}
+
+func (s *session) taskBackfill() *cobra.Command {
+	var ask api.BackfillRequest
+	var from, to string
+	cmd := &cobra.Command{
+		Use: "backfill NAMESPACE/NAME --from INSTANT --to INSTANT", Short: "Run a task for the instants of a past time", Args: cobra.ExactArgs(1),
+		Example: "  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01T00:00 --to 2026-11-08T00:00 --dry-run",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, _, err := s.task(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			if ask.From.Time, err = readInstant(from, t.Schedule.Zone); err != nil {
+				return err
+			}
+			if ask.To.Time, err = readInstant(to, t.Schedule.Zone); err != nil {
+				return err
+			}
+			var done api.BackfillAnswer
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPost, path: "/v1/tasks/" + t.ID + "/backfill", body: ask}, &done)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error {
+				if done.Count == 0 {
+					return s.nothing("这段时间里计划没有任何时刻", "the schedule has no instant in that time")
+				}
+				said := s.say("已开始 %d 次运行，%s 到 %s；其中 %d 个时刻计划本身已作过决定\n", "started %d runs, %s to %s; of these instants the schedule had decided %d itself\n")
+				if done.DryRun {
+					said = s.say("将运行 %d 次，%s 到 %s；其中 %d 个时刻计划本身已作过决定\n", "would start %d runs, %s to %s; of these instants the schedule has decided %d itself\n")
+				}
+				if _, err := fmt.Fprintf(s.out, said, done.Count, clock(done.First), clock(done.Last), done.AlreadyDecided); err != nil {
+					return err
+				}
+				if done.More {
+					_, err := fmt.Fprintln(s.out, s.say("之后还有更多时刻：从最后一个之后继续", "there are more instants: go on after the last of these"))
+					return err
+				}
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "from this instant")
+	f.StringVar(&to, "to", "", "to this one, which is not in it")
+	f.StringVar(&ask.Overlap, "overlap", "", "how its runs take turns: skip, queue, cancel_previous, terminate_previous or allow (default: the task's own)")
+	f.IntVar(&ask.Limit, "limit", 1000, "how many at most, the earliest")
+	f.StringVar(&ask.Spread, "spread", "1s", "between two starts")
+	f.BoolVar(&ask.DryRun, "dry-run", false, "only say which instants would run")
+	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.MarkFlagRequired("to")
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func (s *session) runTerminate() *cobra.Command {
+	return &cobra.Command{
+		Use: "terminate RUN", Short: "Kill a live run, without the grace that cancel gives", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := s.call(cmd.Context(), request{method: http.MethodPost, path: path + "/terminate"}, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(s.out, s.say("已要求终止", "asked to terminate"))
+			return err
+		},
+	}
+}
+
+func (s *session) runWorkflow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "workflow RUN", Short: "Show the graph of a workflow run with the state of its steps", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			var w api.Workflow
+			raw, err := s.call(cmd.Context(), request{method: http.MethodGet, path: path + "/workflow"}, &w)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error {
+				if _, err := fmt.Fprintf(s.out, "%s/%s  %s\n\n", w.Run.Namespace, w.Run.TaskName, w.State); err != nil {
+					return err
+				}
+				var rows [][]string
+				depth := map[string]int{}
+				for _, step := range w.Steps {
+					for _, need := range step.Needs {
+						depth[step.Name] = max(depth[step.Name], depth[need]+1)
+					}
+					needs := ""
+					for i, need := range step.Needs {
+						if i > 0 {
+							needs += " "
+						}
+						needs += need
+					}
+					rows = append(rows, []string{
+						fmt.Sprintf("%*s%s", 2*depth[step.Name], "", step.Name), step.State, needs, step.When, took(step.StartedAt, step.EndedAt), step.Message, step.RunID,
+					})
+				}
+				return s.table([]string{
+					s.say("步骤", "STEP"), s.say("状态", "STATE"), s.say("需要", "NEEDS"), s.say("条件", "WHEN"), s.say("用时", "TOOK"), s.say("消息", "MESSAGE"), s.say("运行", "RUN"),
+				}, rows)
+			})
+		},
+	}
+	s.outputFlag(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func (s *session) runRerun() *cobra.Command {
+	var ask api.RerunRequest
+	cmd := &cobra.Command{
+		Use: "rerun RUN", Short: "Run an ended workflow run again from the steps that did not succeed", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := runPath(args[0])
+			if err != nil {
+				return err
+			}
+			var r api.Run
+			if _, err := s.call(cmd.Context(), request{method: http.MethodPost, path: path + "/rerun", body: ask}, &r); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(s.out, s.say("已开始运行 ", "started run ")+r.ID)
+			return err
+		},
+	}
+	cmd.Flags().StringSliceVar(&ask.From, "from", nil, "steps to run again, with all that need them (default: those that did not succeed)")
+	cmd.Flags().StringVar(&ask.Note, "note", "", "why; kept with the run")
+	return cmd
+}
+
+// count writes how many of several kinds of thing there were, leaving out those of which there were none.
+func count(n int, one, many string) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "1 " + one
+	default:
+		return strconv.Itoa(n) + " " + many
+	}
+}

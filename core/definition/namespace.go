@@ -1,0 +1,81 @@
+package definition
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+const maxRunning = 100_000
+
+// PutNamespace creates a namespace, or changes its title, description, default policies and limits.
+func (d *Definitions) PutNamespace(ctx context.Context, ns core.Namespace) (core.Namespace, error) {
+	d.linking.Lock()
+	defer d.linking.Unlock()
+	named := core.Task{Policies: ns.Defaults}
+	if linked(named) {
+		if err := d.learn(ctx, named); err != nil {
+			return core.Namespace{}, err
+		}
+	}
+	if findings := d.checkNamespace(ns); len(findings) > 0 {
+		return core.Namespace{}, core.Invalid("put namespace", findings...)
+	}
+	ns.Defaults.Breaker.Name = ""
+	if ns.CreatedAt.IsZero() {
+		ns.CreatedAt = d.opts.Clock.Now().UTC()
+	}
+	if err := d.opts.Store.PutNamespace(ctx, ns); err != nil {
+		return core.Namespace{}, err
+	}
+	d.reread(ctx)
+	return d.opts.Store.Namespace(ctx, ns.Name)
+}
+
+// Namespace gives one namespace, or KindNotFound.
+func (d *Definitions) Namespace(ctx context.Context, name string) (core.Namespace, error) {
+	return d.opts.Store.Namespace(ctx, name)
+}
+
+// Namespaces gives all namespaces, by name.
+func (d *Definitions) Namespaces(ctx context.Context) ([]core.Namespace, error) {
+	return d.opts.Store.Namespaces(ctx)
+}
+
+func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
+	var found []core.Finding
+	add := func(path, zh, en string) { found = append(found, finding(path, zh, en)) }
+	if !namespaceName.MatchString(ns.Name) {
+		add("name", "命名空间名以大写字母开头，只含字母和数字，至多 64 个字符，例如 ImageArchive",
+			"a namespace's name starts with an upper-case letter and has only letters and digits, at most 64: ImageArchive")
+	}
+	if len(ns.Description) > maxTextBytes {
+		add("description", "文字超过 16 KiB", "text is longer than 16 KiB")
+	}
+	if ns.MaxRunning < 0 || ns.MaxRunning > maxRunning {
+		add("max_running", fmt.Sprintf("必须在 0 到 %d 之间；0 表示不限", maxRunning), fmt.Sprintf("must be between 0 and %d; 0 sets no limit", maxRunning))
+	}
+	for _, taskType := range slices.Sorted(maps.Keys(ns.TypeLimits)) {
+		switch slots, path := ns.TypeLimits[taskType], join("type_limits", taskType); {
+		case core.NamespaceOf(taskType) == "":
+			add(path, "任务类型名形如 Common.KeepAlive", "the name of a task type is like Common.KeepAlive")
+		case slots < 1 || slots > maxRunning:
+			add(path, fmt.Sprintf("必须在 1 到 %d 之间；不限则去掉这一项", maxRunning), fmt.Sprintf("must be between 1 and %d; leave it out for no limit", maxRunning))
+		case ns.MaxRunning > 0 && slots > ns.MaxRunning:
+			add(path, fmt.Sprintf("没有作用：比整个命名空间的 max_running（%d）还大；请改小，或去掉", ns.MaxRunning),
+				fmt.Sprintf("has no effect: it is more than max_running of the whole namespace (%d); lower it or leave it out", ns.MaxRunning))
+		}
+	}
+	j := judge{at: "defaults", own: ns.Defaults, all: ns.Defaults, hard: ns.Defaults.Timeout, shares: d.held.Load().shares, checks: d.opts.Preconditions}
+	return append(found, j.judge()...)
+}
+
+// reread refreshes after a change of our own is stored. What cannot be read now is read by the next Refresh.
+func (d *Definitions) reread(ctx context.Context) {
+	if err := d.Refresh(ctx); err != nil {
+		d.opts.Log.Warn("definitions not refreshed", "err", err)
+	}
+}

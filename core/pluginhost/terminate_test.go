@@ -1,0 +1,206 @@
+package pluginhost_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/coretest"
+	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
+)
+
+// both runs a test on a plugin and on a pool of workers. The host's and the pool's grace is an hour.
+func both(t *testing.T, test func(t *testing.T, h *pluginhost.Host, e core.Executor)) {
+	t.Helper()
+	for name, make := range map[string]func(*testing.T, *pluginhost.Host) core.Executor{
+		"Plugin": func(t *testing.T, h *pluginhost.Host) core.Executor { return load(t, h) },
+		"Worker": func(t *testing.T, h *pluginhost.Host) core.Executor {
+			return pool(t, h, func(o *pluginhost.PoolOptions) { o.Grace = time.Hour })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t, func(o *pluginhost.Options) { o.Grace = time.Hour })
+			e := make(t, h)
+			run(t, t.Context(), e, do("talk"), "warm")
+			test(t, h, e)
+		})
+	}
+}
+
+// begun gives a sink that tells when the attempt has said something.
+func begun() (*coretest.Sink, <-chan struct{}) {
+	began := make(chan struct{})
+	var once sync.Once
+	return &coretest.Sink{Hold: func(context.Context) error { once.Do(func() { close(began) }); return nil }}, began
+}
+
+func TestGraceOfTheAttemptReplacesTheHosts(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ *pluginhost.Host, e core.Executor) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		attempt := do("stubborn").Attempt("stubborn")
+		attempt.Grace = 400 * time.Millisecond
+		sink, began := begun()
+		var asked time.Time
+		go func() { <-began; asked = time.Now(); cancel(core.ErrRunTimeout) }() // ends when it has begun
+		out, err := e.Execute(ctx, attempt, sink)
+		took := time.Since(asked)
+		if err != nil || out.Verdict != core.TimedOut || !strings.Contains(out.Message, "did not stop in time") {
+			t.Errorf("%+v %v", out, err)
+		}
+		if took < 400*time.Millisecond || took > 1400*time.Millisecond {
+			t.Errorf("killed after %v", took)
+		}
+		// One that needs it gets it: a soft timeout leaves more than the usual grace.
+		patient := do("finish-late").Attempt("late")
+		patient.Grace = 5 * time.Second
+		limited, stop := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, core.ErrRunTimeout)
+		defer stop()
+		if out, err := e.Execute(limited, patient, &coretest.Sink{}); err != nil || out.Verdict != core.Succeeded {
+			t.Errorf("%+v %v", out, err)
+		}
+	})
+}
+
+func TestTerminatedIsKilledAtOnce(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ *pluginhost.Host, e core.Executor) {
+		for _, what := range []string{"stubborn", "lines-then-wait"} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			sink, began := begun()
+			var asked time.Time
+			go func() { <-began; asked = time.Now(); cancel(core.ErrRunTerminated) }() // ends when it has begun
+			attempt := do(what).Attempt(what)
+			attempt.Grace = time.Hour // is for those who are asked
+			out, err := e.Execute(ctx, attempt, sink)
+			if took := time.Since(asked); err != nil || out.Verdict != core.Cancelled || !strings.HasPrefix(out.Message, "terminated on request") || took > time.Second {
+				t.Errorf("%s: after %v %+v %v", what, took, out, err)
+			}
+			if what == "stubborn" && !strings.Contains(out.Message, "killed") {
+				t.Errorf("%s: %+v", what, out)
+			}
+			cancel(nil)
+		}
+		if out, _ := run(t, t.Context(), e, do("talk"), "after"); out.Verdict != core.Succeeded {
+			t.Errorf("afterwards: %+v", out)
+		}
+	})
+}
+
+func TestTerminatedWhileItIsAskedToStop(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, _ *pluginhost.Host, e core.Executor) {
+		for _, what := range []string{"stubborn", "freeze"} {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, core.ErrRunTimeout)
+			terminate := make(chan struct{})
+			attempt := do(what).Attempt(what)
+			attempt.Terminate = terminate
+			asked := make(chan time.Time, 1)
+			timer := time.AfterFunc(300*time.Millisecond, func() { asked <- time.Now(); close(terminate) })
+			out, err := e.Execute(ctx, attempt, &coretest.Sink{})
+			timer.Stop()
+			select {
+			case at := <-asked:
+				if took := time.Since(at); took > time.Second {
+					t.Errorf("%s: ended %v after it was terminated", what, took)
+				}
+			default:
+				t.Errorf("%s: ended before it was terminated", what)
+			}
+			if err != nil || out.Verdict != core.TimedOut || !strings.Contains(out.Message, "killed") {
+				t.Errorf("%s: %+v %v", what, out, err)
+			}
+			cancel()
+		}
+	})
+}
+
+func TestTerminatingOneThatListensHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	p := load(t, h)
+	rest, stop := context.WithCancelCause(t.Context())
+	defer stop(nil)
+	var beside sync.WaitGroup
+	sink, began := begun()
+	beside.Go(func() {
+		out, err := p.Execute(rest, do("lines-then-wait").Attempt("beside"), sink)
+		if err != nil || out.Message != core.ErrRunCancelled.Error() {
+			t.Errorf("the attempt beside it: %+v, %v", out, err)
+		}
+	})
+	<-began
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	mine, began := begun()
+	terminate := make(chan struct{})
+	go func() { <-began; cancel(core.ErrRunTerminated); close(terminate) }() // ends when it has begun
+	attempt := do("lines-then-wait").Attempt("mine")
+	attempt.Terminate = terminate // a runner says it both ways
+	if out, err := p.Execute(ctx, attempt, mine); err != nil || out.Verdict != core.Cancelled || out.Message != core.ErrRunTerminated.Error() {
+		t.Errorf("%+v %v", out, err)
+	}
+	stop(core.ErrRunCancelled)
+	beside.Wait()
+}
+
+// luaPool is a pool of real Lua workers whose script logs a line and then never ends. Its grace is an hour.
+func luaPool(t *testing.T, h *pluginhost.Host) *pluginhost.Pool {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "Test"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const script = `return task{ title = {zh='忙', en='Busy'}, run = function(ctx) log.info("busy") while true do end end }`
+	if err := os.WriteFile(filepath.Join(dir, "Test", "Busy.lua"), []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return pool(t, h, func(o *pluginhost.PoolOptions) {
+		o.Command, o.Grace, o.Size = []string{program(t), "lua", dir}, time.Hour, 1
+	})
+}
+
+func TestALuaWorkerIsTerminatedAtOnceAndKilledAfterTheAttemptsGrace(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	p := luaPool(t, h)
+	for name, c := range map[string]struct {
+		cause   error
+		grace   time.Duration
+		freeze  bool // the worker neither stops nor answers
+		verdict core.Verdict
+		least   time.Duration
+	}{
+		"terminated":         {core.ErrRunTerminated, time.Hour, false, core.Cancelled, 0},
+		"terminated, frozen": {core.ErrRunTerminated, 0, true, core.Cancelled, 0},
+		"asked":              {core.ErrRunTimeout, time.Hour, false, core.TimedOut, 0},
+		"frozen":             {core.ErrRunTimeout, 400 * time.Millisecond, true, core.TimedOut, 400 * time.Millisecond},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		sink, began := begun()
+		attempt := coretest.Case{Type: "Test.Busy"}.Attempt(name)
+		attempt.Grace = c.grace
+		var asked time.Time
+		go func() { // ends when it has begun
+			<-began
+			if c.freeze {
+				_ = syscall.Kill(h.Processes()[0].PID, syscall.SIGSTOP)
+			}
+			asked = time.Now()
+			cancel(c.cause)
+		}()
+		out, err := p.Execute(ctx, attempt, sink)
+		if took := time.Since(asked); err != nil || out.Verdict != c.verdict || !strings.HasPrefix(out.Message, c.cause.Error()) || took < c.least || took > c.least+time.Second {
+			t.Errorf("%s: after %v %+v %v", name, took, out, err)
+		}
+		cancel(nil)
+	}
+}

@@ -1,0 +1,221 @@
+package core
+
+import "time"
+
+// Overlap says what happens to a fire while earlier runs of the same task are still live.
+type Overlap string
+
+// The overlap policies.
+const (
+	OverlapSkip      Overlap = "skip"               // default: the fire is skipped with the reason overlap
+	OverlapQueue     Overlap = "queue"              // it waits for them; as many as Policies.OverlapLimit may, the next is skipped
+	OverlapCancel    Overlap = "cancel_previous"    // they are asked to stop, and it starts when they have
+	OverlapTerminate Overlap = "terminate_previous" // they are killed, and it starts when they are gone
+	OverlapAllow     Overlap = "allow"              // they run side by side, as many as Policies.OverlapLimit; 0: without limit
+)
+
+// CatchUp says what happens to fires that were missed while no server ran, and to those that come while a breaker is open.
+type CatchUp string
+
+// The catch-up policies.
+const (
+	CatchUpLatest CatchUp = "latest" // default: the latest missed fire starts, the others are skipped
+	CatchUpNone   CatchUp = "none"   // all are skipped
+	CatchUpAll    CatchUp = "all"    // those of the last CatchUpWindow start, the newest CatchUpLimit of them, CatchUpSpread apart
+)
+
+// What CatchUpAll takes where nothing is said, and how much may be said.
+const (
+	DefaultCatchUpWindow = 24 * time.Hour
+	DefaultCatchUpLimit  = 100
+	MaxCatchUpLimit      = 1000
+	DefaultCatchUpSpread = time.Second
+)
+
+// Backoff says how the wait before an attempt grows.
+type Backoff string
+
+// The back-offs.
+const (
+	BackoffExponential Backoff = "exponential" // default: doubled for each attempt made
+	BackoffFixed       Backoff = "fixed"
+)
+
+// When says after which ends of another run something happens.
+type When string
+
+// The ends.
+const (
+	OnSuccess When = "success" // default
+	OnFailure When = "failure" // any verdict but succeeded and cancelled
+	OnAlways  When = "always"  // any end but a skipped fire
+)
+
+// Matches says whether an end is meant.
+func (w When) Matches(v Verdict) bool {
+	switch w {
+	case OnFailure:
+		return v.Failure()
+	case OnAlways:
+		return v != Skipped && v != ""
+	default:
+		return v == Succeeded
+	}
+}
+
+// Upstream names a task whose runs start this one when they end.
+type Upstream struct {
+	Task   string            `json:"task"`             // name of the task, in the same namespace
+	On     When              `json:"on,omitempty"`     // "" is OnSuccess
+	Params map[string]string `json:"params,omitempty"` // parameter -> JSON path into the upstream run's output ("$.total"), laid over the task's own
+}
+
+// Policies say how a task's runs are carried out. Zero fields take the namespace's default, else the one named.
+type Policies struct {
+	Timeout     time.Duration // hard limit of one attempt: it is killed; 0: the type's default, else the server's
+	SoftTimeout time.Duration // the attempt is asked to stop, and has the rest up to Timeout to do so; 0: asked at Timeout
+
+	Overlap       Overlap       // "" is OverlapSkip
+	OverlapLimit  int           // OverlapQueue: how many may wait (0: 1); OverlapAllow: how many may run (0: no limit)
+	CatchUp       CatchUp       // "" is CatchUpLatest
+	CatchUpWindow time.Duration // CatchUpAll: how far back; 0: DefaultCatchUpWindow
+	CatchUpLimit  int           // CatchUpAll: how many at most; 0: DefaultCatchUpLimit
+	CatchUpSpread time.Duration // CatchUpAll: between two starts; 0: DefaultCatchUpSpread
+	MaxRuns       int           // how many runs its schedule starts in all; 0: no limit
+
+	MaxAttempts   int           // how often a run is tried in all; 0 and 1: no retry
+	RetryDelay    time.Duration // wait before the second attempt; 0: 10 s
+	RetryBackoff  Backoff       // "" is BackoffExponential
+	RetryMaxDelay time.Duration // no wait is longer, unless the task asks for it; 0: one hour
+	RetryJitter   float64       // 0 to 1: by how much of itself a wait is varied, by a hash of run and attempt
+	RetryOn       []Verdict     // which verdicts are retried; empty: failed, timed_out, crashed and lost
+	StopAfter     int           // so many failed runs in a row disable the task; 0: never; Task.StopOnError is 1
+	Intervene     bool          // a run whose attempts are used up is put before a person
+
+	Priority      int // -100 to 100; the higher is admitted first
+	Pools         []PoolUse
+	Downstreams   []string    // what it touches: the names of the breakers shared by all tasks that name them
+	Breaker       BreakerRule // of this task alone; Failures 0: none
+	Preconditions []Precondition
+	SLA           SLA
+
+	LogLevel Level // lines below this level are not kept; zero: all
+}
+
+// Over lays policies over defaults: what p does not say, defaults do.
+func (p Policies) Over(defaults Policies) Policies {
+	zero(&p.Timeout, defaults.Timeout)
+	zero(&p.SoftTimeout, defaults.SoftTimeout)
+	if p.Overlap == "" {
+		p.Overlap, p.OverlapLimit = defaults.Overlap, defaults.OverlapLimit
+	}
+	if p.CatchUp == "" {
+		p.CatchUp = defaults.CatchUp
+	}
+	zero(&p.CatchUpWindow, defaults.CatchUpWindow)
+	zero(&p.CatchUpLimit, defaults.CatchUpLimit)
+	zero(&p.CatchUpSpread, defaults.CatchUpSpread)
+	zero(&p.MaxRuns, defaults.MaxRuns)
+	zero(&p.MaxAttempts, defaults.MaxAttempts)
+	zero(&p.RetryDelay, defaults.RetryDelay)
+	zero(&p.RetryBackoff, defaults.RetryBackoff)
+	zero(&p.RetryMaxDelay, defaults.RetryMaxDelay)
+	zero(&p.RetryJitter, defaults.RetryJitter)
+	if len(p.RetryOn) == 0 {
+		p.RetryOn = defaults.RetryOn
+	}
+	zero(&p.StopAfter, defaults.StopAfter)
+	zero(&p.Intervene, defaults.Intervene)
+	zero(&p.Priority, defaults.Priority)
+	if len(p.Pools) == 0 {
+		p.Pools = defaults.Pools
+	}
+	if len(p.Downstreams) == 0 {
+		p.Downstreams = defaults.Downstreams
+	}
+	zero(&p.Breaker, defaults.Breaker)
+	if len(p.Preconditions) == 0 {
+		p.Preconditions = defaults.Preconditions
+	}
+	zero(&p.SLA, defaults.SLA)
+	zero(&p.LogLevel, defaults.LogLevel)
+	return p
+}
+
+func zero[T comparable](value *T, otherwise T) {
+	var none T
+	if *value == none {
+		*value = otherwise
+	}
+}
+
+// Otherwise says what happens when a precondition has not come true by its deadline.
+type Otherwise string
+
+// The choices.
+const (
+	OtherwiseSkip Otherwise = "skip" // default: the fire is skipped with the reason precondition
+	OtherwiseRun  Otherwise = "run"  // it starts all the same
+	OtherwiseFail Otherwise = "fail" // the run ends as failed
+)
+
+// Precondition must be true before a run starts. Exactly one of Expression, SQL and HTTP is given.
+type Precondition struct {
+	Name       string        `json:"name,omitempty"`       // for people; "": the expression, query or URL itself
+	Expression string        `json:"expression,omitempty"` // expr-lang; true or false
+	SQL        *SQLCheck     `json:"sql,omitempty"`
+	HTTP       *HTTPCheck    `json:"http,omitempty"`
+	Every      time.Duration `json:"every_ns,omitempty"`    // how often it is looked at; 0: 30 s
+	Deadline   time.Duration `json:"deadline_ns,omitempty"` // how long after its instant a run waits for it; 0: it is looked at once
+	Otherwise  Otherwise     `json:"otherwise,omitempty"`   // "" is OtherwiseSkip
+}
+
+// SQLCheck is true if the first value of the query's first row is: true, a number other than 0, or a text but "", "0", "f" and "false".
+type SQLCheck struct {
+	Connection string `json:"connection"` // as granted to the namespace: "business"
+	Query      string `json:"query"`      // one reading statement
+}
+
+// HTTPCheck is true if a GET is answered as wanted.
+type HTTPCheck struct {
+	URL      string `json:"url"`
+	Status   int    `json:"status,omitempty"`   // 0: any of 200 to 299
+	Contains string `json:"contains,omitempty"` // what the first 64 KiB of the body must contain
+}
+
+// SLA are a task's service levels. Each is watched; zero ones are not.
+type SLA struct {
+	StartWithin  time.Duration `json:"start_within_ns,omitempty"`  // after its instant a run must have started
+	FinishWithin time.Duration `json:"finish_within_ns,omitempty"` // after its instant it must have ended
+	FinishBy     string        `json:"finish_by,omitempty"`        // by this local time, the first at or after its instant: "06:00"
+	MaxDuration  time.Duration `json:"max_duration_ns,omitempty"`  // of an attempt
+	P95Factor    float64       `json:"p95_factor,omitempty"`       // an attempt may take this many times the p95 of the task's last 30 days
+}
+
+// BreachKind is which service level was missed.
+type BreachKind string
+
+// The kinds of breach.
+const (
+	BreachStart  BreachKind = "not_started_in_time"
+	BreachFinish BreachKind = "not_finished_in_time"
+	BreachLong   BreachKind = "too_long"
+	BreachSlow   BreachKind = "slower_than_usual"
+)
+
+// Breach is a service level that a run has missed.
+type Breach struct {
+	Kind  BreachKind `json:"kind"`
+	At    time.Time  `json:"at"`    // when the limit passed, UTC
+	Limit string     `json:"limit"` // what was demanded, in words: "start within 5m0s"
+}
+
+// Stop is how a live run was asked to stop.
+type Stop string
+
+// The ways to stop a run.
+const (
+	StopCancel    Stop = "cancel"    // politely, with the grace period
+	StopTerminate Stop = "terminate" // at once
+	StopSupersede Stop = "supersede" // only if it still waits: its fire is then skipped as superseded
+)

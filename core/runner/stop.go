@@ -1,0 +1,123 @@
+package runner
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// Cancel asks a live run to stop, with its grace period; by is the principal. One that waits ends at once; for one that
+// executes it returns as soon as the request is made, and for one on another server when that is written. It fails with
+// KindNotFound if there is no such live run.
+func (r *Runner) Cancel(ctx context.Context, runID, by string) error {
+	return r.StopRun(ctx, runID, core.StopCancel, by)
+}
+
+// StopRun is Cancel, or with StopTerminate the same without any grace.
+func (r *Runner) StopRun(ctx context.Context, runID string, how core.Stop, by string) error {
+	here, err := r.stopHere(ctx, runID, how, by)
+	if here || err != nil {
+		return err
+	}
+	return r.opts.Store.RequestStop(ctx, []string{runID}, how, by)
+}
+
+// stopRuns stops several runs, here and on other servers.
+func (r *Runner) stopRuns(ctx context.Context, ids []string, how core.Stop, by string) error {
+	var errs []error
+	var elsewhere []string
+	for _, id := range ids {
+		here, err := r.stopHere(ctx, id, how, by)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if !here {
+			elsewhere = append(elsewhere, id)
+		}
+	}
+	if len(elsewhere) > 0 {
+		if err := r.opts.Store.RequestStop(ctx, elsewhere, how, by); core.KindOf(err) != core.KindNotFound {
+			errs = append(errs, err) // what is gone is stopped
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopHere stops a run if this server has it.
+func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by string) (here bool, err error) {
+	r.mu.Lock()
+	l := r.live[runID]
+	if l == nil || l.over {
+		r.mu.Unlock()
+		return false, nil
+	}
+	if l.phase == approaching || l.phase == executing {
+		defer r.mu.Unlock()
+		if how == core.StopSupersede && l.phase == executing {
+			return true, nil // it waits no more
+		}
+		if l.stopped == nil {
+			r.opts.Log.Info("run stopped", "run_id", runID, "how", how, "principal", by)
+		}
+		switch {
+		case how == core.StopTerminate:
+			l.stopped = core.ErrRunTerminated
+		case l.stopped == nil:
+			l.stopped = core.ErrRunCancelled
+		}
+		l.end()
+		return true, nil
+	}
+	if how == core.StopSupersede && l.phase != parked {
+		r.mu.Unlock()
+		return true, nil
+	}
+	inDoor := l.door
+	r.leave(runID, l)
+	if inDoor != nil {
+		r.next(inDoor)
+	}
+	r.mu.Unlock()
+	if how == core.StopSupersede {
+		r.skip(l, core.ReasonSuperseded, map[string]string{"by": by})
+		return true, nil
+	}
+	now := r.opts.Clock.Now()
+	outcome := core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"}
+	finish := core.Finish{
+		RunID: runID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, Outcome: outcome,
+		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true),
+		Then: r.dependents(ctx, l.run, outcome, now),
+	}
+	results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
+	if err != nil {
+		return true, err
+	}
+	if results[0].Stale {
+		return true, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
+	}
+	r.release(l, nil)
+	r.follow(l, finish, results[0])
+	r.changed(l.run)
+	return true, nil
+}
+
+// obeyStops stops the runs of this server that others asked to stop.
+func (r *Runner) obeyStops(ctx context.Context) {
+	if !r.opts.MayAct() {
+		return
+	}
+	requests, err := r.opts.Store.StopRequests(ctx, r.opts.ServerID)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.opts.Log.Warn("requests to stop not read", "err", err)
+		}
+		return
+	}
+	for _, q := range requests {
+		if _, err := r.stopHere(ctx, q.RunID, q.How, q.By); err != nil && ctx.Err() == nil {
+			r.opts.Log.Warn("run not stopped", "run_id", q.RunID, "err", err)
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/store/sqlcgen"
+)
+
+func resourceOf(r *sqlcgen.Resource) core.Resource {
+	return core.Resource{Kind: r.Kind, Name: r.Name, Version: r.Version, Doc: document(r.Doc), UpdatedAt: instant(r.UpdatedAt), UpdatedBy: r.UpdatedBy}
+}
+
+func resourceOp(verb, kind, name string) string { return fmt.Sprintf("%s %s %q", verb, kind, name) }
+
+// PutResource stores a resource and gives it with its new version. With Version 0 it is created or replaced; any other
+// must be the stored one's, else it fails with KindStale.
+func (s *Store) PutResource(ctx context.Context, r core.Resource) (core.Resource, error) {
+	op := resourceOp("put", r.Kind, r.Name)
+	if r.UpdatedAt.IsZero() {
+		r.UpdatedAt = s.clock.Now()
+	}
+	r.UpdatedAt = instant(micros(r.UpdatedAt))
+	seen := r.Version
+	err := s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
+		// On PostgreSQL two servers that see the same version are told apart by the row's lock.
+		stored, err := q.HoldResource(ctx, r.Kind, r.Name)
+		if err != nil && !notFound(err) {
+			return err
+		}
+		if seen != 0 && stored != seen {
+			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read it again and repeat the change", seen, stored)
+		}
+		r.Version, err = q.PutResource(ctx, sqlcgen.PutResourceParams{Kind: clean(r.Kind), Name: clean(r.Name), Doc: clean(r.Doc),
+			UpdatedAt: micros(r.UpdatedAt), UpdatedBy: clean(r.UpdatedBy)})
+		return err
+	})
+	if err != nil {
+		return core.Resource{}, err
+	}
+	return r, nil
+}
+
+// Resource gives one resource, or KindNotFound.
+func (s *Store) Resource(ctx context.Context, kind, name string) (core.Resource, error) {
+	op := resourceOp("read", kind, name)
+	var row sqlcgen.Resource
+	err := s.look(ctx, op, func(ctx context.Context) (err error) {
+		row, err = s.q.ReadResource(ctx, kind, name)
+		return err
+	})
+	if notFound(err) {
+		return core.Resource{}, core.Errorf(core.KindNotFound, op, "no such %s", kind)
+	}
+	return resourceOf(&row), err
+}
+
+// Resources gives all resources of a kind, by name.
+func (s *Store) Resources(ctx context.Context, kind string) ([]core.Resource, error) {
+	var rows []sqlcgen.Resource
+	err := s.look(ctx, "list resources of kind "+kind, func(ctx context.Context) (err error) {
+		rows, err = s.q.ResourcesOfKind(ctx, kind)
+		return err
+	})
+	list := make([]core.Resource, len(rows))
+	for i := range rows {
+		list[i] = resourceOf(&rows[i])
+	}
+	return list, err
+}
+
+// DeleteResource removes a resource, or fails with KindNotFound. Whether tasks name it is the caller's to ask.
+func (s *Store) DeleteResource(ctx context.Context, kind, name string) error {
+	op := resourceOp("delete", kind, name)
+	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
+		gone, err := q.DeleteResource(ctx, kind, name)
+		if err == nil && gone == 0 {
+			return core.Errorf(core.KindNotFound, op, "no such %s", kind)
+		}
+		return err
+	})
+}
+
+// The kinds of reference.
+const (
+	refUpstream   = "upstream"
+	refStep       = "step"
+	refCalendar   = "calendar"
+	refPool       = "pool"
+	refDownstream = "downstream"
+)
+
+// refsOf gives the kind and name of all that a task names; some may be there twice.
+func refsOf(t *core.Task) [][2]string {
+	var refs [][2]string
+	for _, up := range t.After {
+		refs = append(refs, [2]string{refUpstream, up.Task})
+	}
+	for kind, names := range map[string][]string{refStep: t.Steps, refCalendar: t.Schedule.OnlyOn, refDownstream: t.Policies.Downstreams} {
+		for _, name := range names {
+			refs = append(refs, [2]string{kind, name})
+		}
+	}
+	for _, name := range t.Schedule.NotOn {
+		refs = append(refs, [2]string{refCalendar, name})
+	}
+	for _, use := range t.Policies.Pools {
+		refs = append(refs, [2]string{refPool, use.Pool})
+	}
+	return refs
+}
+
+// insertRefs keeps what tasks name.
+func insertRefs(ctx context.Context, s session, tasks []core.Task) error {
+	type ref struct {
+		task string
+		what [2]string
+	}
+	var refs []ref
+	for i := range tasks {
+		for _, what := range refsOf(&tasks[i]) {
+			refs = append(refs, ref{tasks[i].ID, what})
+		}
+	}
+	return s.many(ctx, insertRef, len(refs), func(i int, args []any) []any {
+		return append(args, refs[i].task, refs[i].what[0], clean(refs[i].what[1]))
+	}, nil)
+}
+
+// References gives the tasks, of any namespace, that name something: kind is upstream, step, calendar, pool or
+// downstream. A task named by upstream or step is one of the naming task's namespace.
+func (s *Store) References(ctx context.Context, kind, name string) ([]core.Reference, error) {
+	var rows []sqlcgen.ReferencesRow
+	err := s.look(ctx, resourceOp("list references to", kind, name), func(ctx context.Context) (err error) {
+		rows, err = s.q.References(ctx, kind, name)
+		return err
+	})
+	list := make([]core.Reference, len(rows))
+	for i, r := range rows {
+		list[i] = core.Reference(r)
+	}
+	return list, err
+}
+
+// AllReferences gives all references of the kinds given, by kind in the order asked, then by name; without kinds, all.
+func (s *Store) AllReferences(ctx context.Context, kinds ...string) ([]core.Reference, error) {
+	if len(kinds) == 0 {
+		kinds = []string{refUpstream, refStep, refCalendar, refPool, refDownstream}
+	}
+	var list []core.Reference
+	for _, kind := range kinds {
+		var rows []sqlcgen.ReferencesOfKindRow
+		err := s.look(ctx, "list references of kind "+kind, func(ctx context.Context) (err error) {
+			rows, err = s.q.ReferencesOfKind(ctx, kind)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			list = append(list, core.Reference(r))
+		}
+	}
+	return list, nil
+}
