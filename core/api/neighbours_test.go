@@ -32,13 +32,7 @@ type settings struct{ *definition.Definitions }
 
 func held[T any](h definition.Held[T], err error) (core.Held[T], error) { return h, err }
 
-func everyHeld[T any](list []definition.Held[T], err error) ([]core.Held[T], error) {
-	var out []core.Held[T]
-	for _, h := range list {
-		out = append(out, h)
-	}
-	return out, err
-}
+func everyHeld[T any](list []definition.Held[T], err error) ([]core.Held[T], error) { return list, err }
 
 func (s settings) Calendars(ctx context.Context) ([]core.Held[core.Calendar], error) {
 	return everyHeld(s.Definitions.Calendars(ctx))

@@ -104,7 +104,7 @@ func (j *judge) judge() []core.Finding {
 		j.precondition(i, j.own.Preconditions[i])
 	}
 	if len(j.own.Preconditions) > maxChecks {
-		j.refuse("preconditions", "最多 %d 个前提条件", "at most %d preconditions", maxChecks)
+		j.refuse("preconditions", "最多 %d 个前置条件", "at most %d preconditions", maxChecks)
 	}
 	j.sla()
 	j.number("priority", j.own.Priority, -maxPriority, maxPriority)
@@ -263,7 +263,7 @@ func (j *judge) breaker(field string, b core.BreakerRule) {
 	case b.Cooldown < 0 || b.Cooldown > day || b.Cooldown > 0 && b.Cooldown < time.Second:
 		j.refuse(field+".cooldown", "必须在 1s 到 24h 之间", "must be between 1s and 24h")
 	case b.Failures == 0 && (b.Cooldown > 0 || b.Probes > 0):
-		j.refuse(field+".failures", "给了 cooldown 或 probes 却没有 failures，断路器永远不会打开；请写连续失败几次后打开，或去掉整个 breaker",
+		j.refuse(field+".failures", "给了 cooldown 或 probes 却没有 failures，熔断器永远不会断开；请写连续失败几次后打开，或去掉整个 breaker",
 			"there is a cooldown or probes but no failures, so the breaker never opens; say after how many failures in a row it does, or leave the breaker out")
 	case b.Failures > 0 && b.Cooldown == 0:
 		j.refuse(field+".cooldown", "给了 failures 却没有 cooldown；请写断开多久后再试一次，例如 5m",
@@ -283,7 +283,7 @@ func (j *judge) precondition(i int, p core.Precondition) {
 	case kinds == 0:
 		j.refuse(field, "没有说明条件；请写 expression、sql、http 三者之一", "says no condition; give one of expression, sql and http")
 	case kinds > 1:
-		j.refuse(field, "expression、sql、http 只能有一个；请拆成几个前提条件", "has more than one of expression, sql and http; make a precondition of each")
+		j.refuse(field, "expression、sql、http 只能有一个；请拆成几个前置条件", "has more than one of expression, sql and http; make a precondition of each")
 	case j.checks != nil:
 		for _, f := range j.checks.Check(p) {
 			j.findings = append(j.findings, core.Finding{Path: join(j.at+"."+field, f.Path), Message: f.Message})

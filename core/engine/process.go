@@ -7,11 +7,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
 const lockName = "engine.lock"
+
+// lockWait is how long lockDir waits for a predecessor that is ending: the engine of a killed server goes on for some
+// moments, and the next server may be quicker than it.
+const lockWait = 3 * time.Second
 
 // lockDir takes the folder for this process; the kernel gives it back when the process ends, however it ends.
 func lockDir(dir string) (unlock func(), err error) {
@@ -19,7 +24,12 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, core.Errorf(core.KindUnavailable, "lock engine data", "%w", err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		if err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		_ = file.Close()
 		return nil, core.Errorf(core.KindConflict, "lock engine data", "another process uses %s; stop it first, or name another data folder", dir)
 	}

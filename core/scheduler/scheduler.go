@@ -234,11 +234,15 @@ func (s *Scheduler) drained(w *window) bool {
 	return !w.until.After(horizon) && (!ok || at.After(horizon))
 }
 
+// notice is how long a step of the wall clock may go unnoticed: much less than a fire may be late. A clock that is set back
+// and soon right again would else find the scheduler asleep until the next scan.
+const notice = time.Second
+
 // untilNext gives how long nothing needs doing: at least the gather time, so that fires are claimed in groups, and
-// never more than the time to the next scan.
+// never more than the time to the next scan, or for a step of the clock to be noticed.
 func (s *Scheduler) untilNext(w *window, nextScan time.Time) time.Duration {
 	now := s.opts.Clock.Now()
-	wait := nextScan.Sub(now)
+	wait := min(nextScan.Sub(now), notice)
 	if at, ok := w.first(); ok {
 		wait = min(wait, at.Add(-s.opts.Ahead).Sub(now))
 	}

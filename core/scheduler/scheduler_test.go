@@ -491,6 +491,26 @@ func TestTheSteppingClockStepsLikeAMachines(t *testing.T) {
 	}
 }
 
+// TestAClockThatIsSoonRightAgainMakesNoFireLate: the step back is not slept through until the next scan.
+func TestAClockThatIsSoonRightAgainMakesNoFireLate(t *testing.T) {
+	t.Parallel()
+	clock := &steppingClock{}
+	w := setup(t)
+	w.opts.Clock, w.opts.Scan = clock, time.Hour
+	task := w.create(t, "t", "@every 1s")
+	w.start(t)
+	eventually(t, "it fires", func() bool { return len(w.taken(task.ID)) > 0 })
+	clock.seconds.Store(-3600)
+	wait(2200 * time.Millisecond)
+	clock.seconds.Store(0)
+	wait(1500 * time.Millisecond)
+	taken := w.taken(task.ID)
+	if last := taken[len(taken)-1].run.FireAt; time.Since(last) > 1500*time.Millisecond {
+		t.Errorf("%s after the clock was right again it has come to %s", 1500*time.Millisecond, last)
+	}
+	wantEachOnce(t, task, w.rows(t, task.ID), task.CreatedAt)
+}
+
 func TestAClockStepIsNoticedAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	clock := &steppingClock{}

@@ -96,6 +96,9 @@ func (d *postgresDialect) weigh(err error) remedy {
 		return giveUp
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if e.Code == "25P03" { // this process was stopped in the middle, and the session was ended meanwhile
+			return again
+		}
 		switch e.Code[:2] {
 		case "40", "08", "57", "55", "53": // deadlock, connection, shutdown or cancelled, lock not available, out of resources
 			return again
@@ -164,8 +167,8 @@ func (s *postgresSession) raw(f func(c *pgx.Conn) error) error {
 
 func (s *postgresSession) begin(ctx context.Context) error {
 	return s.raw(func(c *pgx.Conn) error {
-		// A server that is stopped in the middle holds no lock for ever.
-		_, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '60s'")
+		// A server that is stopped in the middle must not hold up the others, who are to take over when its lease is over.
+		_, err := c.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'")
 		return err
 	})
 }

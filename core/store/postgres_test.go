@@ -30,6 +30,7 @@ const (
 	cutBeforeCommit       // the server never sees the COMMIT
 	cutAfterCommit        // the server commits, and its answer is lost
 	cutAfterAndSlow       // the same, but the server gets the COMMIT only after the client has lost its connection
+	holdCommit            // nothing is cut: the COMMIT comes after PostgreSQL has ended the session
 )
 
 func sever(t *testing.T, pg *storetest.Postgres, dsn string) (*severing, string) {
@@ -70,6 +71,9 @@ func (p *severing) carry(client net.Conn, socket string) {
 			case cutBeforeCommit:
 				p.cuts.Add(1)
 				return
+			case holdCommit:
+				p.cuts.Add(1)
+				<-time.After(8 * time.Second)
 			case cutAfterCommit, cutAfterAndSlow:
 				p.cuts.Add(1)
 				_ = client.Close()
@@ -115,6 +119,36 @@ func TestACommitWithoutAnswerIsLookedUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAServerStoppedInTheMiddleHoldsNobodyUp: its transaction is ended for it after seconds, and is made again when it goes on.
+func TestAServerStoppedInTheMiddleHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	dsn := database(t, postgres(t))
+	proxy, through := sever(t, postgres(t), dsn)
+	slow, quick := opened(t, store.Options{DSN: through}), opened(t, store.Options{DSN: dsn})
+	ok(t, slow.Register(t.Context(), "slow", "host", time.Now().Add(time.Hour)))
+	ok(t, quick.Register(t.Context(), "quick", "host", time.Now().Add(time.Hour)))
+	a := created(t, quick, "a")
+	proxy.cut.Store(holdCommit)
+	var stopped sync.WaitGroup
+	stopped.Go(func() {
+		got, err := slow.Claim(t.Context(), []core.Claim{claimOf(&a, at(10), at(20))})
+		if err != nil || got[0].Won {
+			t.Errorf("the one that was stopped: %+v %v", got, err)
+		}
+	})
+	for proxy.cuts.Load() == 0 {
+		<-time.After(10 * time.Millisecond)
+	}
+	began := time.Now()
+	got, err := quick.Claim(t.Context(), []core.Claim{claimOf(&a, at(10), at(20))})
+	ok(t, err)
+	if took := time.Since(began); !got[0].Won || took > 7*time.Second {
+		t.Errorf("the other one: %+v after %s", got, took)
+	}
+	stopped.Wait()
+	wantSound(t, quick, "owner")
 }
 
 func TestAnUnregisteredStoreSaysThatItDoesNotKnow(t *testing.T) {

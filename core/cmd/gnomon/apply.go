@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -67,14 +68,15 @@ func (s *session) apply(ctx context.Context, files []string, all []folder) error
 	counts := []string{}
 	for _, stage := range []struct {
 		one, many string
+		zh        string
 		of        func(folder) []map[string]any
 		put       func(ctx context.Context, doc map[string]any) (string, error)
 	}{
-		{"calendar", "calendars", func(f folder) []map[string]any { return f.Calendars }, named("calendars")},
-		{"pool", "pools", func(f folder) []map[string]any { return f.Pools }, named("pools")},
-		{"downstream", "downstreams", func(f folder) []map[string]any { return f.Downstreams }, named("downstreams")},
-		{"namespace", "namespaces", func(f folder) []map[string]any { return f.Namespaces }, s.applyNamespace},
-		{"task", "tasks", func(f folder) []map[string]any { return f.Tasks }, s.applyTask},
+		{"calendar", "calendars", "个日历", func(f folder) []map[string]any { return f.Calendars }, named("calendars")},
+		{"pool", "pools", "个池", func(f folder) []map[string]any { return f.Pools }, named("pools")},
+		{"downstream", "downstreams", "个下游", func(f folder) []map[string]any { return f.Downstreams }, named("downstreams")},
+		{"namespace", "namespaces", "个命名空间", func(f folder) []map[string]any { return f.Namespaces }, s.applyNamespace},
+		{"task", "tasks", "个任务", func(f folder) []map[string]any { return f.Tasks }, s.applyTask},
 	} {
 		var list []*pending
 		for i, one := range all {
@@ -90,11 +92,14 @@ func (s *session) apply(ctx context.Context, files []string, all []folder) error
 		if err := settle(ctx, list); err != nil {
 			return err
 		}
-		if n := count(len(list), stage.one, stage.many); n != "" {
-			counts = append(counts, n)
+		if n := len(list); n > 0 {
+			counts = append(counts, s.say(strconv.Itoa(n)+" "+stage.zh, count(n, stage.one, stage.many)))
 		}
 	}
-	_, err := fmt.Fprintln(s.out, s.say("已应用 ", "applied ")+strings.Join(counts, ", "))
+	if len(counts) == 0 {
+		return s.nothing("文件中没有内容", "the files hold nothing")
+	}
+	_, err := fmt.Fprintln(s.out, s.say("已应用 ", "applied ")+strings.Join(counts, s.say("、", ", ")))
 	return err
 }
 
@@ -147,7 +152,7 @@ func readFolder(file string) (folder, error) {
 		return f, err
 	}
 	if err := yaml.UnmarshalWithOptions(text, &f, yaml.DisallowUnknownField()); err != nil {
-		return f, fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, true))
+		return f, fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))
 	}
 	return f, nil
 }
@@ -155,7 +160,9 @@ func readFolder(file string) (folder, error) {
 // applyNamespace puts one namespace; what names it in messages.
 func (s *session) applyNamespace(ctx context.Context, ns map[string]any) (what string, err error) {
 	name, _ := ns["name"].(string)
-	delete(ns, "name")
+	for _, key := range []string{"name", "created_at"} {
+		delete(ns, key)
+	}
 	_, err = s.call(ctx, request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(name), body: ns}, nil)
 	return "namespace " + name, err
 }

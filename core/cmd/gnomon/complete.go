@@ -26,6 +26,8 @@ func (s *session) complete(cmd *cobra.Command) {
 	case cmd.Name() == "spread":
 		cmd.ValidArgsFunction = s.names("/v1/namespaces", 1)
 	case cmd.Parent() == nil || !strings.HasPrefix(takes, "NAME"):
+	case cmd.Parent().Name() == "namespace":
+		cmd.ValidArgsFunction = s.names("/v1/namespaces", 1)
 	case cmd.Parent().Name() == "breaker":
 		cmd.ValidArgsFunction = s.names("/v1/breakers", 1)
 	case cmd.Parent().Name() == "pool", cmd.Parent().Name() == "downstream", cmd.Parent().Name() == "calendar":

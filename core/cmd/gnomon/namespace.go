@@ -11,7 +11,7 @@ import (
 )
 
 func newNamespaceCommand(s *session) *cobra.Command {
-	cmd := &cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "List and create namespaces: business systems"}
+	cmd := &cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "Namespaces: business systems, with the defaults and limits of their tasks"}
 	s.flags(cmd)
 
 	list := &cobra.Command{
@@ -70,6 +70,43 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	create.Flags().StringVar(&description, "description", "", "what it is")
 	s.outputFlag(create, "table", "json", "yaml")
 
-	cmd.AddCommand(list, create)
+	get := &cobra.Command{
+		Use: "get NAME", Short: "Show a namespace: its defaults and limits", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := s.call(cmd.Context(), request{method: http.MethodGet, path: "/v1/namespaces/" + url.PathEscape(args[0])}, nil)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, nil)
+		},
+	}
+	s.outputFlag(get, "yaml", "json")
+
+	var file string
+	put := &cobra.Command{
+		Use: "put NAME -f FILE", Short: "Create a namespace, or make it what a YAML or JSON file says: title, defaults, limits", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body, err := s.readDocument(file)
+			if err != nil {
+				return err
+			}
+			for _, key := range []string{"name", "created_at"} { // what get prints may stand in the file
+				delete(body, key)
+			}
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: body}, nil)
+			if err != nil {
+				return err
+			}
+			return s.show(raw, func() error {
+				_, err := fmt.Fprintln(s.out, s.say("已保存命名空间 ", "saved namespace ")+args[0])
+				return err
+			})
+		},
+	}
+	put.Flags().StringVarP(&file, "file", "f", "", "YAML or JSON file; - is standard input")
+	_ = put.MarkFlagRequired("file")
+	s.outputFlag(put, "table", "json", "yaml")
+
+	cmd.AddCommand(list, get, create, put)
 	return cmd
 }

@@ -54,7 +54,7 @@ func (s *session) settingCommand(one, many, short string, headings func() []stri
 			if err != nil {
 				return err
 			}
-			return s.show(raw, func() error { s.output = "yaml"; return s.show(raw, nil) })
+			return s.show(raw, nil)
 		},
 	}
 	s.outputFlag(get, "yaml", "json")
@@ -113,7 +113,7 @@ func (s *session) readDocument(file string) (map[string]any, error) {
 	}
 	var doc map[string]any
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, true))}
+		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))}
 	}
 	if doc == nil {
 		return nil, &usageError{errors.New(file + " is empty")}
@@ -273,7 +273,7 @@ func (s *session) readAny(file string) (json.RawMessage, error) {
 	}
 	raw, err := yaml.YAMLToJSON(text)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, true))}
+		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))}
 	}
 	return raw, nil
 }

@@ -187,14 +187,10 @@ func (s *session) runRerun() *cobra.Command {
 	return cmd
 }
 
-// count writes how many of several kinds of thing there were, leaving out those of which there were none.
+// count writes a number of things: 1 task, 2 tasks.
 func count(n int, one, many string) string {
-	switch n {
-	case 0:
-		return ""
-	case 1:
+	if n == 1 {
 		return "1 " + one
-	default:
-		return strconv.Itoa(n) + " " + many
 	}
+	return strconv.Itoa(n) + " " + many
 }
