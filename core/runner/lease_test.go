@@ -138,6 +138,9 @@ func TestAFencedServerStopsActing(t *testing.T) {
 		if lease.MayAct() {
 			t.Error("a fenced server still acts")
 		}
+		if since := time.Since(lease.Renewed()); since != 5*time.Second+time.Millisecond {
+			t.Errorf("the lost lease was last renewed %s ago", since)
+		}
 		time.Sleep(time.Minute)
 		if lease.MayAct() {
 			t.Error("a fenced server acts again")

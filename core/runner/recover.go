@@ -3,6 +3,7 @@ package runner
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -96,7 +97,11 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	case MayHaveStarted(run.State) && !resume:
 		return r.settleLost(ctx, &task, run, now)
 	case deleted && run.Attempt == 1 && !resume:
-		return r.bury(ctx, run, now)
+		return r.bury(ctx, &task, run, core.ReasonEdited, nil, now)
+	case run.State == core.RunQueued && run.Trigger == core.TriggerSchedule && task.Policies.CatchUp == core.CatchUpNone && now.Sub(run.StartAt) > missedAfter:
+		// Claimed ahead of its instant, which has passed meanwhile: it was missed like those that nobody had claimed yet.
+		facts, _ := json.Marshal(map[string]any{"policy": core.CatchUpNone, "late_seconds": now.Sub(run.FireAt).Round(time.Millisecond).Seconds()}) // plain values
+		return r.bury(ctx, &task, run, core.ReasonCatchUp, facts, now)
 	case run.Owner == r.opts.ServerID && !resume:
 		run.PrevSuccess = task.State.LastSuccess
 	default:
@@ -136,13 +141,21 @@ func (r *Runner) resumable(run core.Run) bool {
 	return err == nil && taskType.Resumable
 }
 
-// bury skips a run that has not started whose task is deleted.
-func (r *Runner) bury(ctx context.Context, run core.Run, now time.Time) bool {
-	_, err := r.opts.Store.Skip(ctx, []core.Skip{{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: core.ReasonEdited, DecidedAt: now}})
-	if err != nil {
-		r.opts.Log.Error("queued run of a deleted task not skipped", "run_id", run.ID, "err", err)
+// missedAfter is how late a run may be that no server has started in time: what scheduler.Options.MissedAfter is by default.
+const missedAfter = 10 * time.Second
+
+// bury skips a run that has not started and shall not: its task is deleted, or its time has passed.
+func (r *Runner) bury(ctx context.Context, task *core.Task, run core.Run, reason core.Reason, facts json.RawMessage, now time.Time) bool {
+	skip := core.Skip{
+		RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: reason, Facts: facts, DecidedAt: now,
+		NextFire: r.nextFire(task, now), Version: run.TaskVersion, // no run will end, so the skip sets the next fire
 	}
-	return err == nil
+	if _, err := r.opts.Store.Skip(ctx, []core.Skip{skip}); err != nil {
+		r.opts.Log.Error("queued run not skipped", "run_id", run.ID, "reason", reason, "err", err)
+		return false
+	}
+	r.moved(task, skip.NextFire)
+	return true
 }
 
 func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, now time.Time) bool {

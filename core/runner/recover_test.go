@@ -32,6 +32,8 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 	later := w.create(t, "succeed", func(t *core.Task) { t.Policies.MaxAttempts = 2 })
 	overlapping := w.create(t, "succeed", func(t *core.Task) { t.Policies.Overlap = core.OverlapSkip })
 	afterTask := w.create(t, "succeed", func(t *core.Task) { t.Schedule.Spec = "@after 10m" })
+	unwanted := w.create(t, "succeed", func(t *core.Task) { t.Policies.Overlap, t.Policies.CatchUp = core.OverlapSkip, core.CatchUpNone })
+	intime := w.create(t, "succeed", func(t *core.Task) { t.Policies.Overlap, t.Policies.CatchUp = core.OverlapSkip, core.CatchUpNone })
 
 	_, claimed := w.claim(t, lost.ID, "me", past)
 	_, running := w.claim(t, retried.ID, "me", past)
@@ -58,12 +60,20 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 		t.Fatalf("the second is %s", queued.State)
 	}
 	_, last := w.claim(t, afterTask.ID, "me", past)
+	w.claim(t, unwanted.ID, "me", past)
+	_, missed := w.claim(t, unwanted.ID, "me", past.Add(time.Second))
+	w.claim(t, intime.ID, "me", past)
+	_, late := w.claim(t, intime.ID, "me", time.Now().Add(-time.Second))
 
 	w.crash(t, "next")
 	w.start(t)
 	w.wantEnded(t, claimed.ID, core.Lost, "")
 	w.wantEnded(t, before.ID, core.Lost, "")
 	w.wantEnded(t, stops.ID, core.Lost, "")
+	if run := w.wantEnded(t, missed.ID, core.Skipped, core.ReasonCatchUp); !strings.Contains(string(run.Facts), `"policy":"none"`) {
+		t.Errorf("claimed before the crash, and missed: %s", run.Facts)
+	}
+	w.wantEnded(t, late.ID, core.Succeeded, "")
 	if task := w.task(t, stopping.ID); task.Enabled || !strings.Contains(task.DisabledReason, "lost") {
 		t.Errorf("stop_on_error: %+v", task)
 	}
