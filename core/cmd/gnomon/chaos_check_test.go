@@ -140,7 +140,8 @@ type verdict struct {
 	stints  map[*subject][]stint
 	all     []stint
 	ends    map[*subject]ending
-	lives   []life
+	lives   []life // in which a server was certainly at work
+	ran     []life // in which it may have been
 	decided int64
 	reasons map[string]int64
 }
@@ -157,9 +158,18 @@ type life struct {
 func (c *chaos) judge(a *account, ends map[*subject]ending) *verdict {
 	v := &verdict{chaos: c, account: a, stints: map[*subject][]stint{}, ends: ends, reasons: map[string]int64{}}
 	for _, n := range c.nodes {
-		n.fall()
+		n.halt()
 		for _, l := range n.lives {
 			v.lives = append(v.lives, life{l, n.clock.wall(l.from), n.clock.wall(l.to)})
+		}
+		for _, l := range n.ran {
+			for _, m := range n.clock.moves { // each by one setting of the clock
+				if m.at > l.from && m.at < l.to {
+					v.ran = append(v.ran, life{span{l.from, m.at}, n.clock.wall(l.from), n.clock.wall(m.at - 1)})
+					l.from = m.at
+				}
+			}
+			v.ran = append(v.ran, life{l, n.clock.wall(l.from), n.clock.wall(l.to)})
 		}
 	}
 	for _, s := range c.subjects {
@@ -340,9 +350,9 @@ func (v *verdict) checkLedger(s *subject) {
 }
 
 // seen gives how late a server could first decide about an instant, the wall time then, and the time in which it was at work.
-func (v *verdict) seen(at time.Time) (late time.Duration, wall time.Time, in life) {
+func seen(lives []life, at time.Time) (late time.Duration, wall time.Time, in life) {
 	best := int64(0)
-	for _, l := range v.lives {
+	for _, l := range lives {
 		if l.last.Before(at.Add(-ahead)) {
 			continue
 		}
@@ -373,7 +383,7 @@ func (v *verdict) checkCatchUp(s *subject) {
 	all := v.reaches(s)
 	gaps := 0
 	for i, r := range all {
-		late, wall, _ := v.seen(r.Through)
+		late, wall, _ := seen(v.ran, r.Through)
 		before := g.through(wall.Add(-ahead)) - r.last - 1 // later instants that were missed with it
 		switch {
 		case r.Decision == "started" && late > certainly:
@@ -388,7 +398,7 @@ func (v *verdict) checkCatchUp(s *subject) {
 		case r.Reason == "catch_up":
 			gaps++
 			// What is missed is decided at once: the first of them tells.
-			if late, _, in := v.seen(r.At); late < missedAfter/2 && in.first.Before(r.At.Add(-2*time.Second)) && in.last.After(r.At.Add(missedAfter/2)) {
+			if late, _, in := seen(v.lives, r.At); late < missedAfter/2 && in.first.Before(r.At.Add(-2*time.Second)) && in.last.After(r.At.Add(missedAfter/2)) {
 				t.Errorf("%s: %s was skipped as missed, and a server was there", s.name, r.At)
 			}
 			caught := 0

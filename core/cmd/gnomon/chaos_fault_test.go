@@ -99,7 +99,9 @@ type node struct {
 	name    string
 	clock   *faultClock
 	since   int64  // it lives and has been ready from then on; 0: it does not
-	lives   []span // in which it was alive, ready and not stopped
+	lives   []span // in which it was alive, ready and not stopped, each by one setting of its clock
+	begun   int64  // its process runs from then on; 0: it does not
+	ran     []span // in which its process ran
 	stopped []span // in which it did not run, while its children did
 	watch   sync.WaitGroup
 }
@@ -111,6 +113,15 @@ func (n *node) fall() {
 	if n.since != 0 {
 		n.lives = append(n.lives, span{n.since, instantNow()})
 		n.since = 0
+	}
+}
+
+// halt says that the node's process does not run from now on.
+func (n *node) halt() {
+	n.fall()
+	if n.begun != 0 {
+		n.ran = append(n.ran, span{n.begun, instantNow()})
+		n.begun = 0
 	}
 }
 
@@ -168,6 +179,7 @@ func (c *chaos) up(n *node) {
 }
 
 func (c *chaos) launch(n *node) {
+	n.begun = instantNow()
 	n.spawn("--no-context")
 	n.watch.Go(func() { c.observe(n, n.server.Process.Pid, n.ended) }) // ends with the server
 }
@@ -284,13 +296,16 @@ func (c *chaos) injure(p plan) {
 func (c *chaos) kill(n *node) string {
 	n.fall()
 	children := n.world.kill()
+	n.halt()
 	n.nothingRuns(5*time.Second, children)
 	what := "killed"
 	if c.random.IntN(4) == 0 { // again, in the middle of recovering
 		c.launch(n)
 		lived := c.between(0, 1500*time.Millisecond)
 		pause(c.t.Context(), lived)
-		n.nothingRuns(5*time.Second, n.world.kill())
+		children := n.world.kill()
+		n.halt()
+		n.nothingRuns(5*time.Second, children)
 		c.count["kill"]++
 		what += fmt.Sprintf(", and again after %s", lived.Round(time.Millisecond))
 	}
@@ -312,6 +327,7 @@ func (c *chaos) stop(n *node) string {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		c.t.Fatal(err)
 	}
+	n.halt()
 	what := fmt.Sprintf("stopped for %s", lasts.Round(time.Millisecond))
 	if c.random.IntN(3) == 0 {
 		half := c.between(0, lasts)
@@ -322,6 +338,7 @@ func (c *chaos) stop(n *node) string {
 	}
 	pause(c.t.Context(), lasts)
 	n.stopped = append(n.stopped, span{from, instantNow()})
+	n.begun = instantNow()
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		c.t.Fatal(err)
 	}
@@ -408,7 +425,7 @@ func (c *chaos) revive() {
 		if !n.gone() {
 			continue
 		}
-		n.fall()
+		n.halt()
 		if len(c.nodes) == 1 {
 			c.t.Fatalf("server %s ended by itself: %s", n.name, n.server.ProcessState)
 		}

@@ -334,7 +334,7 @@ func (f *factory) open(t *testing.T) {
 		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
 		Gated:    a.definitions.Gated, Gates: a.definitions.Gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note,
-		Watch:        30 * time.Second, Sweep: 5 * time.Minute, LookAround: 30 * time.Second,
+		Watch:        30 * time.Second, Sweep: 5 * time.Minute, TakeOver: 5 * time.Minute, LookAround: 30 * time.Second,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
 		Store: kept, Runner: a.runner, Clock: a.clock, Log: log, ServerID: a.id, MayAct: a.lease.MayAct,
