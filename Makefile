@@ -49,7 +49,8 @@ race: tools-go $(CHDB) postgres ## run every test under the race detector (slow)
 	@go test -race -shuffle=on -timeout 60m ./...
 
 chaos: tools-go $(CHDB) ## kill the server, the engine and workers at random moments, with an outside checker
-	@go test ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
+	@go test -tags chaos ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
+	@go test -tags chaos ./core/cmd/gnomon -run 'TestPoliciesUnderFaults' -count=1 -v -timeout 60m -args -chaos.kills 20 -chaos.stops 10 -chaos.steps 10 -chaos.children 3
 
 simulate: tools-go ## simulate 1,000,000 seeded worlds of crashes, stalls, lost answers, clock steps and people (an hour)
 	@go test ./core/simulation -run TestFiring -count=1 -timeout 6h -args -seeds 1000000
@@ -71,6 +72,7 @@ format: tools-go
 vet: tools-go
 	$(call say,vet)
 	@go vet ./...
+	@go vet -tags chaos ./core/cmd/gnomon
 
 lint: $(TOOLS)/golangci-lint
 	$(call say,lint)

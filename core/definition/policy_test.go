@@ -326,6 +326,10 @@ func TestTheChangeOfAnotherServerIsSeen(t *testing.T) {
 	if _, err := other.PutPool(t.Context(), core.Pool{Name: "erp", Slots: 4}, 0, "ann"); err != nil {
 		t.Fatal(err)
 	}
+	pooled := w.Effective(sound())
+	if pooled.Policies.Pools = []core.PoolUse{{Pool: "erp"}}; w.Knows(&pooled) || !w.Gated(&pooled) {
+		t.Error("a pool of another server is known before it has been read, or its task passes ungated")
+	}
 	w.create(t, func(task *core.Task) { task.Policies.Pools = []core.PoolUse{{Pool: "erp"}} })
 	if _, err := other.PutNamespace(t.Context(), core.Namespace{Name: "Telemedicine", MaxRunning: 3}); err != nil {
 		t.Fatal(err)
@@ -334,7 +338,7 @@ func TestTheChangeOfAnotherServerIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	task := sound()
-	if limits, _ := w.Gates(&task); len(limits) != 1 || limits[0].Slots != 3 {
+	if limits, _ := w.Gates(&task); len(limits) != 1 || limits[0].Slots != 3 || !w.Knows(&pooled) {
 		t.Errorf("limits %+v", limits)
 	}
 }

@@ -254,12 +254,24 @@ func (d *Definitions) Gated(task *core.Task) bool {
 	if _, ok := held.types[typeKey{task.Namespace, task.Type}]; ok {
 		return true
 	}
-	for _, use := range p.Pools {
-		if _, ok := held.pools[use.Pool]; ok {
-			return true
+	return len(p.Pools) > 0 || len(p.Downstreams) > 0
+}
+
+// Knows says whether all pools and downstreams that an effective task names are known here. One that is not was made on another
+// server a moment ago: Refresh, and Gates is complete.
+func (d *Definitions) Knows(task *core.Task) bool {
+	held := d.held.Load()
+	for _, use := range task.Policies.Pools {
+		if _, ok := held.pools[use.Pool]; !ok {
+			return false
 		}
 	}
-	return slices.ContainsFunc(p.Downstreams, func(name string) bool { _, ok := held.breakers[name]; return ok })
+	for _, name := range task.Policies.Downstreams {
+		if _, ok := held.breakers[name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func holidaysName(h core.Holidays) string { return fmt.Sprintf("%s-%d", h.Region, h.Year) }

@@ -250,7 +250,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 		Store: kept, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
 		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
 		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
-		Gated:    a.definitions.Gated, Gates: a.definitions.Gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		Gated:    a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
@@ -296,9 +296,27 @@ func (c preconditionCheck) Check(p core.Precondition) []core.Finding {
 	return c.a.preconditions.Check(p)
 }
 
-// followDefinitions reads every few seconds what other servers have changed, until ctx ends.
+// gates gives what a run of a task must be admitted by. What it names and nobody here knows is read first: a pool that
+// another server has just been given must not be passed by.
+func (a *app) gates(task *core.Task) ([]core.Limit, []core.BreakerRule) {
+	if !a.definitions.Knows(task) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := a.definitions.Refresh(ctx); err != nil {
+			a.log.Error("gates of a task not all known", "task", task.Namespace+"/"+task.Name, "err", err)
+		}
+	}
+	return a.definitions.Gates(task)
+}
+
+// followDefinitions reads again and again what other servers have changed, until ctx ends: a change takes effect everywhere
+// within a second. Where there is no other server it only mends what could not be read before.
 func (a *app) followDefinitions(ctx context.Context) {
-	every := time.NewTicker(10 * time.Second)
+	interval := 10 * time.Second
+	if a.store.Dialect() == "postgres" {
+		interval = time.Second
+	}
+	every := time.NewTicker(interval)
 	defer every.Stop()
 	for {
 		select {

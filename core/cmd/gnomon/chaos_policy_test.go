@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && chaos
 
 package main_test
 
@@ -24,7 +24,7 @@ var (
 	chaosSeed   = flag.Uint64("chaos.seed", 0, "seed of the faults of TestPoliciesUnderFaults; 0: another each time")
 	chaosKills  = flag.Int("chaos.kills", 2, "how often TestPoliciesUnderFaults kills a server")
 	chaosStops  = flag.Int("chaos.stops", 1, "how often it stops one for a while")
-	chaosSteps  = flag.Int("chaos.steps", 2, "how often it sets the clock")
+	chaosSteps  = flag.Int("chaos.steps", 1, "how often it sets the clock")
 	chaosPlugin = flag.Int("chaos.children", 1, "how often it kills a plugin, and how often an engine")
 	chaosLease  = flag.Duration("chaos.lease", 2*time.Second, "length of the servers' lease")
 )

@@ -63,6 +63,11 @@ func (a *app) dependents(ctx context.Context, run core.Run, outcome core.Outcome
 		return nil
 	}
 	tasks, problems := a.definitions.DependentTasks(ctx, run, outcome)
+	// A store that does not answer changes nothing but latency: the end would be written without what it causes.
+	for tasks == nil && len(problems) == 1 && core.KindOf(problems[0]) == core.KindUnavailable && a.lease.MayAct() && ctx.Err() == nil {
+		time.Sleep(200 * time.Millisecond)
+		tasks, problems = a.definitions.DependentTasks(ctx, run, outcome)
+	}
 	for _, err := range problems {
 		a.log.Error("dependent task not started", "upstream", run.Namespace+"/"+run.TaskName, "run_id", run.ID, "err", err)
 	}
