@@ -48,9 +48,10 @@ test: tools-go $(CHDB) postgres ## run every test, on SQLite, PostgreSQL and the
 race: tools-go $(CHDB) postgres ## run every test under the race detector (slow)
 	@go test -race -shuffle=on -timeout 60m ./...
 
-chaos: tools-go $(CHDB) ## kill the server, the engine and workers at random moments, with an outside checker
+chaos: tools-go $(CHDB) postgres ## kill and stop servers and their children and set their clocks, with an outside checker
 	@go test -tags chaos ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
-	@go test -tags chaos ./core/cmd/gnomon -run 'TestPoliciesUnderFaults' -count=1 -v -timeout 60m -args -chaos.kills 20 -chaos.stops 10 -chaos.steps 10 -chaos.children 3
+	@go test -tags chaos ./core/cmd/gnomon -run TestPoliciesUnderFaults -count=1 -v -timeout 60m -args \
+		-chaos.kills 20 -chaos.stops 10 -chaos.steps 10 -chaos.children 5 -chaos.lease 5s
 
 simulate: tools-go ## simulate 1,000,000 seeded worlds of crashes, stalls, lost answers, clock steps and people (an hour)
 	@go test ./core/simulation -run TestFiring -count=1 -timeout 6h -args -seeds 1000000
