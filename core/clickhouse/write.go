@@ -176,7 +176,7 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 		err = t.writeBatch(ctx, c, rows, s)
 	}
 	if err != nil {
-		return serverError("write "+t.name, err)
+		return writeError("write "+t.name, err)
 	}
 	c.putBack(s)
 	return nil

@@ -90,8 +90,9 @@ func (a *app) openStore(starting, _ context.Context, started func(part)) (err er
 }
 
 func (a *app) openHistory(starting, live context.Context, started func(part)) (err error) {
-	options := clickhouse.Options{DSN: a.config.ClickHouseDSN, Log: a.log}
+	options := clickhouse.Options{DSN: a.config.ClickHouseDSN, Log: a.log, Patient: true}
 	if options.DSN == "" {
+		options.Patient = false // the engine has just been started
 		options.Socket = filepath.Join(runDir(a.config.Data), "engine.sock")
 		if err := os.MkdirAll(filepath.Dir(options.Socket), 0o700); err != nil {
 			return err
@@ -457,9 +458,12 @@ func (a *app) Ready(context.Context) error {
 // Status is how the server stands.
 func (a *app) Status(ctx context.Context) api.Status {
 	began, spool := api.Time{Time: a.began}, a.spool.Stats()
-	kept := "embedded ClickHouse " + a.history.Version()
+	kept := "embedded ClickHouse"
 	if a.engine == nil {
-		kept = "ClickHouse " + a.history.Version()
+		kept = "ClickHouse"
+	}
+	if known := a.history.Version(); known != "" {
+		kept += " " + known
 	}
 	if err := a.history.Health(ctx); err != nil {
 		kept += ", does not answer"
