@@ -83,7 +83,10 @@ func (c *Client) start(ctx context.Context) error {
 			En: fmt.Sprintf("at least %d.%d is needed; upgrade the server, or leave GNOMON_CLICKHOUSE_DSN out to use the embedded engine", oldest[0], oldest[1]),
 		}}}}
 	}
-	return c.migrate(ctx)
+	if err := c.migrate(ctx); err != nil {
+		return err
+	}
+	return c.replaceViews(ctx)
 }
 
 // driverOptions turns Options into clickhouse-go's.
