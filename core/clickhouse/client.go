@@ -92,6 +92,9 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	if err := c.migrate(ctx, conn); err != nil {
 		return err
 	}
+	if err := c.replaceViews(ctx, conn); err != nil {
+		return err
+	}
 	c.version.Store(&version)
 	c.log.Info("history open", "clickhouse", version)
 	return nil
