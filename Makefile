@@ -64,6 +64,7 @@ bench: build ## measure lateness, throughput and ingest on this machine
 	@bin/gnomon bench fire --rate 1000 --duration 30s
 	@bin/gnomon bench throughput
 	@bin/gnomon bench ingest
+	@bin/gnomon bench tail
 
 format: tools-go
 	$(call say,format)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -199,9 +198,6 @@ func (a *API) lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedL
 // writeDeadline is how long one write to a reader may take; a slower one is cut off and never slows the run.
 const writeDeadline = 5 * time.Second
 
-// maxTailFailures bounds how often a Tail that fell behind is asked again; the poll goes on without it.
-const maxTailFailures = 16
-
 // follower is one live log.
 type follower struct {
 	api     *API
@@ -212,25 +208,8 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	news := make(chan struct{}, 1)
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	defer cancel()
 	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
 	defer tail.Close()
-	// Ends with ctx, at the latest when run returns.
-	waiting.Go(func() {
-		for failed := 0; failed < maxTailFailures; {
-			if _, err := tail.Next(ctx); err != nil {
-				failed++ // behind, or stopped: the poll finds what there is
-			}
-			select {
-			case news <- struct{}{}:
-			default:
-			}
-		}
-	})
 	poll := time.NewTicker(f.api.opts.Poll)
 	defer poll.Stop()
 	quiet := time.Now()
@@ -266,7 +245,7 @@ func (f *follower) run(ctx context.Context) error {
 		woken = false
 		select {
 		case <-poll.C:
-		case <-news:
+		case <-tail.News():
 			woken = true
 		case <-ctx.Done():
 			return ctx.Err()
@@ -276,9 +255,9 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning, when
-// lines are filtered by level (their numbers have holes then), and when the spool's next line is not the next one. While
-// history does not answer, nothing behind such a hole is sent.
+// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning of what
+// the spool no longer has, when lines are filtered by level (their numbers have holes then), and when the spool's next
+// line is not the next one. While history does not answer, nothing behind such a hole is sent.
 func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 	for {
 		lines, err := f.api.opts.Logs.Lines(ctx, f.filter)
@@ -286,7 +265,8 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 			return sent, err
 		}
 		last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
-		if !f.caught || len(lines) > 0 && (f.filter.MinLevel > core.LevelDebug || !placeOf(lines[0]).follows(last)) {
+		whole := len(lines) > 0 && f.filter.MinLevel <= core.LevelDebug && placeOf(lines[0]).follows(last)
+		if !whole && (len(lines) > 0 || !f.caught) {
 			lines, err = f.api.lines(ctx, f.filter)
 			if err != nil {
 				if ctx.Err() != nil {

@@ -205,14 +205,13 @@ type QueryFunc func(ctx context.Context, query Query, head func([]Column) error,
 // Logs knows what has been said and is not in history yet: package recorder.
 type Logs interface {
 	Lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error)
-	// Tail follows what a run says from now on.
+	// Tail tells when a run says something from now on.
 	Tail(ctx context.Context, runID string) Tail
 }
 
-// Tail waits for lines of one run. Here it only wakes: what is sent is read by Lines.
+// Tail tells that there are new lines of one run, which Lines gives.
 type Tail interface {
-	// Next waits for lines. After an error that is not the caller's ctx, none will come.
-	Next(ctx context.Context) ([]core.LoggedLine, error)
+	News() <-chan struct{}
 	Close()
 }
 

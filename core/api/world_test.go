@@ -531,28 +531,33 @@ func (s *spool) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine, 
 	return pickLines(s.lines, f), nil
 }
 
-func (s *spool) Tail(context.Context, string) api.Tail {
+func (s *spool) Tail(ctx context.Context, _ string) api.Tail {
+	t := &tail{news: make(chan struct{}, 1)}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &tail{s: s, said: s.said}
+	said := s.said
+	s.mu.Unlock()
+	go func() { // ends with ctx
+		for {
+			select {
+			case <-said:
+			case <-ctx.Done():
+				return
+			}
+			s.mu.Lock()
+			said = s.said
+			s.mu.Unlock()
+			select {
+			case t.news <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return t
 }
 
-type tail struct {
-	s    *spool
-	said chan struct{}
-}
+type tail struct{ news chan struct{} }
 
-func (t *tail) Next(ctx context.Context) ([]core.LoggedLine, error) {
-	select {
-	case <-t.said:
-		t.s.mu.Lock()
-		defer t.s.mu.Unlock()
-		t.said = t.s.said
-		return nil, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+func (t *tail) News() <-chan struct{} { return t.news }
 
 func (*tail) Close() {}
 
