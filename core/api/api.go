@@ -153,6 +153,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.runs()
 	a.workflows()
 	a.logs()
+	a.logFile()
 	a.queue()
 	a.interventions()
 	a.schedules()

@@ -41,6 +41,7 @@ var demands = map[string]struct{ path, body string }{
 	"list-samples":       {path: "/v1/runs/{run}/samples"},
 	"list-log-lines":     {path: "/v1/runs/{run}/logs"},
 	"follow-log":         {path: "/v1/runs/{run}/logs/live"},
+	"get-log":            {path: "/v1/runs/{run}/log"},
 	"pause-task":         {path: "/v1/tasks/{task}/pause", body: `{"note":"moving"}`},
 	"resume-task":        {path: "/v1/tasks/{task}/resume"},
 	"backfill-task":      {path: "/v1/tasks/{task}/backfill", body: `{"from":"2026-01-01T00:00:00Z","to":"2026-01-01T03:00:00Z"}`},

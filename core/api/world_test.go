@@ -416,12 +416,13 @@ func pickRuns(all []core.Run, f core.RunFilter) []core.Run {
 
 // history is what has been shipped.
 type history struct {
-	mu      sync.Mutex
-	runs    []core.Run
-	lines   []core.LoggedLine
-	down    bool
-	asked   int
-	endless []string // queries
+	mu         sync.Mutex
+	runs       []core.Run
+	lines      []core.LoggedLine
+	down       bool
+	asked      int
+	endless    []string // queries
+	breakAfter int      // questions for lines
 }
 
 var errDown = core.Errorf(core.KindUnavailable, "ask history", "the engine does not answer")
@@ -461,7 +462,7 @@ func (h *history) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked++
-	if h.down {
+	if h.down || h.breakAfter > 0 && h.asked > h.breakAfter {
 		return nil, errDown
 	}
 	return pickLines(h.lines, f), nil

@@ -191,37 +191,19 @@ func (s *session) toFile(path string, write func() error) error {
 
 // queryProgress says on a terminal, each half second, how far the query is, until the function it gives is called.
 func (s *session) queryProgress(ctx context.Context, q question, got *counter) (end func()) {
-	if !terminal(s.err) {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { // ends with cancel
-		defer close(done)
-		for {
-			select {
-			case <-ctx.Done():
-				progress(s.err, "")
-				return
-			case <-time.After(500 * time.Millisecond):
-			}
-			var p struct {
-				Items []api.RunningQuery `json:"items"`
-			}
-			if _, err := s.call(ctx, request{method: http.MethodGet, path: "/v1/queries"}, &p); err != nil {
-				continue
-			}
-			for _, running := range p.Items {
-				if running.ID == q.id {
-					progress(s.err, s.say("  已读 %s 行，已收 %s，%.1f 秒", "  %s rows read, %s received, %.1f s"), thousands(running.ReadRows), sizeText(got.bytes.Load()), time.Since(q.began).Seconds())
-				}
+	return s.each500ms(ctx, func(ctx context.Context) {
+		var p struct {
+			Items []api.RunningQuery `json:"items"`
+		}
+		if _, err := s.call(ctx, request{method: http.MethodGet, path: "/v1/queries"}, &p); err != nil {
+			return // it is the answer that counts
+		}
+		for _, running := range p.Items {
+			if running.ID == q.id {
+				progress(s.err, s.say("  已读 %s 行，已收 %s，%.1f 秒", "  %s rows read, %s received, %.1f s"), thousands(running.ReadRows), sizeText(got.bytes.Load()), time.Since(q.began).Seconds())
 			}
 		}
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	})
 }
 
 // rows prints an answer in the form that was asked for, and gives how many rows it had if that is known, else -1.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,16 +40,43 @@ func terminalWidth(stream any) int {
 	return int(size.Col)
 }
 
+// each500ms has how far something is said on a terminal, each half second, until the function it gives is called.
+func (s *session) each500ms(ctx context.Context, report func(context.Context)) (end func()) {
+	if !terminal(s.err) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { // ends with cancel
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				progress(s.err, "")
+				return
+			case <-time.After(500 * time.Millisecond):
+				report(ctx)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 // counter counts what is read through it.
 type counter struct {
 	from  io.Reader
 	bytes atomic.Int64
+	lines atomic.Int64
 }
 
 // Read reads on.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.from.Read(p)
 	c.bytes.Add(int64(n))
+	c.lines.Add(int64(bytes.Count(p[:n], []byte{'\n'})))
 	return n, err
 }
 
