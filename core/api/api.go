@@ -40,6 +40,7 @@ type Options struct {
 	Live        Live
 	History     History
 	Query       QueryFunc
+	Progress    ProgressFunc
 	Logs        Logs
 	Health      Health
 
@@ -67,6 +68,7 @@ type API struct {
 	mux     *http.ServeMux
 	handler http.Handler
 	ops     []*huma.Operation
+	running queriesRunning
 
 	stop sync.Once
 	done chan struct{} // closed by Stop: live streams end
@@ -100,7 +102,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -151,6 +153,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.runs()
 	a.workflows()
 	a.logs()
+	a.logFile()
 	a.queue()
 	a.interventions()
 	a.schedules()
@@ -161,6 +164,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.breakers()
 	a.insights()
 	a.queries()
+	a.runningQueries()
 	a.server()
 	if more != nil {
 		more(a.huma)

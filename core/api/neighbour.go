@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -186,10 +187,24 @@ type History interface {
 
 // Query is one reading statement over history.
 type Query struct {
+	ID      string // by which Progress knows it
 	SQL     string
 	Params  map[string]string // {name:Type} in the statement
 	MaxRows int
+	Export  bool // the answer is kept elsewhere as it comes: it may be larger and take longer than one that is looked at
+	// Format, if it is not empty, asks for a file in that format of ClickHouse, written to Into; head and row are not
+	// called. More than MaxRows rows are then KindExhausted.
+	Format string
+	Into   io.Writer
 }
+
+// QueryProgress is how far a running Query is.
+type QueryProgress struct {
+	ReadRows, ReadBytes, MemoryBytes uint64
+}
+
+// ProgressFunc gives how far the queries are that run, by their ID.
+type ProgressFunc func(ctx context.Context) (map[string]QueryProgress, error)
 
 // Column is one column of an answer, with ClickHouse's name of its type.
 type Column struct {

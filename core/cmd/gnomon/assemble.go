@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -431,7 +432,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	a.api, err = api.New(api.Options{
 		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
-		Query: a.query, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
+		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
@@ -506,7 +507,20 @@ func shortHash(text string) string {
 
 // query answers the API's questions to history.
 func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
-	rows, err := a.history.Query(ctx, q.SQL, clickhouse.QueryLimits{MaxRows: q.MaxRows}, q.Params)
+	limits := clickhouse.QueryLimits{MaxRows: q.MaxRows, QueryID: q.ID}
+	if q.Export {
+		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
+	}
+	if q.Format != "" {
+		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = file.Close() }()
+		_, err = io.Copy(q.Into, file)
+		return false, err
+	}
+	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params)
 	if err != nil {
 		return false, err
 	}
@@ -528,4 +542,17 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 		}
 	}
 	return rows.More(), rows.Err()
+}
+
+// queryProgress gives how far the running queries are.
+func (a *app) queryProgress(ctx context.Context) (map[string]api.QueryProgress, error) {
+	running, err := a.history.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]api.QueryProgress, len(running))
+	for id, p := range running {
+		all[id] = api.QueryProgress{ReadRows: p.ReadRows, ReadBytes: p.ReadBytes, MemoryBytes: p.MemoryBytes}
+	}
+	return all, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -23,6 +24,8 @@ type past interface {
 	WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error
 	WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error
 	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string) (*clickhouse.Rows, error)
+	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string) (io.ReadCloser, error)
+	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error
