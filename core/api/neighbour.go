@@ -189,6 +189,10 @@ type Query struct {
 	SQL     string
 	Params  map[string]string // {name:Type} in the statement
 	MaxRows int
+
+	// All says that every row may be seen; else only those of Namespaces.
+	All        bool
+	Namespaces []string
 }
 
 // Column is one column of an answer, with ClickHouse's name of its type.

@@ -37,7 +37,7 @@ type QueryAnswer struct {
 func (a *API) queries() {
 	op := huma.Operation{
 		OperationID: "query", Method: http.MethodPost, Path: "/v1/query", Tags: []string{"history"},
-		Summary:      "Ask history by SQL; the answer's form follows Accept",
+		Summary:      "Ask history by SQL; the answer's form follows Accept, its rows are those of the caller's namespaces",
 		MaxBodyBytes: maxQuery,
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
@@ -47,12 +47,13 @@ func (a *API) queries() {
 		"text/csv":                  {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
 		"text/tab-separated-values": {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
 	}}}
-	register(a, op, rule{permission: "history:query", source: fromServer},
+	register(a, op, rule{permission: "history:query", source: fromGrants, changes: true},
 		func(ctx context.Context, in *struct {
 			Accept string `header:"Accept" doc:"Form of the answer; absent: JSON" example:"text/csv"`
 			Body   QueryRequest
 		}) (*huma.StreamResponse, error) {
 			q := Query{SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
+			q.All, q.Namespaces = requestOf(ctx).principal.Scope("history:query")
 			return &huma.StreamResponse{Body: func(hctx huma.Context) {
 				w, ok := hctx.BodyWriter().(http.ResponseWriter)
 				if !ok {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // Options say where history is kept. Exactly one of DSN and Socket is given.
@@ -36,6 +38,13 @@ type Client struct {
 	version   string
 	http      bool      // ClickHouse's HTTP protocol; else its native one
 	scratches sync.Pool // of *scratch
+
+	asker    driver.Conn // for analysts' statements; nil: askerErr says why not
+	askerErr error
+	owner    ch.Auth
+	door     Door
+	guardMu  sync.Mutex
+	guard    *statement.Guard // nil until the first statement
 
 	placesMu sync.Mutex
 	places   map[string]place // by run id; see placeOf
@@ -61,7 +70,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
 	c := &Client{conn: conn, log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
-	if err := c.start(ctx); err != nil {
+	err = c.start(ctx)
+	if err == nil {
+		err = c.openAsker(ctx, o, options)
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
@@ -128,7 +141,15 @@ func driverOptions(o Options) (*ch.Options, error) {
 }
 
 // Close ends the connections. Calls under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	if t, ok := c.door.Transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+	if c.asker != nil {
+		return errors.Join(c.asker.Close(), c.conn.Close())
+	}
+	return c.conn.Close()
+}
 
 // Version is the server's version, "26.7.2".
 func (c *Client) Version() string { return c.version }
@@ -213,3 +234,6 @@ func exact(s ch.Settings) ch.Settings {
 func reading() ch.Settings {
 	return exact(ch.Settings{"readonly": 1, "max_execution_time": 30})
 }
+
+// Number is ClickHouse's error number.
+func (e *ServerError) Number() int { return e.Code }

@@ -18,6 +18,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // QueryLimits bound an analyst's statement. Zero fields take the defaults.
@@ -34,11 +35,11 @@ type Column struct {
 	Type string // ClickHouse's name of the type: "DateTime64(6, 'UTC')"
 }
 
-// Query runs one reading statement in ClickHouse's SQL over history, without repeats (final = 1). params fill
-// {name:Type} placeholders in ClickHouse's own escaped text form. The statement can read tables and compute, nothing
+// Query runs one reading statement in ClickHouse's SQL over the part of history that scope names, without repeats (final = 1).
+// params fill {name:Type} placeholders in ClickHouse's own escaped text form. The statement can read tables and compute, nothing
 // else: no writing, no settings, no files, no network. It fails with KindInvalid and ClickHouse's own words (a
 // ServerError) if it is wrong or does more than read, with KindExhausted at a limit. Close the Rows.
-func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string) (*Rows, error) {
+func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (*Rows, error) {
 	const op = "query history"
 	if formatClause.MatchString(sql) {
 		return nil, core.Invalid(op, core.Finding{Path: "sql", Message: core.Text{Zh: "请去掉语句末尾的 FORMAT 子句：输出格式由调用方选择", En: "leave the FORMAT clause at the end out: the form of the output is chosen by the caller"}})
@@ -55,21 +56,36 @@ func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, para
 	if limits.MaxMemory == 0 {
 		limits.MaxMemory = 1 << 30
 	}
-	s := exact(ch.Settings{
+	conn := c.asker
+	if conn == nil {
+		if conn = c.conn; !scope.All {
+			return nil, c.askerErr
+		}
+	}
+	if err := c.Admit(ctx, sql, params, scope); err != nil {
+		return nil, err
+	}
+	asked, err := AskSettings(scope)
+	if err != nil {
+		return nil, err
+	}
+	s := ch.Settings{
 		"max_execution_time":   strconv.FormatFloat(limits.MaxDuration.Seconds(), 'f', 3, 64),
 		"max_memory_usage":     limits.MaxMemory,
 		"max_result_rows":      limits.MaxRows + 1,
 		"result_overflow_mode": "break",
-		"readonly":             1,
 		// What clickhouse-go cannot decode it shall get as text.
 		"output_format_native_write_json_as_string": 1,
-	})
+	}
+	for name, value := range asked {
+		s[name] = value
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	options := []ch.QueryOption{}
 	if len(params) > 0 {
 		options = append(options, ch.WithParameters(params))
 	}
-	rows, err := c.conn.Query(settings(ctx, s, options...), sql)
+	rows, err := conn.Query(settings(ctx, s, options...), sql)
 	if err != nil {
 		cancel()
 		return nil, serverError(op, err)

@@ -13,6 +13,7 @@ type Options struct {
 	Log         *slog.Logger // required
 	MaxThreads  int          // threads of one query; 0: 2, because the scheduler shares the cores
 	MemoryBytes uint64       // limit of all queries and merges together; 0: 2 GiB
+	Readable    []Readable   // what analysts may read; nothing else
 }
 
 // SupervisorOptions say which engine process to keep alive.

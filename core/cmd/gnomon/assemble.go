@@ -28,6 +28,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/sampler"
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 	"github.com/gnomon-scheduler/gnomon/core/store"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
@@ -502,7 +503,7 @@ func shortHash(text string) string {
 
 // query answers the API's questions to history.
 func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
-	rows, err := a.history.Query(ctx, q.SQL, clickhouse.QueryLimits{MaxRows: q.MaxRows}, q.Params)
+	rows, err := a.history.Query(ctx, q.SQL, clickhouse.QueryLimits{MaxRows: q.MaxRows}, q.Params, statement.Scope{All: q.All, Namespaces: q.Namespaces})
 	if err != nil {
 		return false, err
 	}
