@@ -196,6 +196,10 @@ type Query struct {
 	// called. More than MaxRows rows are then KindExhausted.
 	Format string
 	Into   io.Writer
+
+	// All says that every row may be seen; else only those of Namespaces.
+	All        bool
+	Namespaces []string
 }
 
 // QueryProgress is how far a running Query is.

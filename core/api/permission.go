@@ -60,7 +60,7 @@ const taskBreaker = "task:"
 type rule struct {
 	permission string
 	source     source
-	changes    bool // recorded in the audit before it takes effect
+	changes    bool // recorded in the audit before it takes effect; so are questions in SQL, without their text
 }
 
 const ruleKey = "gnomon.rule"

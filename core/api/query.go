@@ -42,7 +42,7 @@ type QueryAnswer struct {
 func (a *API) queries() {
 	op := huma.Operation{
 		OperationID: "query", Method: http.MethodPost, Path: "/v1/query", Tags: []string{"history"},
-		Summary:      "Ask history by SQL; the answer's form follows Accept",
+		Summary:      "Ask history by SQL; the answer's form follows Accept, its rows are those of the caller's namespaces",
 		MaxBodyBytes: maxQuery,
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
@@ -55,12 +55,13 @@ func (a *API) queries() {
 			Description: "A workbook of Excel: numbers and times as such, times as the clocks of the column's zone show them; text that Excel could take for a formula begins with an apostrophe"}},
 		parquet: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "Made by ClickHouse, with its types"}},
 	}}}
-	register(a, op, rule{permission: "history:query", source: fromServer},
+	register(a, op, rule{permission: "history:query", source: fromGrants, changes: true},
 		func(ctx context.Context, in *struct {
 			Accept string `header:"Accept" doc:"Form of the answer; absent: JSON" example:"text/csv"`
 			Body   QueryRequest
 		}) (*huma.StreamResponse, error) {
 			q := Query{ID: cmp.Or(in.Body.ID, uuid.Must(uuid.NewV7()).String()), SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
+			q.All, q.Namespaces = requestOf(ctx).principal.Scope("history:query")
 			ctx, running, err := a.running.begin(ctx, q, requestOf(ctx).principal)
 			if err != nil {
 				return nil, err

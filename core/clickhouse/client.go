@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // Options say where history is kept. Exactly one of DSN and Socket is given.
@@ -42,6 +44,13 @@ type Client struct {
 	version   atomic.Pointer[string]
 	http      bool      // ClickHouse's HTTP protocol; else its native one
 	scratches sync.Pool // of *scratch
+
+	asker    driver.Conn // for analysts' statements, unless askerErr says why not
+	askerErr error       // written before conn is good, read when it is
+	owner    ch.Auth
+	door     Door
+	guardMu  sync.Mutex
+	guard    *statement.Guard // nil until the first statement
 
 	placesMu sync.Mutex
 	places   map[string]place // by run id; see placeOf
@@ -68,8 +77,12 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	}
 	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
 	c.conn = newConnection(conn, o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
-	if err := c.conn.look(ctx); err != nil && (!o.Patient || core.KindOf(err) != core.KindUnavailable) {
+	if err := c.openAsker(o, options); err != nil {
 		_ = conn.Close()
+		return nil, err
+	}
+	if err := c.conn.look(ctx); err != nil && (!o.Patient || core.KindOf(err) != core.KindUnavailable) {
+		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
@@ -95,6 +108,7 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	if err := c.replaceViews(ctx, conn); err != nil {
 		return err
 	}
+	c.protect(ctx, conn)
 	c.version.Store(&version)
 	c.log.Info("history open", "clickhouse", version)
 	return nil
@@ -156,7 +170,12 @@ func driverOptions(o Options) (*ch.Options, error) {
 }
 
 // Close ends the connections. Calls under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	if t, ok := c.door.Transport.(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
+	return errors.Join(c.asker.Close(), c.conn.Close())
+}
 
 // Version is the server's version, "26.7.2"; "" while it has not been found good.
 func (c *Client) Version() string {
@@ -272,3 +291,6 @@ func exact(s ch.Settings) ch.Settings {
 func reading() ch.Settings {
 	return exact(ch.Settings{"readonly": 1, "max_execution_time": 30})
 }
+
+// Number is ClickHouse's error number.
+func (e *ServerError) Number() int { return e.Code }

@@ -97,6 +97,14 @@ func (n *connection) Query(ctx context.Context, query string, args ...any) (driv
 	return n.conn.Query(ctx, query, args...)
 }
 
+// QueryFormat runs a statement whose answer is a file in a form of ClickHouse's.
+func (n *connection) QueryFormat(ctx context.Context, format, query string, args ...any) (io.ReadCloser, error) {
+	if err := n.open(ctx); err != nil {
+		return nil, err
+	}
+	return n.conn.QueryFormat(ctx, format, query, args...)
+}
+
 // InsertFormat sends rows in a form of ClickHouse's.
 func (n *connection) InsertFormat(ctx context.Context, format, query string, rows io.Reader) error {
 	if err := n.open(ctx); err != nil {

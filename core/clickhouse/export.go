@@ -9,13 +9,14 @@ import (
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // Export runs one reading statement as Query does and gives its answer as a file in one of ClickHouse's formats, made by
 // ClickHouse and handed on as it comes. It fails as Query does; and with KindExhausted if there are more than
 // limits.MaxRows rows, because a file cannot say that something is missing. limits.MaxBytes does not count here. Reading
 // may fail later, by a ServerError too: then the file is not whole. Close ends the statement.
-func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLimits, params map[string]string) (io.ReadCloser, error) {
+func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLimits, params map[string]string, scope statement.Scope) (io.ReadCloser, error) {
 	const op = "query history"
 	if err := withoutFormat(op, sql); err != nil {
 		return nil, err
@@ -27,10 +28,13 @@ func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLim
 		}})
 	}
 	limits = limits.complete()
-	s := limits.settings()
-	s["max_result_rows"], s["result_overflow_mode"] = limits.MaxRows, "throw"
+	ask, err := c.ask(ctx, sql, limits, params, scope)
+	if err != nil {
+		return nil, err
+	}
+	ask.settings["max_result_rows"], ask.settings["result_overflow_mode"] = limits.MaxRows, "throw"
 	ctx, cancel := context.WithCancel(ctx)
-	body, err := c.conn.QueryFormat(settings(ctx, s, limits.options(params)...), format, sql)
+	body, err := ask.conn.QueryFormat(settings(ctx, ask.settings, limits.options(params)...), format, sql)
 	if err != nil {
 		cancel()
 		return nil, tooMany(serverError(op, err), limits.MaxRows)

@@ -21,3 +21,6 @@ func Views(t testing.TB) []View {
 	}
 	return all
 }
+
+// Protection is protection.
+func Protection(database, password string) []string { return protection(database, password) }

@@ -32,7 +32,7 @@ func TestMillionLinesGoInAndComeOutInBoundedMemory(t *testing.T) {
 	wrote := time.Since(began)
 
 	began = time.Now()
-	rows, err := w.Query(t.Context(), "SELECT seq, message FROM run_logs ORDER BY seq", clickhouse.QueryLimits{MaxRows: 2_000_000, MaxBytes: 1 << 30}, nil)
+	rows, err := w.Query(t.Context(), "SELECT seq, message FROM run_logs ORDER BY seq", clickhouse.QueryLimits{MaxRows: 2_000_000, MaxBytes: 1 << 30}, nil, everything)
 	if err != nil {
 		t.Fatal(err)
 	}

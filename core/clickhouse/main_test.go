@@ -19,6 +19,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
@@ -36,6 +37,9 @@ func serve(args []string) int {
 	flags.StringVar(&o.Socket, "socket", "", "")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	for _, r := range clickhouse.Readables() {
+		o.Readable = append(o.Readable, engine.Readable(r))
 	}
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -97,7 +101,7 @@ func open(t testing.TB, socket string) *clickhouse.Client {
 // ask gives the rows of a statement.
 func (w *world) ask(t testing.TB, sql string) [][]any {
 	t.Helper()
-	rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil)
+	rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil, everything)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
@@ -125,6 +129,9 @@ func (w *world) one(t testing.TB, sql string) string {
 	}
 	return fmt.Sprint(rows[0][0])
 }
+
+// everything is the scope of one who may see all namespaces.
+var everything = statement.Scope{All: true}
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 

@@ -39,7 +39,10 @@ func TestAHistoryThatComesLater(t *testing.T) {
 	defer c.Close()
 	for name, err := range map[string]error{
 		"health": c.Health(t.Context()), "write": c.WriteSegment(t.Context(), fullSegment("later")),
-		"query": func() error { _, err := c.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{}, nil); return err }(),
+		"query": func() error {
+			_, err := c.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{}, nil, everything)
+			return err
+		}(),
 	} {
 		if core.KindOf(err) != core.KindUnavailable {
 			t.Errorf("%s: %v", name, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // QueryLimits bound an analyst's statement. Zero fields take the defaults.
@@ -46,17 +47,16 @@ func (l QueryLimits) complete() QueryLimits {
 	return l
 }
 
-// settings are those of an analyst's statement, whatever form its answer has.
+// settings are those of an analyst's statement, whatever form its answer has, besides what AskSettings gives.
 func (l QueryLimits) settings() ch.Settings {
-	return exact(ch.Settings{
+	return ch.Settings{
 		"max_execution_time":   strconv.FormatFloat(l.MaxDuration.Seconds(), 'f', 3, 64),
 		"max_memory_usage":     l.MaxMemory,
 		"max_result_rows":      l.MaxRows + 1,
 		"result_overflow_mode": "break",
-		"readonly":             1,
 		// What clickhouse-go cannot decode it shall get as text.
 		"output_format_native_write_json_as_string": 1,
-	})
+	}
 }
 
 // options are the parameters of a statement and its name.
@@ -77,18 +77,22 @@ type Column struct {
 	Type string // ClickHouse's name of the type: "DateTime64(6, 'UTC')"
 }
 
-// Query runs one reading statement in ClickHouse's SQL over history, without repeats (final = 1). params fill
-// {name:Type} placeholders in ClickHouse's own escaped text form. The statement can read tables and compute, nothing
+// Query runs one reading statement in ClickHouse's SQL over the part of history that scope names, without repeats (final = 1).
+// params fill {name:Type} placeholders in ClickHouse's own escaped text form. The statement can read tables and compute, nothing
 // else: no writing, no settings, no files, no network. It fails with KindInvalid and ClickHouse's own words (a
 // ServerError) if it is wrong or does more than read, with KindExhausted at a limit. Close the Rows.
-func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string) (*Rows, error) {
+func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (*Rows, error) {
 	const op = "query history"
 	if err := withoutFormat(op, sql); err != nil {
 		return nil, err
 	}
 	limits = limits.complete()
+	ask, err := c.ask(ctx, sql, limits, params, scope)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	rows, err := c.conn.Query(settings(ctx, limits.settings(), limits.options(params)...), sql)
+	rows, err := ask.conn.Query(settings(ctx, ask.settings, limits.options(params)...), sql)
 	if err != nil {
 		cancel()
 		return nil, serverError(op, err)

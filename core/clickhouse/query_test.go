@@ -26,7 +26,7 @@ func TestQuery(t *testing.T) {
 		rows, err := w.Query(t.Context(), `SELECT 1::UInt8 AS a, -5::Int64 AS b, 1.5 AS c, '中文' AS d, NULL AS e, [1, 2] AS f, map('k', 'v') AS g,
 			toDateTime64('2026-11-20 01:02:03.000004', 6, 'UTC') AS h, toDate('2026-11-20') AS i, true AS j, toUInt256('123456789012345678901234567890') AS k, toDecimal64(1.25, 3) AS l,
 			nan AS m, 'x'::LowCardinality(String) AS n, toUUID('0198c0de-0000-7000-8000-000000000001') AS o, (1, 'x') AS p, 18446744073709551615 AS q, toIPv4('10.0.0.1') AS r,
-			CAST('warn', 'Enum8(''warn'' = 3)') AS s, unhex('ff00') AS t, [toNullable('z'), NULL] AS u, {name:String} AS v`, clickhouse.QueryLimits{}, map[string]string{"name": "O'Neill"})
+			CAST('warn', 'Enum8(''warn'' = 3)') AS s, unhex('ff00') AS t, [toNullable('z'), NULL] AS u, {name:String} AS v`, clickhouse.QueryLimits{}, map[string]string{"name": "O'Neill"}, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,16 +49,16 @@ func TestQuery(t *testing.T) {
 		}
 	})
 	t.Run("KeepsClickHousesWordsAndPosition", func(t *testing.T) {
-		_, err := w.Query(t.Context(), "SELECT count( FROM runs", clickhouse.QueryLimits{}, nil)
+		_, err := w.Query(t.Context(), "SELECT count( FROM runs", clickhouse.QueryLimits{}, nil, everything)
 		server, ok := errors.AsType[*clickhouse.ServerError](err)
 		if !ok || server.Code != 62 || !strings.Contains(server.Text, "Code: 62. DB::Exception: Syntax error: failed at position 13") || core.KindOf(err) != core.KindInvalid {
 			t.Errorf("got %v", err)
 		}
-		_, err = w.Query(t.Context(), "SELECT nope FROM runs", clickhouse.QueryLimits{}, nil)
+		_, err = w.Query(t.Context(), "SELECT nope FROM runs", clickhouse.QueryLimits{}, nil, everything)
 		if server, ok := errors.AsType[*clickhouse.ServerError](err); !ok || server.Code != 47 || core.KindOf(err) != core.KindInvalid {
 			t.Errorf("got %v", err)
 		}
-		if _, err := w.Query(t.Context(), "SELECT 1 FORMAT JSON", clickhouse.QueryLimits{}, nil); core.KindOf(err) != core.KindInvalid || !strings.Contains(err.Error(), "FORMAT") {
+		if _, err := w.Query(t.Context(), "SELECT 1 FORMAT JSON", clickhouse.QueryLimits{}, nil, everything); core.KindOf(err) != core.KindInvalid || !strings.Contains(err.Error(), "FORMAT") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -93,7 +93,7 @@ func TestQuery(t *testing.T) {
 			"SELECT * FROM s3('http://127.0.0.1:1/b/k', 'CSV', 'a String')", "SELECT * FROM executable('x', 'CSV', 'a String')", "SELECT 1 INTO OUTFILE '" + secret + ".out'", "DESCRIBE url('http://127.0.0.1:1/')",
 			"SELECT * FROM mysql('127.0.0.1:1','a','b','c','d')", "SELECT * FROM postgresql('127.0.0.1:1','a','b','c','d')", "SELECT arrayMap(file, ['" + secret + "'])", "BACKUP DATABASE gnomon TO File('x')",
 		} {
-			rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil)
+			rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil, everything)
 			if err == nil {
 				for rows.Next() {
 					row, _ := rows.Scan(nil)
@@ -114,7 +114,7 @@ func TestQuery(t *testing.T) {
 		}
 	})
 	t.Run("LimitsHold", func(t *testing.T) {
-		rows, err := w.Query(t.Context(), "SELECT number FROM numbers(1000000)", clickhouse.QueryLimits{MaxRows: 10}, nil)
+		rows, err := w.Query(t.Context(), "SELECT number FROM numbers(1000000)", clickhouse.QueryLimits{MaxRows: 10}, nil, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestQuery(t *testing.T) {
 		}
 		rows.Close()
 		rows.Close()
-		rows, err = w.Query(t.Context(), "SELECT number FROM numbers(10)", clickhouse.QueryLimits{MaxRows: 10}, nil)
+		rows, err = w.Query(t.Context(), "SELECT number FROM numbers(10)", clickhouse.QueryLimits{MaxRows: 10}, nil, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestQuery(t *testing.T) {
 			t.Errorf("exactly as many: %d rows, more %v", n, rows.More())
 		}
 		rows.Close()
-		rows, err = w.Query(t.Context(), "SELECT repeat('x', 1000) FROM numbers(1000000)", clickhouse.QueryLimits{MaxBytes: 50_000}, nil)
+		rows, err = w.Query(t.Context(), "SELECT repeat('x', 1000) FROM numbers(1000000)", clickhouse.QueryLimits{MaxBytes: 50_000}, nil, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func TestQuery(t *testing.T) {
 		rows.Close()
 		for name, limits := range map[string]clickhouse.QueryLimits{"time": {MaxDuration: 300 * time.Millisecond}, "memory": {MaxMemory: 50 << 20}} {
 			sql := map[string]string{"time": "SELECT max(sipHash64(number)) FROM numbers(100000000000)", "memory": "SELECT length(groupArray(number)) FROM numbers(100000000)"}[name]
-			if _, err := w.Query(t.Context(), sql, limits, nil); core.KindOf(err) != core.KindExhausted {
+			if _, err := w.Query(t.Context(), sql, limits, nil, everything); core.KindOf(err) != core.KindExhausted {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -161,7 +161,7 @@ func TestQuery(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if _, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{}, nil); err == nil {
+		if _, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{}, nil, everything); err == nil {
 			t.Error("no error")
 		}
 		if took := time.Since(began); took > 3*time.Second {
@@ -195,7 +195,7 @@ func TestExport(t *testing.T) {
 	w := setup(t)
 	export := func(t *testing.T, sql string, limits clickhouse.QueryLimits) ([]byte, error) {
 		t.Helper()
-		body, err := w.Export(t.Context(), sql, "Parquet", limits, map[string]string{"n": "5"})
+		body, err := w.Export(t.Context(), sql, "Parquet", limits, map[string]string{"n": "5"}, everything)
 		if err != nil {
 			return nil, err
 		}
@@ -230,14 +230,14 @@ func TestARunningStatementIsFoundByItsIDAndEndsWithItsCaller(t *testing.T) {
 	const id = "01942f00-0000-7000-8000-0000000000aa"
 	for name, ask := range map[string]func(context.Context) error{
 		"rows": func(ctx context.Context) error {
-			rows, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{QueryID: id}, nil)
+			rows, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{QueryID: id}, nil, everything)
 			if err == nil {
 				rows.Close()
 			}
 			return err
 		},
 		"file": func(ctx context.Context) error {
-			body, err := w.Export(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", "Parquet", clickhouse.QueryLimits{QueryID: id}, nil)
+			body, err := w.Export(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", "Parquet", clickhouse.QueryLimits{QueryID: id}, nil, everything)
 			if err == nil {
 				_ = body.Close()
 			}

@@ -9,9 +9,12 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // maxStatements bounds the requests that run at once. Readers cannot take the places of writers: a slow analyst
@@ -30,7 +33,7 @@ type handler struct {
 	lib        *library
 	args       []string
 	log        *slog.Logger
-	guard      *guard
+	guard      *statement.Guard
 	clickhouse string // ClickHouse's version, "26.7.2.1"
 	timezone   string
 
@@ -52,7 +55,11 @@ func newHandler(lib *library, o Options) (*handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := serverArgs(dir, o)
+	access, err := writeAccess(dir, o.Readable)
+	if err != nil {
+		return nil, err
+	}
+	args := append(serverArgs(dir, o), "--config-file="+access)
 	keeper, err := lib.open(args...)
 	if err != nil {
 		return nil, err
@@ -80,8 +87,12 @@ func (h *handler) prepare() (err error) {
 	if h.timezone, err = h.keeper.text("SELECT timezone()"); err != nil {
 		return err
 	}
-	h.guard, err = newGuard(h.keeper)
-	return err
+	functions, err := h.keeper.text("SELECT name FROM system.table_functions")
+	if err != nil {
+		return err
+	}
+	h.guard = statement.New(strings.Split(functions, "\n"), nil)
+	return nil
 }
 
 // serverArgs are ClickHouse's server settings: small caches and few threads, because the scheduler lives on the same
@@ -123,6 +134,7 @@ func sessionArgs(o Options) []string {
 		"--max_threads=" + strconv.Itoa(o.MaxThreads),
 		"--max_insert_threads=1",
 		"--implicit_select=0",
+		"--" + ScopeSetting + "=" + AllRows,
 		"--session_timezone=UTC",
 		"--allow_introspection_functions=0",
 		"--compile_expressions=0",

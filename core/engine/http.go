@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // maxStatement is the longest statement accepted, without the data of an INSERT. ClickHouse's own limit for what it
@@ -54,6 +56,7 @@ type request struct {
 	database string
 	id       string
 	settings []string // "name = 'value'"
+	asker    bool     // of an analyst: see access.go
 	readOnly string   // "0", "1" or "2"
 	params   params
 	insert   bool
@@ -112,6 +115,9 @@ func parseRequest(r *http.Request) (request, error) {
 	if req.format == "" {
 		req.format = "TabSeparated"
 	}
+	if req.asker = userOf(r) == Asker; req.asker && values.Get("readonly") != "1" {
+		return request{}, wrong(codeReadonly, "READONLY", "A request for an analyst has readonly=1")
+	}
 	req.revision, _ = strconv.ParseUint(values.Get("client_protocol_version"), 10, 32)
 	if values.Get("session_id") != "" {
 		return request{}, wrong(codeNotImplemented, "NOT_IMPLEMENTED", "Sessions are not supported by the embedded engine; leave session_id out")
@@ -153,13 +159,17 @@ func settingsOf(values url.Values) (settings []string, p params, err error) {
 			continue
 		}
 		for i := range len(name) {
-			if !isWordByte(name[i]) {
+			if !isSettingByte(name[i]) {
 				return nil, p, wrong(115, "UNKNOWN_SETTING", "Setting %q is neither a builtin setting nor started with the prefix 'SQL_'", name)
 			}
 		}
 		settings = append(settings, name+" = "+quoteText(value))
 	}
 	return settings, p, nil
+}
+
+func isSettingByte(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // readStatement finds the statement in the URL or the body, and the data of an INSERT in what is left.
@@ -214,7 +224,7 @@ func (req *request) readStatement(query string, r *http.Request) error {
 	if strings.TrimSpace(req.sql) == "" {
 		return wrong(62, "SYNTAX_ERROR", "Empty query")
 	}
-	if named := outputFormat(req.sql); named != "" {
+	if named := statement.OutputFormat(req.sql); named != "" {
 		req.format = named
 	}
 	return nil
@@ -222,7 +232,7 @@ func (req *request) readStatement(query string, r *http.Request) error {
 
 // run carries out the request and answers. An error means that nothing has been answered yet.
 func (h *handler) run(w http.ResponseWriter, r *http.Request, req request) error {
-	if writesFile(req.sql) {
+	if statement.WritesFile(req.sql) {
 		return wrong(codeNotImplemented, "NOT_IMPLEMENTED", "INTO OUTFILE and FROM INFILE are not allowed over HTTP")
 	}
 	job, ctx, err := h.begin(r.Context(), req.readOnly != "0", req.id)
@@ -248,8 +258,8 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, req request) error
 	}
 	onlySelect := false
 	if req.readOnly != "0" {
-		if refused := h.guard.forReader(req.sql); refused != nil {
-			return refused
+		if refused := h.guard.Reader(req.sql); refused != nil {
+			return parseException(refused.Error())
 		}
 		switch class {
 		case classReads:
@@ -277,9 +287,19 @@ func (h *handler) setUp(job *work, req request) error {
 	if err := job.exec("USE " + quoteName(req.database)); err != nil {
 		return err
 	}
-	settings := append(slices.Clone(req.settings), "log_comment = "+quoteText(job.name))
+	var settings []string
+	if req.asker {
+		// Before the request's own: an asker of whom nothing is said sees nothing.
+		settings = append(settings, ScopeSetting+" = ''")
+	}
+	settings = append(append(settings, req.settings...), "log_comment = "+quoteText(job.name))
 	if err := job.exec("SET " + strings.Join(settings, ", ")); err != nil {
 		return err
+	}
+	if req.asker {
+		if err := job.exec("SET ROLE " + Asker); err != nil {
+			return err
+		}
 	}
 	if req.readOnly != "0" {
 		return job.exec("SET readonly = " + req.readOnly)
@@ -454,6 +474,17 @@ func contentType(format string) string {
 	default:
 		return "text/plain; charset=UTF-8"
 	}
+}
+
+// userOf gives the user's name as ClickHouse takes it from a request.
+func userOf(r *http.Request) string {
+	if name := r.Header.Get("X-ClickHouse-User"); name != "" {
+		return name
+	}
+	if name, _, ok := r.BasicAuth(); ok {
+		return name
+	}
+	return r.URL.Query().Get("user")
 }
 
 func isOn(v string) bool { return v != "" && v != "0" && v != "false" }

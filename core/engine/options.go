@@ -14,6 +14,7 @@ type Options struct {
 	MaxThreads  int          // threads of one query; 0: 2, because the scheduler shares the cores
 	MemoryBytes uint64       // limit of all queries and merges together; 0: 2 GiB
 	Backups     string       // folder in and out of which writers may BACKUP and RESTORE, absolute; empty: none
+	Readable    []Readable   // what analysts may read; nothing else
 }
 
 // SupervisorOptions say which engine process to keep alive.

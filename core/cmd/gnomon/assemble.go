@@ -29,6 +29,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/sampler"
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 	"github.com/gnomon-scheduler/gnomon/core/store"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
@@ -511,8 +512,9 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 	if q.Export {
 		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
 	}
+	scope := statement.Scope{All: q.All, Namespaces: q.Namespaces}
 	if q.Format != "" {
-		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params)
+		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params, scope)
 		if err != nil {
 			return false, err
 		}
@@ -520,7 +522,7 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 		_, err = io.Copy(q.Into, file)
 		return false, err
 	}
-	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params)
+	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params, scope)
 	if err != nil {
 		return false, err
 	}

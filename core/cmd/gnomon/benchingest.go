@@ -21,6 +21,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/engine"
 	"github.com/gnomon-scheduler/gnomon/core/recorder"
 	"github.com/gnomon-scheduler/gnomon/core/sampler"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 func (s *session) benchIngest() *cobra.Command {
@@ -190,7 +191,7 @@ func interrupt(ctx context.Context, eng *engine.Supervisor, after, outage time.D
 
 func countLines(ctx context.Context, history *clickhouse.Client) (count, distinct, highest int64, err error) {
 	rows, err := history.Query(ctx, "SELECT toInt64(sum(n)), toInt64(sum(d)), toInt64(sum(h)) FROM (SELECT count() AS n, uniqExact(seq) AS d, max(seq) AS h FROM run_logs GROUP BY run_id, attempt)",
-		clickhouse.QueryLimits{MaxDuration: 5 * time.Minute, MaxMemory: 8 << 30}, nil)
+		clickhouse.QueryLimits{MaxDuration: 5 * time.Minute, MaxMemory: 8 << 30}, nil, statement.Scope{All: true})
 	if err != nil {
 		return 0, 0, 0, err
 	}

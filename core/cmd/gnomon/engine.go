@@ -5,8 +5,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
 )
+
+// readables is what analysts may read, as the engine wants it.
+func readables() []engine.Readable {
+	all := clickhouse.Readables()
+	list := make([]engine.Readable, len(all))
+	for i, r := range all {
+		list[i] = engine.Readable(r)
+	}
+	return list
+}
 
 func newEngineCommand() *cobra.Command {
 	var o engine.Options
@@ -14,6 +25,7 @@ func newEngineCommand() *cobra.Command {
 		Use: "engine", Short: "Run the embedded ClickHouse engine (the server starts it by itself)", Args: cobra.NoArgs,
 		Long: "Opens a data folder with the embedded ClickHouse engine and answers ClickHouse's HTTP protocol on a unix socket.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Readable = readables()
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			return engine.Serve(cmd.Context(), o)
 		},

@@ -29,6 +29,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/runner"
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // The factory of deploy/demo lives here in a bubble of testing/synctest: its rooms are the real ones, on a real SQLite store
@@ -262,8 +263,18 @@ func (h *archive) Durations(_ context.Context, _, taskIDs []string, since time.T
 }
 
 // Query has no engine to ask.
-func (h *archive) Query(context.Context, string, clickhouse.QueryLimits, map[string]string) (*clickhouse.Rows, error) {
+func (h *archive) Query(context.Context, string, clickhouse.QueryLimits, map[string]string, statement.Scope) (*clickhouse.Rows, error) {
 	return nil, core.Errorf(core.KindUnavailable, "query history", "it is in memory")
+}
+
+// Admit has nothing to ask.
+func (h *archive) Admit(context.Context, string, map[string]string, statement.Scope) error {
+	return core.Errorf(core.KindUnavailable, "query history", "it is in memory")
+}
+
+// Door leads nowhere.
+func (h *archive) Door(statement.Scope) (clickhouse.Door, error) {
+	return clickhouse.Door{}, core.Errorf(core.KindUnavailable, "query history", "it is in memory")
 }
 
 func (h *archive) Health(context.Context) error { return nil }

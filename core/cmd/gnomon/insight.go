@@ -13,6 +13,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/forecast"
 	"github.com/gnomon-scheduler/gnomon/core/ledger"
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
@@ -113,7 +114,7 @@ func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why
 func (i insight) seen(ctx context.Context, before time.Time) time.Time {
 	const farBack = 400 * 24 * time.Hour
 	rows, err := i.a.history.Query(ctx, "SELECT toUnixTimestamp64Micro(max(at)) FROM host_samples WHERE at >= {from:DateTime64(6)} AND at < {to:DateTime64(6)}",
-		clickhouse.QueryLimits{MaxRows: 1, MaxDuration: 5 * time.Second}, map[string]string{"from": sqlTime(before.Add(-farBack)), "to": sqlTime(before)})
+		clickhouse.QueryLimits{MaxRows: 1, MaxDuration: 5 * time.Second}, map[string]string{"from": sqlTime(before.Add(-farBack)), "to": sqlTime(before)}, statement.Scope{All: true})
 	if err != nil {
 		i.a.log.Debug("readings of machines not read", "err", err)
 		return time.Time{}

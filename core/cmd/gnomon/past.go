@@ -10,6 +10,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/recorder"
 	"github.com/gnomon-scheduler/gnomon/core/runner"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // past is history as the server uses it: package clickhouse, which says what its methods promise. It is named here so that
@@ -23,9 +24,11 @@ type past interface {
 	Durations(ctx context.Context, namespaces, taskIDs []string, since time.Time) (map[string]core.Usual, error)
 	WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error
 	WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error
-	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string) (*clickhouse.Rows, error)
-	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string) (io.ReadCloser, error)
+	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (*clickhouse.Rows, error)
+	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (io.ReadCloser, error)
 	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
+	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
+	Door(scope statement.Scope) (clickhouse.Door, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error

@@ -1,0 +1,310 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+// Asker is the user for whom the statements of analysts run, in the embedded engine and in a ClickHouse of one's own. It may
+// read the tables of Readable and nothing else, and of them the rows that their policies let through.
+const Asker = "gnomon_asker"
+
+// scopeSetting carries what an asker may see to the row policies: names of namespaces, parted by commas, or allRows. It is a
+// text that ClickHouse itself does nothing with as long as there is no query cache, every ClickHouse from 25.3 has it, and
+// a read-only statement cannot change it. A setting of our own would need a configuration file on a real server.
+const (
+	scopeSetting = "query_cache_tag"
+	allRows      = "*"
+)
+
+// ofNamespace lets the rows of the asker's namespaces through, and with all namespaces every row. An empty text holds no
+// name, so that rows without a namespace are not let through by it. As the condition is constant but for the
+// column, ClickHouse makes a condition on the key of it.
+const ofNamespace = "getSetting('" + scopeSetting + "') = '" + allRows + "' OR has(extractAll(getSetting('" + scopeSetting + "'), '[^,]+'), namespace)"
+
+// ofNobody lets rows through for those only who may see all namespaces.
+const ofNobody = "getSetting('" + scopeSetting + "') = '" + allRows + "'"
+
+// Readable is a table that analysts may read; one ending in * stands for all tables and views whose names begin so.
+type Readable struct {
+	Table  string
+	Filter string // condition on a row, in SQL; empty: every row is for everyone
+}
+
+// Readables says of each table who may read which of its rows. A table that is not here cannot be read by analysts. The views
+// v_* read with the rights of whoever asks (SQL SECURITY INVOKER is ClickHouse's default), so they need no filter of their own.
+func Readables() []Readable {
+	return []Readable{
+		{"fires", ofNamespace},
+		{"runs", ofNamespace},
+		{"attempts", ofNamespace},
+		{"run_logs", ofNamespace},
+		{"run_samples", ofNamespace},
+		{"reconciliations", ofNamespace},
+		// What a shared plugin's process uses, it uses for several namespaces: only those of a namespace's own are shown.
+		{"plugin_samples", ofNamespace},
+		// A downstream's breaker is shared; the changes that runs of the asker's namespaces made are shown.
+		{"breaker_changes", ofNamespace},
+		// The machine works for everybody: what is not one's own work is others'.
+		{"host_samples", ofNobody},
+		{"schema_migrations", ""},
+		{"v_*", ""},
+	}
+}
+
+// scopeOf gives the value of scopeSetting.
+func scopeOf(scope statement.Scope) (string, error) {
+	if scope.All {
+		return allRows, nil
+	}
+	if len(scope.Namespaces) == 0 {
+		return "", core.Errorf(core.KindDenied, "query history", "no namespace was granted")
+	}
+	for _, name := range scope.Namespaces {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+			return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		}) {
+			return "", core.Errorf(core.KindDenied, "query history", "a grant in the namespace %q gives no rows: that is no name of a namespace", name)
+		}
+	}
+	return strings.Join(scope.Namespaces, ","), nil
+}
+
+// AskSettings are the settings every analyst's statement has, whatever way it comes: what it sees, that it only reads, and
+// that repeats are left out.
+func AskSettings(scope statement.Scope) (map[string]string, error) {
+	tag, err := scopeOf(scope)
+	if err != nil {
+		return nil, err
+	}
+	s := map[string]string{
+		"readonly": "1", scopeSetting: tag, "use_query_cache": "0",
+		"final": "1", "do_not_merge_across_partitions_select_final": "1", "use_skip_indexes_if_final": "1",
+	}
+	if !scope.All {
+		s["output_format_write_statistics"] = "0" // rows read are others' too
+		// The dictionary of a part holds others' words, and Arrow would be given the whole of it (26.7.3).
+		s["output_format_arrow_low_cardinality_as_dictionary"] = "0"
+	}
+	return s, nil
+}
+
+// Admit refuses an analyst's statement that reaches for more than rows, with KindInvalid and a ServerError, as ClickHouse
+// refuses. params are the values of its {name:Type} parameters.
+func (c *Client) Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error {
+	guard, err := c.guardOf(ctx)
+	if err != nil {
+		return err
+	}
+	if scope.All {
+		err = guard.Reader(sql)
+	} else {
+		err = guard.Asker(sql, params)
+	}
+	if refusal, ok := errors.AsType[*statement.Refusal](err); ok {
+		return &core.Error{Kind: core.KindInvalid, Op: "query history", Err: &ServerError{Code: refusal.Code, Text: refusal.Error()}}
+	}
+	return err
+}
+
+// guardOf asks the server once what it has.
+func (c *Client) guardOf(ctx context.Context) (*statement.Guard, error) {
+	c.guardMu.Lock()
+	defer c.guardMu.Unlock()
+	if c.guard != nil {
+		return c.guard, nil
+	}
+	list := func(sql string) (names []string, err error) {
+		rows, err := c.conn.Query(settings(ctx, reading()), sql)
+		if err != nil {
+			return nil, serverError("query history", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				return nil, serverError("query history", err)
+			}
+			names = append(names, name)
+		}
+		if len(names) == 0 && rows.Err() == nil {
+			return nil, core.Errorf(core.KindInternal, "query history", "%s gave nothing", sql)
+		}
+		return names, serverError("query history", rows.Err())
+	}
+	functions, err := list("SELECT name FROM system.table_functions")
+	if err != nil {
+		return nil, err
+	}
+	columns, err := list("SELECT DISTINCT name FROM system.columns WHERE database = 'system' AND table IN ('tables', 'columns', 'databases')")
+	if err != nil {
+		return nil, err
+	}
+	c.guard = statement.New(functions, columns)
+	return c.guard, nil
+}
+
+// asking is how a statement of an analyst is run.
+type asking struct {
+	conn interface {
+		Query(ctx context.Context, sql string, args ...any) (driver.Rows, error)
+		QueryFormat(ctx context.Context, format, sql string, args ...any) (io.ReadCloser, error)
+	}
+	settings ch.Settings
+}
+
+// ask admits a statement of an analyst, and says as whom and with what it runs.
+func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (a asking, err error) {
+	if err := c.Admit(ctx, sql, params, scope); err != nil {
+		return a, err
+	}
+	a.conn = c.asker
+	switch {
+	case c.askerErr == nil:
+	case scope.All:
+		a.conn = c.conn
+	default:
+		return a, c.askerErr
+	}
+	asked, err := AskSettings(scope)
+	if err != nil {
+		return a, err
+	}
+	a.settings = limits.settings()
+	for name, value := range asked {
+		a.settings[name] = value
+	}
+	return a, nil
+}
+
+// Door is the way by which an analyst's statement reaches ClickHouse over HTTP.
+type Door struct {
+	Transport      http.RoundTripper
+	URL            string // "http://host:8123"
+	User, Password string
+	Database       string
+}
+
+// Door gives the way for an asker. It fails with KindUnavailable where there is none: a DSN of the native protocol, or, for one
+// who may see some namespaces only, a server on which the user for it could not be made.
+func (c *Client) Door(scope statement.Scope) (Door, error) {
+	if c.door.URL == "" {
+		return Door{}, &core.Error{Kind: core.KindUnavailable, Op: "query history", Err: errors.New("the ClickHouse DSN is of the native protocol"), Findings: []core.Finding{{Message: core.Text{
+			Zh: "GNOMON_CLICKHOUSE_DSN 使用原生协议（clickhouse://），而 /clickhouse/ 需要 ClickHouse 的 HTTP 接口：请把它改为 http://用户:密码@主机:8123/数据库 或 https://…:8443/…",
+			En: "GNOMON_CLICKHOUSE_DSN is of the native protocol (clickhouse://), and /clickhouse/ needs ClickHouse's HTTP interface: make it http://user:password@host:8123/database or https://…:8443/…",
+		}}}}
+	}
+	if !c.conn.good.Load() {
+		return Door{}, core.Errorf(core.KindUnavailable, "query history", "history does not answer")
+	}
+	if c.askerErr == nil {
+		return c.door, nil
+	}
+	if !scope.All {
+		return Door{}, c.askerErr
+	}
+	own := c.door
+	own.User, own.Password = c.owner.Username, c.owner.Password
+	return own, nil
+}
+
+// openAsker makes the connection for analysts' statements. It asks nothing yet.
+func (c *Client) openAsker(o Options, options *ch.Options) (err error) {
+	mine := *options
+	mine.Auth.Username = Asker
+	c.owner = options.Auth
+	c.door = Door{User: Asker, Database: options.Auth.Database}
+	switch {
+	case o.Socket != "":
+		c.door.URL = "http://engine"
+		c.door.Transport = &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", o.Socket)
+			},
+			MaxIdleConns: 8, DisableCompression: true,
+		}
+	default:
+		mine.Auth.Password = askerPassword(options.Auth)
+		c.door.Password = mine.Auth.Password
+		if options.Protocol == ch.HTTP {
+			scheme := "http"
+			if options.TLS != nil {
+				scheme = "https"
+			}
+			c.door.URL = (&url.URL{Scheme: scheme, Host: options.Addr[0]}).String()
+			c.door.Transport = &http.Transport{TLSClientConfig: options.TLS, MaxIdleConns: 8, DisableCompression: true}
+		}
+	}
+	if c.asker, err = ch.Open(&mine); err != nil {
+		return core.Errorf(core.KindInvalid, "open history", "%w", err)
+	}
+	return nil
+}
+
+// askerPassword gives the asker's password: from the DSN's, so that all servers of one database have the same and nobody
+// needs to keep another.
+func askerPassword(owner ch.Auth) string {
+	sum := hmac.New(sha256.New, []byte(owner.Password))
+	_, _ = sum.Write([]byte(Asker + "@" + owner.Database))
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// protect makes the asker of a server of one's own, its grants and row policies, or makes them anew as this version wants
+// them. Where that may not be done, only those who may see all rows can ask. The embedded engine is told at its start.
+func (c *Client) protect(ctx context.Context, conn driver.Conn) {
+	if c.door.Password == "" {
+		return
+	}
+	c.askerErr = nil
+	for _, sql := range protection(c.door.Database, c.door.Password) {
+		err := conn.Exec(ctx, sql)
+		if err == nil {
+			continue
+		}
+		cause := errors.New(strings.ReplaceAll(serverError("make the analysts' user", err).Error(), c.door.Password, "[redacted]"))
+		c.askerErr = &core.Error{Kind: core.KindUnavailable, Op: "query history", Err: cause, Findings: []core.Finding{{Message: core.Text{
+			Zh: "ClickHouse 用户 " + c.owner.Username + " 无权创建分析用户 " + Asker + " 及其行策略，因此暂时只有拥有全部命名空间权限的人能够查询历史；请授予它 ACCESS MANAGEMENT 后重启",
+			En: "ClickHouse's user " + c.owner.Username + " may not create the user " + Asker + " and its row policies, so only those with a grant in all namespaces can ask history; GRANT ACCESS MANAGEMENT ON *.* to it and start again",
+		}}}}
+		c.log.Warn("analysts of some namespaces cannot ask history", "err", cause)
+		return
+	}
+}
+
+// protection gives the statements of protect.
+func protection(database, password string) []string {
+	name := func(s string) string { return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(s) + "`" }
+	hash := sha256.Sum256([]byte(password))
+	identified := "IDENTIFIED WITH sha256_hash BY '" + hex.EncodeToString(hash[:]) + "'"
+	all := []string{
+		"CREATE USER IF NOT EXISTS " + Asker + " " + identified,
+		"ALTER USER " + Asker + " " + identified,
+		"REVOKE ALL ON *.* FROM " + Asker,
+	}
+	for _, r := range Readables() {
+		if r.Filter != "" { // before the grant: nothing is readable unfiltered, not even for a moment
+			all = append(all, fmt.Sprintf("CREATE ROW POLICY OR REPLACE gnomon_rows ON %s.%s FOR SELECT USING %s TO %s", name(database), name(r.Table), r.Filter, Asker))
+		}
+		table := name(r.Table)
+		if strings.HasSuffix(r.Table, "*") {
+			table = r.Table
+		}
+		all = append(all, fmt.Sprintf("GRANT SELECT ON %s.%s TO %s", name(database), table, Asker))
+	}
+	return all
+}

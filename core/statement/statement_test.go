@@ -1,0 +1,59 @@
+package statement_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+var guard = statement.New([]string{"url", "merge", "numbers", "file"}, []string{"name", "total_rows", "data_compressed_bytes"})
+
+func TestAskersOfSomeNamespaces(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{
+		"SELECT * FROM runs", "SELECT count(*), `a b`, a.b FROM runs AS a, numbers(3)", "SELECT name, engine FROM system.tables",
+		"SELECT count(*) FROM system.columns WHERE `table` = 'runs'", "SHOW TABLES", "SHOW COLUMNS FROM runs", "SHOW CREATE TABLE runs",
+		"EXPLAIN SYNTAX SELECT 1", "DESCRIBE runs", "SELECT '_part, system.parts, EXPLAIN ESTIMATE'", "SELECT arrayMap(_ -> 1, [1])",
+		"SELECT total_rows FROM (SELECT count() AS total_rows FROM runs)", "SELECT {name:String}", "SELECT 1 -- system.parts",
+	} {
+		if err := guard.Asker(sql, map[string]string{"name": "_part"}); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	for _, sql := range []string{
+		"SELECT * FROM system.parts", "SELECT * FROM `system`.`parts`", "SELECT * FROM \"syst\\x65m\" . parts", "SELECT * FROM system\u2003.\u2003parts",
+		"SELECT * FROM system/**/./**/parts", "SELECT * FROM SYSTEM.parts", "SELECT * FROM system.tables", "SELECT t.* FROM system.tables t",
+		"SELECT COLUMNS('x') FROM system.columns", "SELECT Total_Rows FROM system.tables", "SELECT `total_ro\\x77s` FROM system.tables",
+		"SELECT _part_offset FROM runs", "SELECT `\\x5fpart` FROM runs", "EXPLAIN SELECT 1", "SELECT * FROM (EXPLAIN ESTIMATE SELECT 1)",
+		"SHOW PROCESSLIST", "SHOW INDEX FROM runs", "SELECT lowCardinalityKeys(task) FROM runs", "SELECT * APPLY dumpColumnStructure FROM runs",
+		"SELECT 1 FORMAT JSONEachRowWithProgress", "SELECT {name:Identifier} FROM runs", "SELECT 1 FROM information_schema.tables",
+		"SELECT * FROM merge('x')", "SELECT * FROM url\u00a0('x')", "SELECT file('x')", "SELECT * FROM `system.parts`",
+	} {
+		if guard.Asker(sql, map[string]string{"name": "_part"}) == nil {
+			t.Errorf("%s is let through", sql)
+		}
+	}
+	for _, value := range []string{"system", "a.system", "_part", "`_part`", "total_rows", "INFORMATION_SCHEMA", `\x5fpart`} {
+		if guard.Asker("SELECT {a:Identifier}", map[string]string{"a": value}) == nil {
+			t.Errorf("the parameter %s is let through", value)
+		}
+	}
+}
+
+// FuzzAsker checks that nothing ClickHouse takes for nothing, and no text before it, hides a table of its own.
+func FuzzAsker(f *testing.F) {
+	for _, seed := range []string{"", "'", "/* */", "$a$ x $a$", "“", "`", "\\", "--", "\u2003", "\xff"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		comment := "/* " + strings.NewReplacer("/", " ", "*", " ").Replace(text) + " */"
+		quoted := "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
+		if guard.Asker("SELECT "+quoted+", a FROM system"+comment+"."+comment+"parts", nil) == nil {
+			t.Errorf("%q hides a table", text)
+		}
+		if statement.OutputFormat("SELECT "+quoted+" FORMAT"+comment+" JSON") != "JSON" {
+			t.Errorf("%q hides a format", text)
+		}
+	})
+}
