@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Level is the severity of a log line. The zero value is below LevelDebug.
 type Level uint8
@@ -170,7 +173,33 @@ type LineFilter struct {
 	MinLevel     Level // 0: all
 	AfterAttempt int   // cursor: only lines after (AfterAttempt, AfterSeq)
 	AfterSeq     uint64
-	Limit        int // 1 to 10000
+	Text         string // only lines whose message contains it, in whatever case; empty: all
+	Limit        int    // 1 to 10000
+}
+
+// Wants says whether the filter lets a line through by its level and message.
+func (f LineFilter) Wants(l LogLine) bool {
+	return l.Level >= f.MinLevel && (f.Text == "" || strings.Contains(strings.ToLower(l.Message), strings.ToLower(f.Text)))
+}
+
+// LineSearch selects lines of one task by what they say.
+type LineSearch struct {
+	Namespace string // the task's; required, like the next two
+	TaskName  string // the name it has now; lines under earlier names are found by its runs
+	TaskID    string
+	From, To  time.Time // nominal instants of the runs: From <= FireAt < To; required
+	Text      string    // in the message, in whatever case; empty: every line
+	MinLevel  Level     // 0: all
+	Before    *LinePlace
+	Limit     int // 1 to 10000
+}
+
+// LinePlace is a line's place among all lines of a task.
+type LinePlace struct {
+	FireAt  time.Time
+	RunID   string
+	Attempt int
+	Seq     uint64
 }
 
 // Usual is how long the successful runs of a task took lately.

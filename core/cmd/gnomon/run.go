@@ -221,7 +221,7 @@ func (s *session) await(ctx context.Context, id string) error {
 func (s *session) runLogs() *cobra.Command {
 	var follow bool
 	var attempt int
-	var level string
+	var level, search string
 	cmd := &cobra.Command{
 		Use: "logs RUN", Short: "Print what a run said", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -238,6 +238,9 @@ func (s *session) runLogs() *cobra.Command {
 			}
 			if follow {
 				return s.follow(cmd.Context(), path+"/logs/live", query)
+			}
+			if search != "" {
+				query.Set("search", search)
 			}
 			query.Set("limit", "10000")
 			for {
@@ -260,6 +263,8 @@ func (s *session) runLogs() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "only of this attempt")
+	cmd.Flags().StringVar(&search, "grep", "", "only lines that contain this, in whatever case")
+	cmd.MarkFlagsMutuallyExclusive("follow", "grep")
 	cmd.Flags().StringVar(&level, "level", "", "only this severe or more: debug, info, warn, error")
 	s.outputFlag(cmd, "table", "json")
 	return cmd
