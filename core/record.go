@@ -185,7 +185,7 @@ func (f LineFilter) Wants(l LogLine) bool {
 // LineSearch selects lines of one task by what they say.
 type LineSearch struct {
 	Namespace string // the task's; required, like the next two
-	TaskName  string // the name it has now; lines under earlier names are found by its runs
+	TaskName  string // the name it has now; lines under earlier names of its versions are found too
 	TaskID    string
 	From, To  time.Time // nominal instants of the runs: From <= FireAt < To; required
 	Text      string    // in the message, in whatever case; empty: every line
@@ -261,4 +261,26 @@ type BreakerChange struct {
 	Namespace string // of the run
 	TaskName  string // likewise
 	RunID     string
+}
+
+// TaskSnapshot is one version of a task as history keeps it.
+type TaskSnapshot struct {
+	Task     Task
+	Policies string // JSON: what the task itself says, in the words of the REST API
+	Deleted  bool   // the task was deleted in this version
+}
+
+// TypeSnapshot is what a task type has been since a time.
+type TypeSnapshot struct {
+	Type      TaskType
+	ValidFrom time.Time // when a server offered it so
+	SHA256    string    // of the plugin's executable, hexadecimal; empty: unknown, or no plugin
+	Server    string
+}
+
+// KnownTask is how much of a task history has.
+type KnownTask struct {
+	TaskID  string
+	Version int64 // the latest
+	Deleted bool
 }

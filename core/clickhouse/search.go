@@ -56,9 +56,15 @@ func (c *Client) SearchLines(ctx context.Context, f core.LineSearch) ([]core.Log
 	if f.Limit < 1 || f.Limit > 10_000 {
 		return nil, core.Errorf(core.KindInvalid, op, "limit %d is not between 1 and 10,000", f.Limit)
 	}
-	names, err := c.namesOf(ctx, f)
+	places, err := c.taskPlaces(ctx, f.TaskID)
 	if err != nil {
 		return nil, serverError(op, err)
+	}
+	names := []string{f.TaskName}
+	for _, p := range places {
+		if p.namespace == f.Namespace && p.name != f.TaskName {
+			names = append(names, p.name)
+		}
 	}
 	var w where
 	w.add("namespace = {namespace:String} AND task IN {names:Array(String)} AND task_id = {task_id:String}",
@@ -98,18 +104,4 @@ FROM run_logs` + prewhere + ` WHERE ` + bounded.String() + ` ORDER BY fire_at DE
 		to = from
 	}
 	return lines.all, nil
-}
-
-// namesOf gives the names a task has had in a time, the present one included.
-func (c *Client) namesOf(ctx context.Context, f core.LineSearch) ([]string, error) {
-	names := []string{f.TaskName}
-	err := c.each(ctx, `SELECT DISTINCT task FROM runs WHERE namespace = {namespace:String} AND task_id = {task_id:String} AND task != {task:String} AND fire_at >= {from:`+inUTC+`} AND fire_at < {to:`+inUTC+`} LIMIT 100`,
-		[]any{ch.Named("namespace", f.Namespace), ch.Named("task_id", f.TaskID), ch.Named("task", f.TaskName), instant("from", f.From), instant("to", f.To)},
-		func(rows driver.Rows) error {
-			var name string
-			err := rows.Scan(&name)
-			names = append(names, name)
-			return err
-		})
-	return names, err
 }

@@ -40,6 +40,13 @@ func TestSearchLines(t *testing.T) {
 	if err := w.WriteRuns(t.Context(), "search", runs); err != nil {
 		t.Fatal(err)
 	}
+	versions := []core.TaskSnapshot{
+		{Task: core.Task{ID: id, Version: 1, Namespace: "ImageArchive", Name: "verify-old", CreatedAt: begin, UpdatedAt: begin}},
+		{Task: core.Task{ID: id, Version: 2, Namespace: "ImageArchive", Name: "verify", CreatedAt: begin, UpdatedAt: begin.Add(20 * 24 * time.Hour)}},
+	}
+	if err := w.WriteTasks(t.Context(), "search", versions); err != nil {
+		t.Fatal(err)
+	}
 	month := core.LineSearch{Namespace: "ImageArchive", TaskName: "verify", TaskID: id, From: begin.Add(-time.Hour), To: now().Add(time.Hour), Limit: 100}
 	ask := func(t *testing.T, f core.LineSearch) []string {
 		t.Helper()
