@@ -108,6 +108,7 @@ func (a *API) logs() {
 			RunPath
 			Attempt int    `query:"attempt" minimum:"0" doc:"Only of this attempt"`
 			Level   string `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
+			Search  string `query:"search" maxLength:"1000" doc:"Only lines whose message contains this, in whatever case"`
 			Cursor  string `query:"cursor" doc:"next_cursor of the page before, or the id of an event of the live log" maxLength:"40"`
 			Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"How many at most"`
 		}) (*paged[Line], error) {
@@ -116,7 +117,7 @@ func (a *API) logs() {
 				return nil, err
 			}
 			filter := core.LineFilter{
-				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: in.Limit,
+				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Text: in.Search, Limit: in.Limit,
 			}
 			filter.MinLevel, _ = core.ParseLevel(in.Level)
 			lines, err := a.lines(ctx, filter)
@@ -133,6 +134,7 @@ func (a *API) logs() {
 			return out, nil
 		})
 
+	a.searchLogs()
 	op := huma.Operation{
 		OperationID: "follow-log", Method: http.MethodGet, Path: "/v1/runs/{run_id}/logs/live", Tags: tags,
 		Summary: "Follow the log of a run by server-sent events: line for each line, then end once",

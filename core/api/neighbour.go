@@ -182,6 +182,7 @@ type History interface {
 	Run(ctx context.Context, id string) (core.Run, error)
 	Attempts(ctx context.Context, runID string) ([]core.AttemptRecord, error)
 	Lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error)
+	SearchLines(ctx context.Context, search core.LineSearch) ([]core.LoggedLine, error)
 	Samples(ctx context.Context, runID string) ([]core.RunSample, error)
 }
 

@@ -40,6 +40,7 @@ var demands = map[string]struct{ path, body string }{
 	"list-attempts":      {path: "/v1/runs/{run}/attempts"},
 	"list-samples":       {path: "/v1/runs/{run}/samples"},
 	"list-log-lines":     {path: "/v1/runs/{run}/logs"},
+	"search-task-logs":   {path: "/v1/tasks/{task}/logs?search=refused"},
 	"follow-log":         {path: "/v1/runs/{run}/logs/live"},
 	"get-log":            {path: "/v1/runs/{run}/log"},
 	"pause-task":         {path: "/v1/tasks/{task}/pause", body: `{"note":"moving"}`},

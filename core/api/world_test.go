@@ -468,9 +468,26 @@ func (h *history) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine
 	return pickLines(h.lines, f), nil
 }
 
+// SearchLines gives what stands there of a task, the newest first.
+func (h *history) SearchLines(_ context.Context, f core.LineSearch) ([]core.LoggedLine, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return nil, errDown
+	}
+	var list []core.LoggedLine
+	for _, l := range slices.Backward(h.lines) {
+		if l.Origin.TaskID == f.TaskID && !l.Origin.FireAt.Before(f.From) && l.Origin.FireAt.Before(f.To) && (core.LineFilter{Text: f.Text, MinLevel: f.MinLevel}).Wants(l.LogLine) &&
+			(f.Before == nil || l.Seq < f.Before.Seq) {
+			list = append(list, l)
+		}
+	}
+	return list[:min(len(list), f.Limit)], nil
+}
+
 func pickLines(all []core.LoggedLine, f core.LineFilter) []core.LoggedLine {
 	list := slices.DeleteFunc(slices.Clone(all), func(l core.LoggedLine) bool {
-		return l.Origin.RunID != f.RunID || f.Attempt != 0 && l.Origin.Attempt != f.Attempt || l.Level < f.MinLevel ||
+		return l.Origin.RunID != f.RunID || f.Attempt != 0 && l.Origin.Attempt != f.Attempt || !f.Wants(l.LogLine) ||
 			l.Origin.Attempt < f.AfterAttempt || l.Origin.Attempt == f.AfterAttempt && l.Seq <= f.AfterSeq
 	})
 	return list[:min(len(list), f.Limit)]

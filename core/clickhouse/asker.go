@@ -56,6 +56,8 @@ func Readables() []Readable {
 		{"run_logs", ofNamespace},
 		{"run_samples", ofNamespace},
 		{"reconciliations", ofNamespace},
+		{"tasks", ofNamespace},
+		{"task_types", ofNamespace},
 		// What a shared plugin's process uses, it uses for several namespaces: only those of a namespace's own are shown.
 		{"plugin_samples", ofNamespace},
 		// A downstream's breaker is shared; the changes that runs of the asker's namespaces made are shown.

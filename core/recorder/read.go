@@ -58,7 +58,7 @@ func (r *Recorder) Lines(ctx context.Context, f core.LineFilter) ([]core.LoggedL
 				continue
 			}
 			last = l
-			if l.Level < f.MinLevel {
+			if !f.Wants(l.LogLine) {
 				continue
 			}
 			if out = append(out, l); len(out) == f.Limit {

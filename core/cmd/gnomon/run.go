@@ -222,7 +222,7 @@ func (s *session) await(ctx context.Context, id string) error {
 func (s *session) runLogs() *cobra.Command {
 	var follow bool
 	var attempt int
-	var level, file string
+	var level, file, search string
 	cmd := &cobra.Command{
 		Use: "logs RUN", Short: "Print what a run said, or keep it in a file", Args: cobra.ExactArgs(1),
 		Long: "Print what a run said so far. The forms text (times in UTC) and ndjson come in one piece whatever their length; they\n" +
@@ -252,11 +252,16 @@ func (s *session) runLogs() *cobra.Command {
 				return &usageError{fmt.Errorf("-o %s: a file takes the forms text and ndjson", s.output)}
 			case follow && whole:
 				return &usageError{fmt.Errorf("--follow prints the forms table and json, not %s", s.output)}
+			case search != "" && whole:
+				return &usageError{fmt.Errorf("--grep prints the forms table and json, not %s", s.output)}
 			case whole:
 				return s.wholeLog(cmd.Context(), path+"/log", query, file)
 			}
 			if follow {
 				return s.follow(cmd.Context(), path+"/logs/live", query)
+			}
+			if search != "" {
+				query.Set("search", search)
 			}
 			query.Set("limit", "10000")
 			for {
@@ -279,6 +284,8 @@ func (s *session) runLogs() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "only of this attempt")
+	cmd.Flags().StringVar(&search, "grep", "", "only lines that contain this, in whatever case")
+	cmd.MarkFlagsMutuallyExclusive("follow", "grep")
 	cmd.Flags().StringVar(&level, "level", "", "only this severe or more: debug, info, warn, error")
 	cmd.Flags().StringVar(&file, "file", "", "write the whole log to this file, as text or, if its name ends in .ndjson, as JSON lines")
 	s.outputFlag(cmd, "table", "json", "text", "ndjson")

@@ -22,8 +22,8 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
-// question is one statement and how its answer is wanted.
-type question struct {
+// inquiry is one statement and how its answer is wanted.
+type inquiry struct {
 	statement string
 	params    map[string]string
 	maxRows   int
@@ -36,7 +36,7 @@ type question struct {
 const rowsOfAFile = 1<<20 - 1
 
 func newSQLCommand(s *session) *cobra.Command {
-	var q question
+	var q inquiry
 	var from string
 	var params []string
 	cmd := &cobra.Command{
@@ -112,7 +112,7 @@ func (s *session) statement(args []string, from string) (string, error) {
 }
 
 // answer asks and prints, or writes, what comes.
-func (s *session) answer(ctx context.Context, q question) error {
+func (s *session) answer(ctx context.Context, q inquiry) error {
 	q.id, q.began = uuid.Must(uuid.NewV7()).String(), time.Now()
 	accept := map[string]string{
 		"table": "application/json", "json": "application/x-ndjson", "ndjson": "application/x-ndjson",
@@ -157,7 +157,7 @@ func (s *session) answer(ctx context.Context, q question) error {
 
 // unanswered makes sure that a query whose answer nobody waits for is not running on: closing the connection ends it, but
 // a proxy may keep its own open.
-func (s *session) unanswered(ctx context.Context, q question, err error) error {
+func (s *session) unanswered(ctx context.Context, q inquiry, err error) error {
 	if ctx.Err() == nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (s *session) toFile(path string, write func() error) error {
 }
 
 // queryProgress says on a terminal, each half second, how far the query is, until the function it gives is called.
-func (s *session) queryProgress(ctx context.Context, q question, got *counter) (end func()) {
+func (s *session) queryProgress(ctx context.Context, q inquiry, got *counter) (end func()) {
 	return s.each500ms(ctx, func(ctx context.Context) {
 		var p struct {
 			Items []api.RunningQuery `json:"items"`
