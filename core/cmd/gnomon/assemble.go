@@ -58,6 +58,8 @@ type app struct {
 	scheduler     *scheduler.Scheduler
 	runner        *runner.Runner
 	accountant    *accountant
+	chronicle     *chronicle
+	sums          map[string]string // SHA-256 of plugins' executables, by provider
 	metrics       *metrics.Metrics
 	api           *api.API
 }
@@ -140,7 +142,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 		return err
 	}
 	started(part{"plugins", 4 * time.Second, a.host.Stop})
-	a.catalog = catalog.New()
+	a.catalog, a.sums = catalog.New(), map[string]string{}
 	dirs, err := pluginDirs(a.config.Plugins)
 	if err != nil {
 		return err
@@ -152,6 +154,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 			a.catalog.Refuse("plugin "+filepath.Base(dir), err)
 			continue
 		}
+		a.sums["plugin:"+plugin.Name()] = plugin.SHA256()
 		if err := a.catalog.Offer("plugin:"+plugin.Name(), plugin, plugin.Types()); err != nil {
 			a.log.Error("plugin's task types not all offered", "plugin", plugin.Name(), "err", err)
 		}
@@ -239,6 +242,9 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 		return err
 	}
 	started(part{"shipper", 2 * time.Second, shipper.Stop})
+	a.chronicle = newChronicle(&chronicle{
+		store: a.store, types: func() []core.TaskType { return a.catalog.Types(nil) }, sums: a.sums, history: a.history, clock: a.clock, log: a.log, server: a.id,
+	})
 	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}
@@ -252,8 +258,13 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	a.runner = runner.New(runner.Options{
 		Store: kept, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
 		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
-		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
-		Gated:    a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		Announce: func(task core.Task, removed bool) {
+			a.scheduler.Announce(task, removed)
+			if removed { // disabled, which is a new version; what else is announced here is only its next fire
+				a.chronicle.note(task.ID)
+			}
+		},
+		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
@@ -269,6 +280,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	}
 	started(part{"scheduler", 2 * time.Second, a.scheduler.Stop})
 	a.background(live, started, "definitions of other servers", a.followDefinitions)
+	a.background(live, started, "chronicle", a.chronicle.run)
 	return nil
 }
 
@@ -362,6 +374,7 @@ func (a *app) background(live context.Context, started func(part), name string, 
 // announce tells scheduler and runner that a task was stored or removed.
 func (a *app) announce(task core.Task, removed bool) {
 	a.scheduler.Announce(task, removed)
+	a.chronicle.note(task.ID)
 	reason := core.ReasonDisabled
 	switch {
 	case removed:

@@ -19,6 +19,7 @@ type past interface {
 	api.History
 	recorder.Shipper
 	runner.History
+	annals
 	Fires(ctx context.Context, filter core.FireFilter) ([]core.Run, error)
 	EachFire(ctx context.Context, filter core.FireFilter, each func(*core.Run) error) error
 	Durations(ctx context.Context, namespaces, taskIDs []string, since time.Time) (map[string]core.Usual, error)
