@@ -42,6 +42,7 @@ type Options struct {
 	Query       QueryFunc
 	Logs        Logs
 	Health      Health
+	Tokens      Tokens
 
 	// Clock is the time the server lives by; nil: the machine's.
 	Clock core.Clock
@@ -51,6 +52,8 @@ type Options struct {
 	Audit func(ctx context.Context, act Act) error
 	// Permissions is the closed list; an operation that names another one is a programmer's mistake.
 	Permissions []string
+	// Roles are the names of all roles.
+	Roles []string
 	// Hosts are the names under which the server may be asked besides loopback's, without port.
 	Hosts []string
 	// Heartbeat is the time between two comments on a silent live log; 0: 15 s.
@@ -101,7 +104,7 @@ func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
 		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "logs": o.Logs == nil,
-		"health": o.Health == nil, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
+		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("api needs %s", name)
@@ -161,6 +164,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.breakers()
 	a.insights()
 	a.queries()
+	a.tokens()
 	a.server()
 	if more != nil {
 		more(a.huma)
