@@ -10,12 +10,14 @@ PLATFORM := $(shell go env GOOS 2>/dev/null)/$(shell go env GOARCH 2>/dev/null)
 PLUGINS  := $(notdir $(patsubst %/plugin.yaml,%,$(wildcard plugins/*/plugin.yaml)))
 CHDB     := core/engine/libchdb/node_modules/.package-lock.json
 TOOLS    := .cache/bin
+ASKJS    := core/gateway/testdata/javascript/node_modules/.package-lock.json
+ASKPY    := .cache/python/.installed
 MADE     := sdk/proto core/store/sqlcgen core/calendar/holidays.json openapi
 
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
 
-.PHONY: help run build test race chaos simulate check bench generate format lint vet fresh servers tools-go clean
+.PHONY: help run build clients test race chaos simulate check bench generate format lint vet fresh servers tools-go clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,11 +43,11 @@ build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
 	 if [ -n "$$lib" ]; then ln -sfn "../$$lib" bin/libchdb.so; \
 	 else echo "there is no embedded engine for $(PLATFORM): put libchdb.so into bin, or name a ClickHouse in GNOMON_CLICKHOUSE_DSN" >&2; fi
 
-test: tools-go $(CHDB) servers ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
+test: tools-go $(CHDB) servers clients ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
 	$(call say,running all tests)
 	@go test -shuffle=on -timeout 20m ./...
 
-race: tools-go $(CHDB) servers ## run every test under the race detector (slow)
+race: tools-go $(CHDB) servers clients ## run every test under the race detector (slow)
 	@go test -race -shuffle=on -timeout 60m ./...
 
 chaos: tools-go $(CHDB) servers ## kill and stop servers and their children and set their clocks, with an outside checker
@@ -135,6 +137,18 @@ $(TOOLS)/clickhouse-old:
 	 $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends clickhouse-common >/dev/null; \
 	 dir=$$(mktemp -d); cd "$$dir"; apt-get download -qq clickhouse-server 2>/dev/null; dpkg -x clickhouse-server_*.deb .; \
 	 install -m 755 usr/sbin/clickhouse-server $(CURDIR)/$@; rm -rf "$$dir"
+
+clients: $(ASKJS) $(ASKPY) ## install the official ClickHouse clients for Node.js and Python, as the tests ask with them
+
+$(ASKJS): core/gateway/testdata/javascript/package-lock.json
+	$(call need,npm,it fetches the ClickHouse client for Node.js; install Node.js 20 or newer)
+	$(call say,fetching the ClickHouse client for Node.js with npm (once))
+	@cd core/gateway/testdata/javascript && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+
+$(ASKPY): core/gateway/testdata/python/requirements.txt
+	$(call need,python3,it runs the ClickHouse client for Python; install Python 3.10 or newer with venv)
+	$(call say,fetching the ClickHouse client for Python with pip (once))
+	@python3 -m venv .cache/python && .cache/python/bin/pip install --quiet --disable-pip-version-check --requirement $< && touch $@
 
 clean: ## remove what was built and the demo's data
 	@rm -rf bin .data

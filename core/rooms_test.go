@@ -27,6 +27,7 @@ var edges = map[string][]string{
 	"core/coretest":     {},
 	"core/definition":   {"core/calendar", "core/schedule", "core/workflow", "sdk"},
 	"core/engine":       {"core/statement"},
+	"core/gateway":      {"core/statement"},
 	"core/forecast":     {"core/schedule"},
 	"core/ledger":       {"core/schedule"},
 	"core/luavm":        {"sdk/..."},

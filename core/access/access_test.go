@@ -2,6 +2,8 @@ package access_test
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +47,22 @@ func (k *kept) TokenByHash(_ context.Context, hash string) (core.Token, error) {
 		return core.Token{}, core.Errorf(core.KindNotFound, "token", "none")
 	}
 	return t, nil
+}
+
+func (k *kept) Tokens(context.Context) ([]core.Token, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.SortedFunc(maps.Values(k.tokens), func(a, b core.Token) int { return a.CreatedAt.Compare(b.CreatedAt) }), k.err
+}
+
+func (k *kept) RevokeToken(_ context.Context, hash string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.tokens[hash]; !ok {
+		return core.Errorf(core.KindNotFound, "revoke token", "none")
+	}
+	delete(k.tokens, hash)
+	return nil
 }
 
 type fixed struct {
@@ -164,12 +182,49 @@ func TestOnlyAWholeLiveTokenOpens(t *testing.T) {
 	}
 }
 
+func TestARevokedTokenOpensNothing(t *testing.T) {
+	t.Parallel()
+	a, _, clock := setup(t)
+	li := access.Principal{Name: "li", Grants: map[string]access.Role{"Common": access.Analyst}}
+	first, err := a.Issue(t.Context(), li, "Grafana", clock.now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock.now = clock.now.Add(time.Second)
+	second, err := a.Issue(t.Context(), li, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := a.Tokens(t.Context())
+	if err != nil || len(held) != 2 || held[0].ID != access.TokenID(first) || held[0].Purpose != "Grafana" || held[0].Principal.Grants["Common"] != access.Analyst || !held[1].ExpiresAt.IsZero() {
+		t.Fatalf("%+v %v", held, err)
+	}
+	if strings.Contains(fmt.Sprintf("%+v", held), first.Reveal()) {
+		t.Error("a list shows a value")
+	}
+	if err := a.Revoke(t.Context(), held[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Authenticate(t.Context(), first.Reveal()); core.KindOf(err) != core.KindUnauthenticated {
+		t.Errorf("the revoked one: %v", err)
+	}
+	if _, err := a.Authenticate(t.Context(), second.Reveal()); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	for _, id := range []string{held[0].ID, "", "nothing", held[1].ID[:8]} {
+		if err := a.Revoke(t.Context(), id); core.KindOf(err) != core.KindNotFound {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
 // Who may do what beyond reading, said once more in other words than the table's.
 func TestWhatEachRoleMayChange(t *testing.T) {
 	t.Parallel()
 	for perm, roles := range map[access.Permission][]access.Role{
 		access.NamespaceWrite: {access.Admin},
 		access.SettingsWrite:  {access.Admin},
+		access.TokenManage:    {access.Admin},
 		access.TaskWrite:      {access.Admin, access.Editor},
 		access.TaskRun:        {access.Admin, access.Editor, access.Operator},
 		access.RunCancel:      {access.Admin, access.Editor, access.Operator},

@@ -24,6 +24,7 @@ const (
 	ServerRead     Permission = "server:read"   // version, store, engine, spool
 	SettingsRead   Permission = "settings:read" // calendars, holidays, pools, downstreams: what all namespaces share
 	SettingsWrite  Permission = "settings:write"
+	TokenManage    Permission = "token:manage" // make, list and revoke tokens
 )
 
 // Everywhere is the namespace of a grant that holds in all of them.
@@ -46,7 +47,7 @@ var viewing = []Permission{NamespaceRead, TypeRead, TaskRead, RunRead, ServerRea
 var allowed = map[Role][]Permission{
 	Admin: {
 		NamespaceRead, NamespaceWrite, TypeRead, TaskRead, TaskWrite, TaskRun, RunRead, RunCancel, RunIntervene, HistoryQuery,
-		ServerRead, SettingsRead, SettingsWrite,
+		ServerRead, SettingsRead, SettingsWrite, TokenManage,
 	},
 	Editor:   append(slices.Clone(viewing), TaskWrite, TaskRun, RunCancel, RunIntervene),
 	Operator: append(slices.Clone(viewing), TaskRun, RunCancel, RunIntervene),

@@ -24,6 +24,10 @@ type Store interface {
 	CreateToken(ctx context.Context, token core.Token) error
 	// TokenByHash gives a token, or KindNotFound.
 	TokenByHash(ctx context.Context, hash string) (core.Token, error)
+	// Tokens gives the tokens that are not revoked, oldest first.
+	Tokens(ctx context.Context) ([]core.Token, error)
+	// RevokeToken makes a token worthless, or fails with KindNotFound.
+	RevokeToken(ctx context.Context, hash string) error
 }
 
 // tokenPrefix lets people and secret scanners see what the string is.
@@ -87,6 +91,65 @@ func (a *Access) keep(ctx context.Context, value string, p Principal, purpose st
 	return nil
 }
 
+// Held is a token as it can be shown: everything but its value.
+type Held struct {
+	ID        string // the beginning of its hash
+	Principal Principal
+	Purpose   string
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero: never
+}
+
+// idLength is how much of a hash names a token: 64 bits, of which two alike are refused rather than guessed at.
+const idLength = 16
+
+// TokenID gives the id under which a token is listed.
+func TokenID(token core.Secret) string { return hashOf(token.Reveal())[:idLength] }
+
+// Tokens gives the tokens that are not revoked, oldest first, expired ones included.
+func (a *Access) Tokens(ctx context.Context) ([]Held, error) {
+	kept, err := a.store.Tokens(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	held := make([]Held, len(kept))
+	for i, t := range kept {
+		held[i] = Held{ID: t.Hash[:min(len(t.Hash), idLength)], Principal: principalOf(t), Purpose: t.Purpose, CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt}
+	}
+	return held, nil
+}
+
+// Revoke makes a token worthless from now on. It fails with KindNotFound if there is none with the id.
+func (a *Access) Revoke(ctx context.Context, id string) error {
+	op := fmt.Sprintf("revoke the token %q", id)
+	kept, err := a.store.Tokens(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	var hash string
+	for _, t := range kept {
+		if len(id) != idLength || !strings.HasPrefix(t.Hash, id) {
+			continue
+		}
+		if hash != "" {
+			return core.Errorf(core.KindConflict, op, "two tokens have this id")
+		}
+		hash = t.Hash
+	}
+	if hash == "" {
+		return core.Errorf(core.KindNotFound, op, "there is no such token")
+	}
+	return a.store.RevokeToken(ctx, hash)
+}
+
+func principalOf(kept core.Token) Principal {
+	p := Principal{Name: kept.Principal, Grants: make(map[string]Role, len(kept.Grants))}
+	for ns, role := range kept.Grants {
+		p.Grants[ns] = Role(role) // a role this version does not know allows nothing
+	}
+	return p
+}
+
 // errUnknownToken is the one answer to every token that does not open anything, so that no two cases can be told apart.
 var errUnknownToken = core.Errorf(core.KindUnauthenticated, "", "the token is not known here, or has expired")
 
@@ -112,11 +175,7 @@ func (a *Access) Authenticate(ctx context.Context, token string) (Principal, err
 	if !kept.ExpiresAt.IsZero() && !a.clock.Now().Before(kept.ExpiresAt) {
 		return Principal{}, errUnknownToken
 	}
-	p := Principal{Name: kept.Principal, Grants: make(map[string]Role, len(kept.Grants))}
-	for ns, role := range kept.Grants {
-		p.Grants[ns] = Role(role) // a role this version does not know allows nothing
-	}
-	return p, nil
+	return principalOf(kept), nil
 }
 
 // bootstrapFile is the name of the one-time token's file in the data folder.

@@ -43,6 +43,7 @@ type Options struct {
 	Progress    ProgressFunc
 	Logs        Logs
 	Health      Health
+	Tokens      Tokens
 
 	// Clock is the time the server lives by; nil: the machine's.
 	Clock core.Clock
@@ -52,6 +53,8 @@ type Options struct {
 	Audit func(ctx context.Context, act Act) error
 	// Permissions is the closed list; an operation that names another one is a programmer's mistake.
 	Permissions []string
+	// Roles are the names of all roles.
+	Roles []string
 	// Hosts are the names under which the server may be asked besides loopback's, without port.
 	Hosts []string
 	// Heartbeat is the time between two comments on a silent live log; 0: 15 s.
@@ -67,6 +70,7 @@ type API struct {
 	huma    huma.API
 	mux     *http.ServeMux
 	handler http.Handler
+	origin  *http.CrossOriginProtection
 	ops     []*huma.Operation
 	running queriesRunning
 
@@ -103,7 +107,7 @@ func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
 		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "logs": o.Logs == nil,
-		"health": o.Health == nil, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
+		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
 			return nil, fmt.Errorf("api needs %s", name)
@@ -165,6 +169,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.insights()
 	a.queries()
 	a.runningQueries()
+	a.tokens()
 	a.server()
 	if more != nil {
 		more(a.huma)
@@ -183,6 +188,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 			Zh: "请求来自别的网站", En: "the request comes from another site",
 		})
 	}))
+	a.origin = origin
 	a.handler = a.enter(a.sameHost(origin.Handler(http.MaxBytesHandler(a.mux, maxBody))))
 	return a, nil
 }
@@ -196,6 +202,12 @@ type watched struct {
 func (w *watched) Handle(op *huma.Operation, handler func(huma.Context)) {
 	w.api.ops = append(w.api.ops, op)
 	w.Adapter.Handle(op, handler)
+}
+
+// Beside gives a handler of another room the checks that come before every operation here: request id, security headers, the
+// host's name, the site a browser comes from, and what happens after a panic. Who may ask is the handler's own to check.
+func (a *API) Beside(next http.Handler) http.Handler {
+	return a.enter(a.sameHost(a.origin.Handler(next)))
 }
 
 // Handler gives the whole API, checks included.

@@ -81,6 +81,9 @@ var demands = map[string]struct{ path, body string }{
 	"query":              {path: "/v1/query", body: `{"sql":"SELECT 1"}`},
 	"list-queries":       {path: "/v1/queries"},
 	"cancel-query":       {path: "/v1/queries/01942f00-0000-7000-8000-0000000000aa"},
+	"list-tokens":        {path: "/v1/tokens"},
+	"create-token":       {path: "/v1/tokens", body: `{"principal":"li","grants":{"Common":"analyst"},"expires_in":"720h"}`},
+	"revoke-token":       {path: "/v1/tokens/0000000000000000"},
 	"get-server":         {path: "/v1/server"},
 	"healthz":            {path: "/healthz"},
 	"readyz":             {path: "/readyz"},
@@ -161,6 +164,7 @@ func (w *world) reset(ns string) {
 	w.tables.mu.Lock()
 	clear(w.tables.tasks)
 	clear(w.tables.runs)
+	w.tables.tokens[strings.Repeat("0", 64)] = core.Token{Hash: strings.Repeat("0", 64), Principal: "old"}
 	w.tables.mu.Unlock()
 	acts := w.acts.all
 	w.task(ns, "there")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -90,7 +91,7 @@ func setup(t *testing.T) *world {
 	w.opts = api.Options{
 		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
-		Query: w.history.query, Progress: w.history.progress, Logs: w.spool, Health: healthy{},
+		Query: w.history.query, Progress: w.history.progress, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
 		},
@@ -134,6 +135,33 @@ func (w *world) named(name string, role access.Role, namespace string) string {
 	}
 	return secret.Reveal()
 }
+
+// tokens is package access as the API wants it.
+type tokens struct{ *access.Access }
+
+func (k tokens) Tokens(ctx context.Context) ([]api.Token, error) {
+	held, err := k.Access.Tokens(ctx)
+	var list []api.Token
+	for _, h := range held {
+		grants := map[string]string{}
+		for ns, role := range h.Principal.Grants {
+			grants[ns] = string(role)
+		}
+		list = append(list, api.Token{ID: h.ID, Principal: h.Principal.Name, Grants: grants, Purpose: h.Purpose})
+	}
+	return list, err
+}
+
+func (k tokens) IssueToken(ctx context.Context, principal string, grants map[string]string, purpose string, expires time.Time) (api.NewToken, error) {
+	p := access.Principal{Name: principal, Grants: map[string]access.Role{}}
+	for ns, role := range grants {
+		p.Grants[ns] = access.Role(role)
+	}
+	secret, err := k.Issue(ctx, p, purpose, expires)
+	return api.NewToken{Token: api.Token{ID: access.TokenID(secret), Principal: principal, Grants: grants}, Value: secret.Reveal()}, err
+}
+
+func (k tokens) RevokeToken(ctx context.Context, id string) error { return k.Revoke(ctx, id) }
 
 type answer struct {
 	status int
@@ -253,6 +281,27 @@ func (s *tables) CreateToken(_ context.Context, t core.Token) error {
 	defer s.mu.Unlock()
 	s.tokens[t.Hash] = t
 	return nil
+}
+
+func (s *tables) Tokens(context.Context) ([]core.Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.tokens), func(a, b core.Token) int { return strings.Compare(a.Hash, b.Hash) }), nil
+}
+
+func (s *tables) RevokeToken(_ context.Context, hash string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.tokens, hash)
+	return nil
+}
+
+// roles is the names of all roles.
+func roles() (names []string) {
+	for _, r := range access.Roles() {
+		names = append(names, string(r))
+	}
+	return names
 }
 
 func (s *tables) TokenByHash(_ context.Context, hash string) (core.Token, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/definition"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/gateway"
 	"github.com/gnomon-scheduler/gnomon/core/metrics"
 	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
 	"github.com/gnomon-scheduler/gnomon/core/precondition"
@@ -62,6 +63,7 @@ type app struct {
 	sums          map[string]string // SHA-256 of plugins' executables, by provider
 	metrics       *metrics.Metrics
 	api           *api.API
+	gateway       *gateway.Gateway
 }
 
 // assemble makes and starts the rooms along the road, from where records end up to where fires begin. starting bounds
@@ -446,7 +448,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	a.api, err = api.New(api.Options{
 		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
-		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
+		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
@@ -457,8 +459,35 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 			})
 		},
 	})
+	if err != nil {
+		return err
+	}
+	return a.buildGateway(audit)
+}
+
+// buildGateway opens the door for ClickHouse's own clients.
+func (a *app) buildGateway(audit *access.Audit) (err error) {
+	a.gateway, err = gateway.New(gateway.Options{
+		Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: clickhouse.AskSettings, Log: a.log,
+		Authenticate: func(ctx context.Context, token string) (gateway.Principal, error) {
+			return a.access.Authenticate(ctx, token)
+		},
+		Audit: func(ctx context.Context, act gateway.Act) error {
+			return audit.Record(ctx, access.Act{
+				Principal: act.Principal, Operation: "clickhouse-query", Namespace: access.Everywhere, Resource: gatewayPrefix + "/",
+				Allowed: act.Allowed, RequestID: act.RequestID, Remote: act.Remote,
+			})
+		},
+		Upstream: func(scope statement.Scope) (gateway.Upstream, error) {
+			door, err := a.history.Door(scope)
+			return gateway.Upstream(door), err
+		},
+	})
 	return err
 }
+
+// gatewayPrefix is where ClickHouse's clients find the gateway on the server's port.
+const gatewayPrefix = "/clickhouse"
 
 // Ready is nil once tasks are being scheduled.
 func (a *app) Ready(context.Context) error {

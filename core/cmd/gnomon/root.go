@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s),
 		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newVersionCommand(s),
 		newWhyCommand(s), newForecastCommand(s), newDoctorCommand(s), newReconcileCommand(s), newCalendarCommand(s), newPoolCommand(s),
-		newDownstreamCommand(s), newBreakerCommand(s), newQueueCommand(s), newInterventionCommand(s),
+		newDownstreamCommand(s), newBreakerCommand(s), newQueueCommand(s), newInterventionCommand(s), newTokenCommand(s),
 	)
 	root.SetArgs(args)
 	root.SetIn(in)

@@ -153,6 +153,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	mux := http.NewServeMux()
 	mux.Handle("/", app.api.Handler())
 	mux.Handle("GET /metrics", app.metricsHandler())
+	mux.Handle(gatewayPrefix+"/", app.api.Beside(http.StripPrefix(gatewayPrefix, app.gateway)))
 	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: shortSends}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown

@@ -1,0 +1,358 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+// Principal is who asks, as package access knows it.
+type Principal interface {
+	// String gives the principal's name.
+	String() string
+	// Scope gives the namespaces in which the principal has a permission; all is true if that is every one.
+	Scope(permission string) (all bool, namespaces []string)
+}
+
+// Act is a question about to be asked, without its text.
+type Act struct {
+	Principal string
+	Allowed   bool
+	RequestID string
+	Remote    string
+}
+
+// Upstream is the ClickHouse that answers, and as whom it is asked.
+type Upstream struct {
+	Transport      http.RoundTripper
+	URL            string
+	User, Password string
+	Database       string // the only one there is for askers; clients call it default
+}
+
+// Limits bound what askers may use. Zero fields take the defaults.
+type Limits struct {
+	MaxDuration  time.Duration // of one statement, by ClickHouse's clock. 0: 60 s
+	MaxMemory    uint64        // of one statement, bytes. 0: 1 GiB
+	MaxRows      uint64        // of one answer. 0: 50,000,000
+	MaxBytes     uint64        // of one answer, bytes as ClickHouse holds them. 0: 8 GiB
+	PerPrincipal int           // statements at once. 0: 4
+	Overall      int           // statements at once. 0: 5, so that the engine has a place left for the console
+	Patience     time.Duration // how long a statement waits for its place. 0: 10 s
+	WriteTime    time.Duration // how long one piece of an answer may take to be taken; a slower reader is cut off. 0: 30 s
+}
+
+// Options are what a Gateway stands on. All are needed but Limits and Log.
+type Options struct {
+	// Authenticate gives the principal of a token, or KindUnauthenticated.
+	Authenticate func(ctx context.Context, token string) (Principal, error)
+	// Permission is the one that lets a principal ask.
+	Permission string
+	// Audit keeps an act, durably, before it takes effect; an error forbids the act.
+	Audit func(ctx context.Context, act Act) error
+	// Admit refuses a statement that reaches for more than rows; its error is in ClickHouse's words.
+	Admit func(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
+	// Settings are those every statement of an asker has, whatever it asks for.
+	Settings func(scope statement.Scope) (map[string]string, error)
+	// Upstream gives the ClickHouse to ask.
+	Upstream func(scope statement.Scope) (Upstream, error)
+	Limits   Limits
+	Log      *slog.Logger
+}
+
+// Gateway answers under a prefix of the server. Safe for concurrent use.
+type Gateway struct {
+	o      Options
+	places chan struct{}
+
+	mu   sync.Mutex
+	mine map[string]*share // by principal, while it asks
+}
+
+// share is one principal's places.
+type share struct {
+	places chan struct{}
+	users  int
+}
+
+// New checks and assigns.
+func New(o Options) (*Gateway, error) {
+	if o.Authenticate == nil || o.Permission == "" || o.Audit == nil || o.Admit == nil || o.Settings == nil || o.Upstream == nil {
+		return nil, errors.New("gateway: Authenticate, Permission, Audit, Admit, Settings and Upstream are required")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &o.Limits
+	fill(&l.MaxDuration, time.Minute)
+	fill(&l.MaxMemory, 1<<30)
+	fill(&l.MaxRows, 50_000_000)
+	fill(&l.MaxBytes, 8<<30)
+	fill(&l.PerPrincipal, 4)
+	fill(&l.Overall, 5)
+	fill(&l.Patience, 10*time.Second)
+	fill(&l.WriteTime, 30*time.Second)
+	return &Gateway{o: o, places: make(chan struct{}, l.Overall), mine: make(map[string]*share)}, nil
+}
+
+func fill[T int | uint64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// ServeHTTP answers what comes after the prefix: / and /ping.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/ping", r.URL.Path == "/replicas_status", r.URL.Path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "":
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		_, _ = io.WriteString(w, "Ok.\n") // whoever asked is gone if this fails
+		return
+	case r.URL.Path != "/":
+		g.refuse(w, &Error{Code: 404, Status: http.StatusNotFound, Text: "There is no handle " + r.URL.Path + " under /clickhouse"})
+		return
+	}
+	id := r.URL.Query().Get("query_id")
+	if id == "" || len(id) > 128 {
+		id = newID()
+	}
+	w.Header().Set("X-ClickHouse-Query-Id", id)
+	if err := g.answer(w, r, id); err != nil {
+		g.refuse(w, err)
+	}
+}
+
+// answer carries out one request. An error means that nothing was answered yet.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) error {
+	ctx := r.Context()
+	who, scope, err := g.enter(ctx, r, id)
+	if err != nil {
+		return err
+	}
+	q, err := g.read(w, r, scope)
+	if err != nil {
+		return err
+	}
+	q.id = id
+	if err := g.o.Admit(ctx, q.sql, q.params, scope); err != nil {
+		return err
+	}
+	free, err := g.place(ctx, who.String())
+	if err != nil {
+		return err
+	}
+	defer free()
+	up, err := g.o.Upstream(scope)
+	if err != nil {
+		return err
+	}
+	resp, err := g.ask(ctx, up, q)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	g.pass(w, r, q, scope, resp)
+	return nil
+}
+
+// enter finds who asks and what it may see, and keeps the question in the audit before anything comes of it.
+func (g *Gateway) enter(ctx context.Context, r *http.Request, id string) (Principal, statement.Scope, error) {
+	token := tokenOf(r)
+	if token == "" {
+		return nil, statement.Scope{}, &Error{Code: 194, Status: http.StatusUnauthorized, Name: "REQUIRED_PASSWORD", Text: "Authentication failed: give a token of Gnomon as the password (any user name)"}
+	}
+	who, err := g.o.Authenticate(ctx, token)
+	if err != nil {
+		return nil, statement.Scope{}, err
+	}
+	all, namespaces := who.Scope(g.o.Permission)
+	allowed := all || len(namespaces) > 0
+	if err := g.o.Audit(ctx, Act{Principal: who.String(), Allowed: allowed, RequestID: id, Remote: r.RemoteAddr}); err != nil {
+		return nil, statement.Scope{}, err
+	}
+	if !allowed {
+		return nil, statement.Scope{}, &Error{Code: 497, Status: http.StatusForbidden, Name: "ACCESS_DENIED", Text: who.String() + ": Not enough privileges. A grant as analyst in at least one namespace is needed"}
+	}
+	return who, statement.Scope{All: all, Namespaces: namespaces}, nil
+}
+
+// tokenOf finds the token where clients put a password.
+func tokenOf(r *http.Request) string {
+	if key := r.Header.Get("X-ClickHouse-Key"); key != "" {
+		return key
+	}
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
+	}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(token)
+	}
+	return r.URL.Query().Get("password")
+}
+
+// place waits until the principal and all together have a statement less under way than they may.
+func (g *Gateway) place(ctx context.Context, who string) (free func(), err error) {
+	g.mu.Lock()
+	s := g.mine[who]
+	if s == nil {
+		s = &share{places: make(chan struct{}, g.o.Limits.PerPrincipal)}
+		g.mine[who] = s
+	}
+	s.users++
+	g.mu.Unlock()
+	leave := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(g.mine, who)
+		}
+	}
+	timer := time.NewTimer(g.o.Limits.Patience)
+	defer timer.Stop()
+	var taken []chan struct{}
+	for _, places := range []chan struct{}{s.places, g.places} {
+		select {
+		case places <- struct{}{}:
+			taken = append(taken, places)
+			continue
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-timer.C:
+			err = &Error{Code: 202, Status: http.StatusServiceUnavailable, Name: "TOO_MANY_SIMULTANEOUS_QUERIES", Text: fmt.Sprintf(
+				"Too many simultaneous queries: %s may have %d at once, and all together %d. Try again", who, g.o.Limits.PerPrincipal, g.o.Limits.Overall)}
+		}
+		for _, t := range taken {
+			<-t
+		}
+		leave()
+		return nil, err
+	}
+	return func() {
+		<-g.places
+		<-s.places
+		leave()
+	}, nil
+}
+
+// ask sends the statement on. When ctx ends, the connection breaks, and ClickHouse kills the query.
+func (g *Gateway) ask(ctx context.Context, up Upstream, q *question) (*http.Response, error) {
+	values := url.Values{"query_id": {q.id}, "database": {up.Database}, "default_format": {q.format}, "cancel_http_readonly_queries_on_client_close": {"1"}}
+	if q.revision != "" {
+		values.Set("client_protocol_version", q.revision)
+	}
+	for name, value := range q.params {
+		values.Set("param_"+name, value)
+	}
+	for name, value := range q.settings {
+		values.Set(name, value)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, up.URL+"/?"+values.Encode(), strings.NewReader(q.sql))
+	if err != nil {
+		return nil, core.Errorf(core.KindInternal, "ask ClickHouse", "%w", err)
+	}
+	req.Header.Set("X-ClickHouse-User", up.User)
+	if up.Password != "" {
+		req.Header.Set("X-ClickHouse-Key", up.Password)
+	}
+	resp, err := up.Transport.RoundTrip(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, core.Errorf(core.KindUnavailable, "ask ClickHouse", "%w", err)
+	}
+	return resp, nil
+}
+
+// Error is a refusal of the gateway itself, in ClickHouse's form.
+type Error struct {
+	Code   int // ClickHouse's error number
+	Status int
+	Name   string // of the number
+	Text   string
+}
+
+// Error gives the refusal as ClickHouse would say it.
+func (e *Error) Error() string {
+	text := fmt.Sprintf("Code: %d. DB::Exception: %s.", e.Code, strings.TrimSuffix(e.Text, "."))
+	if e.Name != "" {
+		text += " (" + e.Name + ")"
+	}
+	return text
+}
+
+// refuse answers with an error. What is the server's own to mend is logged and not shown.
+func (g *Gateway) refuse(w http.ResponseWriter, err error) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = g.translate(err, w.Header().Get("X-ClickHouse-Query-Id"))
+	}
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="gnomon"`)
+	}
+	w.Header().Set("X-ClickHouse-Exception-Code", strconv.Itoa(e.Code))
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(e.Status)
+	_, _ = io.WriteString(w, e.Error()+"\n") // whoever asked is gone if this fails
+}
+
+// translate gives an error of another room ClickHouse's form.
+func (g *Gateway) translate(err error, id string) *Error {
+	own, _ := errors.AsType[*core.Error](err)
+	if said, ok := errors.AsType[interface {
+		error
+		Number() int
+	}](err); ok {
+		return &Error{Code: said.Number(), Status: http.StatusForbidden, Text: withoutCode(said.Error())}
+	}
+	hint := ""
+	if own != nil && len(own.Findings) > 0 {
+		hint = own.Findings[0].Message.En + " / " + own.Findings[0].Message.Zh
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Code: 394, Status: http.StatusInternalServerError, Name: "QUERY_WAS_CANCELLED", Text: "The query was cancelled"}
+	case core.KindOf(err) == core.KindUnauthenticated:
+		return &Error{Code: 516, Status: http.StatusForbidden, Name: "AUTHENTICATION_FAILED", Text: "Authentication failed: the token is not known here, or has expired. Give a token of Gnomon as the password (any user name)"}
+	case core.KindOf(err) == core.KindDenied:
+		return &Error{Code: 497, Status: http.StatusForbidden, Name: "ACCESS_DENIED", Text: own.Err.Error()}
+	case core.KindOf(err) == core.KindUnavailable:
+		g.o.Log.Warn("history not asked", "query_id", id, "err", err)
+		if hint == "" {
+			hint = "History does not answer now; try again. The server's log has the cause under query " + id
+		}
+		return &Error{Code: 210, Status: http.StatusServiceUnavailable, Name: "NETWORK_ERROR", Text: hint}
+	}
+	g.o.Log.Error("history not asked", "query_id", id, "err", err)
+	return &Error{Code: 1002, Status: http.StatusInternalServerError, Name: "UNKNOWN_EXCEPTION", Text: "The server's log has the cause under query " + id}
+}
+
+// withoutCode leaves out what Error.Error adds.
+func withoutCode(text string) string {
+	if _, rest, ok := strings.Cut(text, "DB::Exception: "); ok {
+		text = rest
+	}
+	return text
+}
+
+// newID makes a random UUID.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	s := hex.EncodeToString(b[:])
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}

@@ -1,0 +1,291 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/access"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/gateway"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+// TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "engine" {
+		os.Exit(serve(os.Args[2:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func serve(args []string) int {
+	var o engine.Options
+	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
+	flags.StringVar(&o.Dir, "dir", "", "")
+	flags.StringVar(&o.Socket, "socket", "", "")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	for _, r := range clickhouse.Readables() {
+		o.Readable = append(o.Readable, engine.Readable(r))
+	}
+	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := engine.Serve(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// world is a gateway before a history of its own, in the real engine. The namespaces Common and Zeta are the asker's, and
+// Foreign lies between them in the order of every key.
+type world struct {
+	t      *testing.T
+	url    string
+	socket string
+	client *http.Client
+
+	mu   sync.Mutex
+	acts []gateway.Act
+	fail error // of the audit
+}
+
+// secret is in every text of every row of Foreign, and of every row of no namespace.
+const secret = "sEcReT"
+
+var tokens = map[string]access.Principal{
+	"all":     {Name: "chief", Grants: map[string]access.Role{"*": access.Analyst}},
+	"some":    {Name: "li", Grants: map[string]access.Role{"Common": access.Analyst, "Zeta": access.Admin, "Foreign": access.Operator}},
+	"nothing": {Name: "wang", Grants: map[string]access.Role{"Common": access.Operator}},
+}
+
+func setup(t *testing.T, limits gateway.Limits) *world {
+	t.Helper()
+	dir := t.TempDir()
+	run, err := os.MkdirTemp("", "gnomon-gateway-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	o := engine.SupervisorOptions{Executable: os.Args[0], Dir: filepath.Join(dir, "clickhouse"), Socket: filepath.Join(run, "s"), Log: log}
+	s, err := engine.NewSupervisor(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	history, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: o.Socket, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, socket: o.Socket}
+	g, err := gateway.New(gateway.Options{
+		Permission: access.HistoryQuery, Admit: history.Admit, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
+		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {
+			p, ok := tokens[token]
+			if !ok {
+				return nil, core.Errorf(core.KindUnauthenticated, "", "unknown")
+			}
+			return p, nil
+		},
+		Audit: func(_ context.Context, act gateway.Act) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.acts = append(w.acts, act)
+			return w.fail
+		},
+		Upstream: func(scope statement.Scope) (gateway.Upstream, error) {
+			door, err := history.Door(scope)
+			return gateway.Upstream(door), err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.StripPrefix("/clickhouse", g))
+	w.url, w.client = server.URL+"/clickhouse/", server.Client()
+	t.Cleanup(func() {
+		w.client.CloseIdleConnections()
+		server.Close()
+		if err := history.Close(); err != nil {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = os.RemoveAll(run)
+	})
+	return w
+}
+
+// answer is what came back, with everything a client can see in one text.
+type answer struct {
+	status int
+	body   string
+	header http.Header
+}
+
+func (a answer) everything() string { return a.body + fmt.Sprint(a.header) }
+
+// ask posts a statement with "name=value" parameters.
+func (w *world) ask(token, sql string, params ...string) answer {
+	w.t.Helper()
+	a, err := w.try(w.t.Context(), token, sql, params...)
+	if err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	return a
+}
+
+func (w *world) try(ctx context.Context, token, sql string, params ...string) (answer, error) {
+	values := url.Values{}
+	for _, p := range params {
+		name, value, _ := strings.Cut(p, "=")
+		values.Set(name, value)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"?"+values.Encode(), strings.NewReader(sql))
+	if err != nil {
+		return answer{}, err
+	}
+	req.SetBasicAuth("anyone", token)
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, string(raw), resp.Header}, err
+}
+
+// must asks and wants an answer.
+func (w *world) must(token, sql string, params ...string) string {
+	w.t.Helper()
+	a := w.ask(token, sql, params...)
+	if a.status != http.StatusOK {
+		w.t.Fatalf("%s\nstatus %d: %s", sql, a.status, a.body)
+	}
+	return strings.TrimSuffix(a.body, "\n")
+}
+
+// owner runs a statement as the server does, on the engine's own socket.
+func (w *world) owner(sql string, data ...string) string {
+	w.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer(w.socket)}}
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://engine/?query="+url.QueryEscape(sql), strings.NewReader(strings.Join(data, "\n")))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var text bytes.Buffer
+	_, err = text.ReadFrom(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		w.t.Fatalf("%s: %d %s %v", sql, resp.StatusCode, text.String(), errors.Join(err))
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}
+
+// column is a column that can be written.
+type column struct{ name, kind string }
+
+// tables gives every table and view of history with its columns: of system.tables, so that a new one is in every test. Derived
+// are those that fill does not write: views, dictionaries, and what materialised views write.
+func (w *world) tables() (names []string, columns map[string][]column, derived map[string]bool) {
+	w.t.Helper()
+	columns, derived = make(map[string][]column), make(map[string]bool)
+	for line := range strings.SplitSeq(w.owner("SELECT name, engine FROM system.tables WHERE database = 'gnomon' ORDER BY name"), "\n") {
+		name, kind, _ := strings.Cut(line, "\t")
+		names = append(names, name)
+		derived[name] = !strings.HasSuffix(kind, "MergeTree") || strings.HasPrefix(name, ".inner") || name == "schema_migrations"
+	}
+	for line := range strings.SplitSeq(w.owner("SELECT table, name, type FROM system.columns WHERE database = 'gnomon' AND default_kind NOT IN ('ALIAS', 'MATERIALIZED') ORDER BY table, position FORMAT TSVRaw"), "\n") {
+		part := strings.SplitN(line, "\t", 3)
+		columns[part[0]] = append(columns[part[0]], column{part[1], part[2]})
+		derived[part[0]] = derived[part[0]] || strings.Contains(part[2], "AggregateFunction(") // filled by a materialised view
+	}
+	return names, columns, derived
+}
+
+// rowsEach is how many rows of each namespace every table gets, and foreignRows of Foreign: a number that shows.
+const (
+	rowsEach    = 7
+	foreignRows = 7919
+)
+
+// fill writes rows of Common, Foreign, Zeta and of no namespace into every table, in one part each, so that they share granules
+// and dictionaries. All texts of Common and Zeta are numbers, so that a conversion fails on a foreign one only.
+func (w *world) fill() {
+	w.t.Helper()
+	names, columns, derived := w.tables()
+	for _, table := range names {
+		if derived[table] {
+			continue
+		}
+		var list, values []string
+		for _, c := range columns[table] {
+			list = append(list, "`"+c.name+"`")
+			values = append(values, value(c))
+		}
+		w.owner(fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (SELECT number AS n, multiIf(n < %d, 'Common', n < %d, 'Zeta', n < %d, '', 'Foreign') AS ns, ns IN ('Common', 'Zeta') AS mine FROM numbers(%d))",
+			table, strings.Join(list, ", "), strings.Join(values, ", "), rowsEach, 2*rowsEach, 3*rowsEach, 3*rowsEach+foreignRows))
+	}
+}
+
+// value makes a value for a column: a number as text in one's own rows, the secret in others'.
+func value(c column) string {
+	text := "if(mine, toString(n), '" + secret + "' || toString(n))"
+	inner := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(c.kind, "LowCardinality("), "Nullable("), ")")
+	switch {
+	case c.name == "namespace":
+		return "ns"
+	case strings.HasPrefix(c.kind, "Map("):
+		return "map(" + text + ", " + text + ")"
+	case strings.HasPrefix(c.kind, "Array(DateTime64"):
+		return "[now64(6)]"
+	case strings.HasPrefix(c.kind, "Array("):
+		return "[" + text + "]"
+	case strings.HasPrefix(inner, "String"), strings.HasPrefix(inner, "FixedString"):
+		return text
+	case strings.HasPrefix(inner, "DateTime64"):
+		return "toDateTime64(if(mine, '2026-11-01 00:00:00', '2026-11-02 03:04:05'), 6, 'UTC')"
+	case strings.HasPrefix(inner, "Date"):
+		return "toDate(if(mine, '2026-11-01', '2026-11-02'))"
+	case strings.HasPrefix(inner, "Enum8"):
+		return "2"
+	case inner == "Bool":
+		return "mine"
+	case strings.HasPrefix(inner, "UInt8"), strings.HasPrefix(inner, "Int8"):
+		return "1"
+	case strings.HasPrefix(inner, "UInt"), strings.HasPrefix(inner, "Int"), strings.HasPrefix(inner, "Float"), strings.HasPrefix(inner, "Decimal"):
+		return "if(mine, n, 31337)"
+	}
+	return "defaultValueOfTypeName('" + strings.ReplaceAll(c.kind, "'", "\\'") + "')"
+}
