@@ -23,6 +23,7 @@ type past interface {
 	WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error
 	WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error
 	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string) (*clickhouse.Rows, error)
+	RollupState(ctx context.Context) (clickhouse.RolledUp, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error
