@@ -25,7 +25,7 @@ AS SELECT
     groupUniqArray(100)(task) AS tasks, min(first_at) AS first_seen, max(last_at) AS last_seen, sumMap(map(day, e.runs)) AS by_day,
     argMax(last_run_id, (last_at, last_run_id)) AS example_run_id, argMax(last_message, (last_at, last_run_id)) AS example_message
 FROM errors_day AS e FINAL
-WHERE day >= today() - 30
+WHERE day >= toDate(now('UTC')) - 30
 GROUP BY namespace, e.fingerprint
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'what went wrong in the last 30 days, like messages taken together'

@@ -41,7 +41,7 @@ SELECT
 FROM
 (
     SELECT namespace, task, argMax(r.task_type, day) AS task_type, arraySort(groupArray((day, log(greatest(toFloat64(assumeNotNull(duration_p50_us)), 1))))) AS medians
-    FROM runs_day AS r FINAL WHERE day >= today() - 56 AND duration_p50_us IS NOT NULL GROUP BY namespace, task HAVING count() >= 14
+    FROM runs_day AS r FINAL WHERE day >= toDate(now('UTC')) - 56 AND duration_p50_us IS NOT NULL GROUP BY namespace, task HAVING count() >= 14
 )
 WHERE score > 2 AND chance < 0.01 AND abs(high - low) > 3 * stray AND high != low
 SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -47,7 +47,7 @@ FROM
 (
     SELECT namespace, task, argMax(r.task_type, day) AS task_type, sum(runs - cancelled) AS results, sum(r.succeeded) AS succeeded,
         arrayFlatten(arrayMap(x -> x.2, arraySort(x -> x.1, groupArray((day, changes))))) AS stretches
-    FROM runs_day AS r FINAL WHERE day >= today() - 30 AND runs > cancelled GROUP BY namespace, task
+    FROM runs_day AS r FINAL WHERE day >= toDate(now('UTC')) - 30 AND runs > cancelled GROUP BY namespace, task
 )
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'how reliable each task was in the last 30 days'
