@@ -160,6 +160,7 @@ type Outcome struct {
 	Began      time.Time       // when the handler began, by the executing process's clock; zero: it never did
 	Usage      Usage
 	Checkpoint []byte // the last checkpoint of the attempt; nil: none
+	Place      Place  // which process carried it; its Server is left to the runner
 }
 
 // Attempt is what an executor needs to try a run once.
