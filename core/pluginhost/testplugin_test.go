@@ -240,6 +240,20 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 			}
 		}
 		return send(done(""))
+	case "burn", "burn-away": // 150 ms of CPU time; away: in a child that nobody waits for, after it has left the group
+		if o.Do == "burn-away" {
+			child := exec.Command("/bin/sh", "-c", "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done) & sleep 0")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			if err := child.Run(); err != nil {
+				return err
+			}
+			return send(done(""))
+		}
+		var u syscall.Rusage
+		for u.Utime.Nano() < int64(150*time.Millisecond) {
+			_ = syscall.Getrusage(syscall.RUSAGE_THREAD, &u)
+		}
+		return send(done(""))
 	case "environment":
 		out, _ := json.Marshal(map[string]any{"env": os.Environ(), "args": os.Args, "grants": req.GetGrants()})
 		return send(done(string(out)))
