@@ -75,7 +75,7 @@ func TestSchema(t *testing.T) {
 		w := setup(t)
 		second := open(t, w.engine.Socket())
 		defer second.Close()
-		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != "11" {
+		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != "17" {
 			t.Errorf("%s migrations", got)
 		}
 		if !strings.HasPrefix(second.Version(), "26.7") || second.Health(t.Context()) != nil {
