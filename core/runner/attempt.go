@@ -227,8 +227,9 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	ctx := context.WithoutCancel(r.base) // the verdict of an attempt that ended is written even while stopping
 	record := core.AttemptRecord{
 		Origin: originOf(l.run), Token: l.run.Token, StartedAt: l.startedAt, Began: outcome.Began, EndedAt: now,
-		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage,
+		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage, Place: outcome.Place,
 	}
+	record.Place.Server = r.opts.ServerID
 	if err := r.opts.Recorder.RecordAttempt(ctx, record); err != nil {
 		r.opts.Log.Error("attempt not recorded", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
 	}

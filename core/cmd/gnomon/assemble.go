@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,6 +49,7 @@ type app struct {
 	catalog  *catalog.Catalog
 	access   *access.Access
 	sampler  *sampler.Sampler
+	watched  atomic.Pointer[pluginhost.Host] // host, once it runs: the sampler is there before it
 	lease    *runner.Lease
 
 	definitions   *definition.Definitions
@@ -68,7 +70,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 		a.clock = newFaultClock(path, log)
 	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startSampler, a.startRunning, a.startAccounts, a.buildAPI,
+		a.openStore, a.openHistory, a.startRecorder, a.startSampler, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -129,6 +131,7 @@ func (a *app) startRecorder(_, live context.Context, started func(part)) (err er
 func (a *app) startExecutors(starting, live context.Context, started func(part)) (err error) {
 	a.host, err = pluginhost.New(pluginhost.Options{
 		Log: a.log, RunDir: filepath.Join(runDir(a.config.Data), "plugins"), HostVersion: version, Grants: a.config.grants, Grace: 2 * time.Second,
+		Ended: a.processEnded,
 	})
 	if err != nil {
 		return err
@@ -137,6 +140,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 		return err
 	}
 	started(part{"plugins", 4 * time.Second, a.host.Stop})
+	a.watched.Store(a.host)
 	a.catalog = catalog.New()
 	dirs, err := pluginDirs(a.config.Plugins)
 	if err != nil {
@@ -208,24 +212,8 @@ func (a *app) newLuaPool(namespace, folder string) (*luaPool, error) {
 	return &luaPool{pool}, err
 }
 
-// startSampler watches what is used.
-func (a *app) startSampler(_, live context.Context, started func(part)) (err error) {
-	a.sampler, err = sampler.New(sampler.Options{Log: a.log, Sink: a.spool, Targets: a.targets, DataDir: a.config.Data, Clock: a.clock})
-	if err != nil {
-		return err
-	}
-	if err := a.sampler.Start(live); err != nil {
-		return err
-	}
-	started(part{"sampler", time.Second, a.sampler.Stop})
-	return nil
-}
-
 // startRunning starts runner and scheduler, and what ships beside them.
 func (a *app) startRunning(starting, live context.Context, started func(part)) (err error) {
-	if a.hostname, err = os.Hostname(); err != nil {
-		return err
-	}
 	a.lease = runner.NewLease(runner.LeaseOptions{Store: a.store, Clock: a.clock, Log: a.log, ServerID: a.id, Host: a.hostname, Length: faultLease(a.log)})
 	if err := a.lease.Start(live); err != nil {
 		return err
@@ -387,16 +375,6 @@ func (a *app) afterDelay(task *core.Task) (time.Duration, bool) {
 		return 0, false
 	}
 	return sched.After(), true
-}
-
-// targets is what the sampler watches: the children that run attempts.
-func (a *app) targets() []sampler.Target {
-	processes := a.host.Processes()
-	list := make([]sampler.Target, len(processes))
-	for i, p := range processes {
-		list[i] = sampler.Target{PID: p.PID, StartTicks: p.StartTicks, Plugin: p.Plugin, Version: p.Version, Namespace: p.Namespace, Running: p.Running, Alone: p.Alone}
-	}
-	return list
 }
 
 // spooled is the recorder as the runner wants it: writers wait when the spool is full.
