@@ -40,6 +40,7 @@ var edges = map[string][]string{
 	"core/scheduler":    {"core/schedule"},
 	"core/simulation":   {"core/schedule", "core/scheduler", "core/runner"},
 	"core/store":        {"core/store/..."},
+	"core/trace":        {},
 	"core/workflow":     {},
 	"openapi":           {},
 	"sdk":               {"sdk/..."},

@@ -178,6 +178,7 @@ type Attempt struct {
 	Checkpoint  []byte
 	Zone        string // the schedule's zone
 	Trigger     Trigger
+	Traceparent string // W3C trace context of the attempt, handed to the task; "": it is not traced
 	LogLevel    Level
 	Grace       time.Duration // how long it may take to stop when it is asked to, before it is killed; 0: the executor's own
 	// Terminate ends the grace of an attempt that was asked to stop before, when it is closed; nil: nothing does. One that

@@ -1,6 +1,8 @@
 package pluginhost_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gnomon-scheduler/gnomon/core/coretest"
 	"github.com/gnomon-scheduler/gnomon/core/pluginhost"
 )
 
@@ -81,5 +84,19 @@ func TestWhatNobodyWaitedForIsCountedByTheControlGroup(t *testing.T) {
 	defer e.mu.Unlock()
 	if len(e.all) != 1 || e.all[0].CPUFrom != "cgroup" || e.all[0].CPU < 40*time.Millisecond {
 		t.Errorf("%+v", e.all)
+	}
+}
+
+func TestTheTraceOfAnAttemptIsHandedOnAndForgotten(t *testing.T) {
+	t.Parallel()
+	p := load(t, setup(t))
+	for i, parent := range []string{"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", ""} { // requests are used again
+		attempt := do("echo").Attempt(fmt.Sprint("r", i))
+		attempt.Traceparent = parent
+		out, err := p.Execute(t.Context(), attempt, &coretest.Sink{})
+		var got struct{ Traceparent string }
+		if err != nil || json.Unmarshal(out.Output, &got) != nil || got.Traceparent != parent {
+			t.Errorf("%q came as %s, %v", parent, out.Output, err)
+		}
 	}
 }

@@ -93,7 +93,11 @@ func (r *Runner) execute(l *liveRun) {
 	}
 	var outcome core.Outcome
 	if err == nil {
-		outcome, err = provider.Execute(ctx, attemptOf(l, grace), log)
+		attempt := attemptOf(l, grace)
+		if r.opts.Trace != nil {
+			attempt.Traceparent = r.opts.Trace.Traceparent(l.run.ID, l.run.Attempt)
+		}
+		outcome, err = provider.Execute(ctx, attempt, log)
 	}
 	if err != nil {
 		outcome = failed(ctx, err)
@@ -252,6 +256,9 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	r.release(l, result.Breakers)
 	if !ok {
 		return
+	}
+	if r.opts.Trace != nil {
+		r.opts.Trace.AttemptEnded(l.run, record, settled.RetryAt.IsZero())
 	}
 	r.follow(l, finish, result)
 	for _, b := range result.Breakers {

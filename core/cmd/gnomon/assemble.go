@@ -30,6 +30,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
 	"github.com/gnomon-scheduler/gnomon/core/store"
+	"github.com/gnomon-scheduler/gnomon/core/trace"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
@@ -51,6 +52,7 @@ type app struct {
 	sampler  *sampler.Sampler
 	watched  atomic.Pointer[pluginhost.Host] // host, once it runs: the sampler is there before it
 	lease    *runner.Lease
+	tracer   *trace.Tracer // nil: runs are not traced
 
 	definitions   *definition.Definitions
 	preconditions *precondition.Preconditions
@@ -70,7 +72,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 		a.clock = newFaultClock(path, log)
 	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startSampler, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
+		a.openStore, a.openHistory, a.startRecorder, a.startSampler, a.startTraces, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -239,7 +241,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
 		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
 		Gated:    a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
-		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
+		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd, Trace: a.traces(),
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
 		Store: kept, Runner: a.runner, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
