@@ -107,14 +107,50 @@ type RunSample struct {
 	Final      bool // the reading taken as the attempt ended
 }
 
-// PluginSample is what the process tree of a plugin or Lua worker was using.
+// TreeKind says what a process tree is to Gnomon.
+type TreeKind string
+
+// The kinds. Each process of Gnomon on a machine belongs to exactly one tree, so that their sum counts nothing twice.
+const (
+	TreeServer    TreeKind = "server" // the server's own process, without its children
+	TreeEngine    TreeKind = "engine" // the embedded ClickHouse
+	TreePlugin    TreeKind = "plugin"
+	TreeLuaWorker TreeKind = "lua_worker"
+)
+
+// PluginSample is what a process tree was using: that of a plugin, a Lua worker, the server or the engine.
 type PluginSample struct {
 	ProcSample
-	Plugin    string // "common", or "lua-worker"
+	Plugin    string // "common", "lua-worker", "server" or "engine"
 	Version   string
-	Namespace string // of a Lua worker; "" for a plugin that serves several
+	Namespace string // of a Lua worker; "" for what serves several
 	PID       int
-	Running   int // attempts in progress
+	Running   int   // attempts in progress
+	Tree      *Tree // nil: a reading of a version that did not take it
+}
+
+// Tree is what a reading of a process tree says beside what it uses now. What was spent is counted from the tree's
+// previous reading that was recorded, or from its beginning, so that the sum over all readings is what the tree used.
+type Tree struct {
+	Kind       TreeKind
+	Server     string        // id of the server it belongs to
+	Host       string        // name of the machine
+	StartTicks uint64        // of its root: with the PID it names the tree for ever; clock ticks since boot
+	CPUFrom    string        // where CPU was read: "cgroup" (all that ever ran in it), "proc" (living and waited for), "rusage"
+	Final      bool          // read as the tree ended
+	Span       time.Duration // time since the previous reading, or since the tree began
+	Busy       bool          // an attempt was in progress at some time of the span
+	Attempts   uint64        // begun since the tree began
+
+	SpentCPU        time.Duration
+	SpentReadBytes  uint64
+	SpentWriteBytes uint64
+	SpentRSS        uint64 // byte-seconds: resident memory times span
+
+	// The same since the tree began; of CPU and RSS also what was spent in busy spans.
+	TotalRSS uint64 // byte-seconds
+	BusyCPU  time.Duration
+	BusyRSS  uint64 // byte-seconds
 }
 
 // HostSample is what the whole machine was using.
@@ -134,6 +170,61 @@ type HostSample struct {
 	NetSentBytes   uint64
 	DataTotalBytes uint64 // the file system that holds the data folder
 	DataFreeBytes  uint64
+	Detail         *HostDetail // nil: a reading of a version that did not take it
+}
+
+// HostDetail is what a reading of the machine says beside.
+type HostDetail struct {
+	Load5, Load15   float64
+	IOWait          time.Duration // of CPUIdle: waiting for storage, all cores since boot
+	Steal           time.Duration // of CPU: taken by the hypervisor, all cores since boot
+	SwapTotalBytes  uint64
+	OpenFiles       uint64 // open file handles of the machine
+	OpenFilesMax    uint64 // most there may be
+	Threads         int    // of all processes
+	Runnable        int    // threads that run or could
+	Blocked         int    // processes that wait for storage
+	ContextSwitches uint64 // since boot
+	Forks           uint64 // processes and threads begun since boot
+	Pressure        *Pressure
+	FileSystems     []FileSystem // on block devices, and that of the data folder; by mount point
+}
+
+// Pressure is how long work has stood still for want of something, since boot; see proc_pressure(5). Some: at least one
+// thread; full: all of them.
+type Pressure struct {
+	CPUSome                time.Duration
+	MemorySome, MemoryFull time.Duration
+	IOSome, IOFull         time.Duration
+}
+
+// FileSystem is the room of one file system.
+type FileSystem struct {
+	Mount                 string
+	TotalBytes, FreeBytes uint64 // free: what an ordinary user may still take
+}
+
+// ServerRecord is the life of one server process, for history: what names it in other rows, and where it ran.
+type ServerRecord struct {
+	ID         string
+	Host       string
+	Version    string
+	PID        int
+	StartedAt  time.Time
+	EndedAt    time.Time // zero: it runs, or was killed
+	Cores      int
+	CPULimit   float64 // cores its control group may use; 0: no limit
+	MemBytes   uint64  // of the machine
+	MemLimit   uint64  // of its control group, bytes; 0: no limit
+	RecordedAt time.Time
+}
+
+// Place is which process carried an attempt.
+type Place struct {
+	Server  string // id of the server; "": not known
+	Plugin  string // "common", or "lua-worker"; "": none, the server itself did
+	Version string
+	PID     int
 }
 
 // AttemptRecord is one finished attempt, for history.
@@ -147,6 +238,7 @@ type AttemptRecord struct {
 	Message   string
 	RetryAt   time.Time // when the next attempt was planned; zero: none
 	Usage     Usage
+	Place     Place
 }
 
 // LoggedLine is a log line with whose it is. Many lines share one Origin; nobody changes it.
@@ -164,6 +256,7 @@ type Segment struct {
 	PluginSamples []PluginSample
 	HostSamples   []HostSample
 	Attempts      []AttemptRecord
+	Servers       []ServerRecord
 }
 
 // LineFilter selects log lines of one run, in the order (Attempt, Seq).

@@ -42,6 +42,7 @@ var edges = map[string][]string{
 	"core/simulation":   {"core/schedule", "core/scheduler", "core/runner"},
 	"core/statement":    {},
 	"core/store":        {"core/store/..."},
+	"core/trace":        {},
 	"core/workflow":     {},
 	"openapi":           {},
 	"sdk":               {"sdk/..."},

@@ -160,6 +160,7 @@ type Outcome struct {
 	Began      time.Time       // when the handler began, by the executing process's clock; zero: it never did
 	Usage      Usage
 	Checkpoint []byte // the last checkpoint of the attempt; nil: none
+	Place      Place  // which process carried it; its Server is left to the runner
 }
 
 // Attempt is what an executor needs to try a run once.
@@ -177,6 +178,7 @@ type Attempt struct {
 	Checkpoint  []byte
 	Zone        string // the schedule's zone
 	Trigger     Trigger
+	Traceparent string // W3C trace context of the attempt, handed to the task; "": it is not traced
 	LogLevel    Level
 	Grace       time.Duration // how long it may take to stop when it is asked to, before it is killed; 0: the executor's own
 	// Terminate ends the grace of an attempt that was asked to stop before, when it is closed; nil: nothing does. One that

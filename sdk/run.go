@@ -41,7 +41,7 @@ type Run struct {
 	PreviousSuccess time.Time // end of the previous success, UTC; zero: none yet
 	Zone            string    // IANA name of the schedule's zone; empty: UTC
 	Trigger         Trigger
-	Traceparent     string // W3C trace context; empty: none
+	Traceparent     string // W3C trace context of the attempt; empty: none. The handler's ctx carries it for OpenTelemetry
 
 	// Log says lines of the attempt. It batches them, and waits when nobody takes them; what is below the task's log
 	// level costs nothing. Values of secrets the attempt was granted are replaced by [redacted].

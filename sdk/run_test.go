@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	oteltrace "go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -52,6 +53,34 @@ func host(t *testing.T, f func(ctx context.Context, run *sdk.Run) error) *sdktes
 }
 
 var it = sdktest.Attempt{Type: "Test.It"}
+
+func TestSpansOfAHandlerFallUnderItsAttempt(t *testing.T) {
+	t.Parallel()
+	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	var got oteltrace.SpanContext
+	var said string
+	h := host(t, func(ctx context.Context, run *sdk.Run) error {
+		got, said = oteltrace.SpanContextFromContext(ctx), run.Traceparent
+		return nil
+	})
+	for parent, sampled := range map[string]bool{"00-" + trace + "-" + span + "-01": true, "00-" + trace + "-" + span + "-00": false} {
+		attempt := it
+		attempt.Traceparent = parent
+		if result := h.Run(t.Context(), attempt); result.Verdict != sdktest.Succeeded {
+			t.Fatalf("%+v", result)
+		}
+		if got.TraceID().String() != trace || got.SpanID().String() != span || got.IsSampled() != sampled || !got.IsRemote() || said != parent {
+			t.Errorf("%s: the context holds %v, the run says %q", parent, got, said)
+		}
+	}
+	for _, odd := range []string{"", "x", "00-" + trace + "-" + span, "ff-" + trace + "-" + span + "-01", "00-00000000000000000000000000000000-" + span + "-01", "00-" + trace + "-zz-01"} {
+		attempt := it
+		attempt.Traceparent = odd
+		if result := h.Run(t.Context(), attempt); result.Verdict != sdktest.Succeeded || got.IsValid() {
+			t.Errorf("%q: %v %+v", odd, got, result)
+		}
+	}
+}
 
 func TestErrorsCrossAsTypes(t *testing.T) {
 	t.Parallel()

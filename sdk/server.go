@@ -182,6 +182,9 @@ func (s *server) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer
 		ctx, stop = context.WithTimeoutCause(ctx, req.GetTimeLimit().AsDuration(), ErrTimeLimit)
 		defer stop()
 	}
+	if parent := req.GetTraceparent(); parent != "" {
+		ctx = withTrace(ctx, parent)
+	}
 	t, err := s.lookup(ctx, req.GetTaskType())
 	if isNotFound(err) {
 		return err

@@ -63,6 +63,10 @@ func Readables() []Readable {
 		{"errors_day", ofNamespace},
 		{"servers_day", ofNamespace},
 		{"rollups", ofNamespace},
+		// What is spent beyond runs is spent for everybody, but for the Lua workers of one's own namespace.
+		{"process_hours", ofNamespace},
+		// Machines are shared: whom a server works for, and how often it was started, is not one namespace's business.
+		{"servers", ofNobody},
 		// What a shared plugin's process uses, it uses for several namespaces: only those of a namespace's own are shown.
 		{"plugin_samples", ofNamespace},
 		// A downstream's breaker is shared; the changes that runs of the asker's namespaces made are shown.

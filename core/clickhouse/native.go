@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -109,6 +110,42 @@ func appendValues(b []byte, values any) ([]byte, error) {
 				b = le.AppendUint64(b, micros(*at))
 			}
 		}
+	case []*uint64:
+		for _, n := range v {
+			b = append(b, absent(n == nil))
+		}
+		for _, n := range v {
+			if n == nil {
+				n = new(uint64)
+			}
+			b = le.AppendUint64(b, *n)
+		}
+	case []*float64:
+		for _, f := range v {
+			b = append(b, absent(f == nil))
+		}
+		for _, f := range v {
+			if f == nil {
+				f = new(float64)
+			}
+			b = le.AppendUint64(b, math.Float64bits(*f))
+		}
+	case []map[string]uint64:
+		end := uint64(0)
+		for _, m := range v {
+			end += uint64(len(m))
+			b = le.AppendUint64(b, end)
+		}
+		for _, m := range v {
+			for _, key := range slices.Sorted(maps.Keys(m)) {
+				b = appendText(b, key)
+			}
+		}
+		for _, m := range v {
+			for _, key := range slices.Sorted(maps.Keys(m)) {
+				b = le.AppendUint64(b, m[key])
+			}
+		}
 	case []uint64:
 		b = slices.Grow(b, 8*len(v))
 		for _, n := range v {
@@ -196,6 +233,14 @@ func appendValues(b []byte, values any) ([]byte, error) {
 		return nil, fmt.Errorf("no encoding for %T", values)
 	}
 	return b, nil
+}
+
+// absent is the byte that says whether a value is NULL.
+func absent(null bool) byte {
+	if null {
+		return 1
+	}
+	return 0
 }
 
 // micros is a DateTime64(6): microseconds since 1970. The zero time is 1970.

@@ -373,7 +373,7 @@ func runsQuery(f core.RunFilter) (string, where) {
 // Attempts gives the ended attempts of a run, in order.
 func (c *Client) Attempts(ctx context.Context, runID string) ([]core.AttemptRecord, error) {
 	const query = `SELECT namespace, task, task_type, task_id, run_id, attempt, fire_at, token, started_at, began_at, ended_at, retry_at, outcome, message,
-  cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source FROM attempts WHERE $WHERE ORDER BY attempt`
+  cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source, server, plugin, plugin_version, pid FROM attempts WHERE $WHERE ORDER BY attempt`
 	var all []core.AttemptRecord
 	_, err := c.ofRun(ctx, "attempts", runID, query, where{}, func(rows driver.Rows) error {
 		var (
@@ -383,12 +383,15 @@ func (c *Client) Attempts(ctx context.Context, runID string) ([]core.AttemptReco
 			outcome                        string
 			cpu                            uint64
 			cpuSource, rssSource, ioSource string
+			pid                            uint32
 		)
 		err := rows.Scan(&r.Namespace, &r.TaskName, &r.TaskType, &r.TaskID, &r.RunID, &number, &r.FireAt, &r.Token, &r.StartedAt, &began, &r.EndedAt, &retry, &outcome, &r.Message,
-			&cpu, &cpuSource, &r.Usage.PeakRSSBytes, &rssSource, &r.Usage.ReadBytes, &r.Usage.WriteBytes, &ioSource)
+			&cpu, &cpuSource, &r.Usage.PeakRSSBytes, &rssSource, &r.Usage.ReadBytes, &r.Usage.WriteBytes, &ioSource,
+			&r.Place.Server, &r.Place.Plugin, &r.Place.Version, &pid)
 		if err != nil {
 			return err
 		}
+		r.Place.PID = int(pid)
 		r.Attempt, r.Verdict, r.Usage.CPU = int(number), core.Verdict(outcome), time.Duration(cpu)*time.Microsecond
 		r.Usage.CPUSource, r.Usage.RSSSource, r.Usage.IOSource = core.Source(cpuSource), core.Source(rssSource), core.Source(ioSource)
 		if began != nil {

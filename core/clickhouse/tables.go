@@ -102,7 +102,51 @@ var pluginSamples = newTable("plugin_samples",
 	i32Of("fds", func(r *core.PluginSample) int { return r.FDs }),
 	u32Of("processes", func(r *core.PluginSample) int { return r.Processes }),
 	u32Of("running", func(r *core.PluginSample) int { return r.Running }),
+	nameOf("kind", func(r *core.PluginSample) string {
+		switch {
+		case r.Tree != nil:
+			return string(r.Tree.Kind)
+		case r.Plugin == "lua-worker":
+			return string(core.TreeLuaWorker)
+		}
+		return string(core.TreePlugin)
+	}),
+	nameOf("server", treeText(func(t *core.Tree) string { return t.Server })),
+	nameOf("host", treeText(func(t *core.Tree) string { return t.Host })),
+	nameOf("cpu_from", treeText(func(t *core.Tree) string { return t.CPUFrom })),
+	boolOf("final", func(r *core.PluginSample) bool { return r.Tree != nil && r.Tree.Final }),
+	boolOf("busy", func(r *core.PluginSample) bool { return r.Tree != nil && r.Tree.Busy }),
+	maybeU64Of("start_ticks", treeFigure(func(t *core.Tree) uint64 { return t.StartTicks })),
+	maybeU64Of("span_us", treeFigure(func(t *core.Tree) uint64 { return wholeMicros(t.Span) })),
+	maybeU64Of("attempts", treeFigure(func(t *core.Tree) uint64 { return t.Attempts })),
+	maybeU64Of("spent_cpu_us", treeFigure(func(t *core.Tree) uint64 { return wholeMicros(t.SpentCPU) })),
+	maybeU64Of("spent_read_bytes", treeFigure(func(t *core.Tree) uint64 { return t.SpentReadBytes })),
+	maybeU64Of("spent_write_bytes", treeFigure(func(t *core.Tree) uint64 { return t.SpentWriteBytes })),
+	maybeU64Of("spent_rss_byte_s", treeFigure(func(t *core.Tree) uint64 { return t.SpentRSS })),
+	maybeU64Of("total_rss_byte_s", treeFigure(func(t *core.Tree) uint64 { return t.TotalRSS })),
+	maybeU64Of("busy_cpu_us", treeFigure(func(t *core.Tree) uint64 { return wholeMicros(t.BusyCPU) })),
+	maybeU64Of("busy_rss_byte_s", treeFigure(func(t *core.Tree) uint64 { return t.BusyRSS })),
 )
+
+func treeText(of func(*core.Tree) string) func(*core.PluginSample) string {
+	return func(r *core.PluginSample) string {
+		if r.Tree == nil {
+			return ""
+		}
+		return of(r.Tree)
+	}
+}
+
+func treeFigure(of func(*core.Tree) uint64) func(*core.PluginSample) *uint64 {
+	return func(r *core.PluginSample) *uint64 {
+		if r.Tree == nil {
+			return nil
+		}
+		return new(of(r.Tree))
+	}
+}
+
+func wholeMicros(d time.Duration) uint64 { return uint64(max(0, d).Microseconds()) }
 
 var hostSamples = newTable("host_samples",
 	nameOf("host", func(r *core.HostSample) string { return r.Host }),
@@ -120,6 +164,95 @@ var hostSamples = newTable("host_samples",
 	u64Of("net_sent_bytes", func(r *core.HostSample) uint64 { return r.NetSentBytes }),
 	u64Of("data_total_bytes", func(r *core.HostSample) uint64 { return r.DataTotalBytes }),
 	u64Of("data_free_bytes", func(r *core.HostSample) uint64 { return r.DataFreeBytes }),
+	maybeF64Of("load5", func(r *core.HostSample) *float64 {
+		if r.Detail == nil {
+			return nil
+		}
+		return &r.Detail.Load5
+	}),
+	maybeF64Of("load15", func(r *core.HostSample) *float64 {
+		if r.Detail == nil {
+			return nil
+		}
+		return &r.Detail.Load15
+	}),
+	maybeU64Of("cpu_iowait_us", hostFigure(func(d *core.HostDetail) uint64 { return wholeMicros(d.IOWait) })),
+	maybeU64Of("cpu_steal_us", hostFigure(func(d *core.HostDetail) uint64 { return wholeMicros(d.Steal) })),
+	maybeU64Of("swap_total_bytes", hostFigure(func(d *core.HostDetail) uint64 { return d.SwapTotalBytes })),
+	maybeU64Of("open_files", hostFigure(func(d *core.HostDetail) uint64 { return d.OpenFiles })),
+	maybeU64Of("open_files_max", hostFigure(func(d *core.HostDetail) uint64 { return d.OpenFilesMax })),
+	maybeU64Of("threads", hostFigure(func(d *core.HostDetail) uint64 { return uint64(d.Threads) })),
+	maybeU64Of("runnable", hostFigure(func(d *core.HostDetail) uint64 { return uint64(d.Runnable) })),
+	maybeU64Of("blocked", hostFigure(func(d *core.HostDetail) uint64 { return uint64(d.Blocked) })),
+	maybeU64Of("context_switches", hostFigure(func(d *core.HostDetail) uint64 { return d.ContextSwitches })),
+	maybeU64Of("forks", hostFigure(func(d *core.HostDetail) uint64 { return d.Forks })),
+	maybeU64Of("cpu_some_us", pressureFigure(func(p *core.Pressure) time.Duration { return p.CPUSome })),
+	maybeU64Of("memory_some_us", pressureFigure(func(p *core.Pressure) time.Duration { return p.MemorySome })),
+	maybeU64Of("memory_full_us", pressureFigure(func(p *core.Pressure) time.Duration { return p.MemoryFull })),
+	maybeU64Of("io_some_us", pressureFigure(func(p *core.Pressure) time.Duration { return p.IOSome })),
+	maybeU64Of("io_full_us", pressureFigure(func(p *core.Pressure) time.Duration { return p.IOFull })),
+	roomsOf("fs_total_bytes", rooms(func(f *core.FileSystem) uint64 { return f.TotalBytes })),
+	roomsOf("fs_free_bytes", rooms(func(f *core.FileSystem) uint64 { return f.FreeBytes })),
+)
+
+func hostFigure(of func(*core.HostDetail) uint64) func(*core.HostSample) *uint64 {
+	return func(r *core.HostSample) *uint64 {
+		if r.Detail == nil {
+			return nil
+		}
+		return new(of(r.Detail))
+	}
+}
+
+// pressureFigure is NULL where the kernel keeps none.
+func pressureFigure(of func(*core.Pressure) time.Duration) func(*core.HostSample) *uint64 {
+	return func(r *core.HostSample) *uint64 {
+		if r.Detail == nil || r.Detail.Pressure == nil {
+			return nil
+		}
+		return new(wholeMicros(of(r.Detail.Pressure)))
+	}
+}
+
+func rooms(of func(*core.FileSystem) uint64) func(*core.HostSample) map[string]uint64 {
+	return func(r *core.HostSample) map[string]uint64 {
+		all := map[string]uint64{}
+		if r.Detail != nil {
+			for i := range r.Detail.FileSystems {
+				all[r.Detail.FileSystems[i].Mount] = of(&r.Detail.FileSystems[i])
+			}
+		}
+		return all
+	}
+}
+
+var servers = newTable("servers",
+	nameOf("server", func(r *core.ServerRecord) string { return r.ID }),
+	nameOf("host", func(r *core.ServerRecord) string { return r.Host }),
+	nameOf("version", func(r *core.ServerRecord) string { return r.Version }),
+	u32Of("pid", func(r *core.ServerRecord) int { return r.PID }),
+	timeOf("started_at", func(r *core.ServerRecord) time.Time { return r.StartedAt }),
+	maybeTimeOf("ended_at", func(r *core.ServerRecord) *time.Time {
+		if r.EndedAt.Unix() <= 0 { // never: the spool keeps the zero time as microseconds
+			return new(time.Time)
+		}
+		return &r.EndedAt
+	}),
+	u32Of("cores", func(r *core.ServerRecord) int { return r.Cores }),
+	maybeF64Of("cpu_limit_cores", func(r *core.ServerRecord) *float64 {
+		if r.CPULimit == 0 {
+			return nil
+		}
+		return &r.CPULimit
+	}),
+	u64Of("mem_total_bytes", func(r *core.ServerRecord) uint64 { return r.MemBytes }),
+	maybeU64Of("mem_limit_bytes", func(r *core.ServerRecord) *uint64 {
+		if r.MemLimit == 0 {
+			return nil
+		}
+		return &r.MemLimit
+	}),
+	timeOf("recorded_at", func(r *core.ServerRecord) time.Time { return r.RecordedAt }),
 )
 
 var attempts = newTable("attempts", slices.Concat(originOf(func(r *core.AttemptRecord) *core.Origin { return &r.Origin }), []column[core.AttemptRecord]{
@@ -130,6 +263,10 @@ var attempts = newTable("attempts", slices.Concat(originOf(func(r *core.AttemptR
 	maybeTimeOf("retry_at", func(r *core.AttemptRecord) *time.Time { return &r.RetryAt }),
 	nameOf("outcome", func(r *core.AttemptRecord) string { return string(r.Verdict) }),
 	textOf("message", func(r *core.AttemptRecord) string { return r.Message }),
+	nameOf("server", func(r *core.AttemptRecord) string { return r.Place.Server }),
+	nameOf("plugin", func(r *core.AttemptRecord) string { return r.Place.Plugin }),
+	nameOf("plugin_version", func(r *core.AttemptRecord) string { return r.Place.Version }),
+	u32Of("pid", func(r *core.AttemptRecord) int { return r.Place.PID }),
 }, usageOf(func(r *core.AttemptRecord) *core.Usage { return &r.Usage }))...)
 
 // fireColumns are those that a run has as a fire and as a run.
@@ -274,7 +411,10 @@ func (c *Client) WriteSegment(ctx context.Context, segment core.Segment) error {
 	if err := pluginSamples.write(ctx, c, segment.ID, segment.PluginSamples); err != nil {
 		return err
 	}
-	return hostSamples.write(ctx, c, segment.ID, segment.HostSamples)
+	if err := hostSamples.write(ctx, c, segment.ID, segment.HostSamples); err != nil {
+		return err
+	}
+	return servers.write(ctx, c, segment.ID, segment.Servers)
 }
 
 // WriteRuns writes ended runs and skipped fires. The same batchID always carries the same runs in the same order.

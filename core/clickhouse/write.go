@@ -36,6 +36,9 @@ type scratch struct {
 	lists    [][]time.Time
 	words    [][]string
 	f64      []float64
+	maybe64  []*uint64
+	maybeF   []*float64
+	rooms    []map[string]uint64
 	bools    []bool
 	maps     []*attrMap
 	spare    []attrMap
@@ -95,6 +98,20 @@ func u64Of[T any](name string, value func(*T) uint64) column[T] {
 // microsOf is a span in whole microseconds; a negative one is written as 0.
 func microsOf[T any](name string, value func(*T) time.Duration) column[T] {
 	return u64Of(name, func(r *T) uint64 { return uint64(max(0, value(r)).Microseconds()) })
+}
+
+// maybeU64Of is a number that may be NULL.
+func maybeU64Of[T any](name string, value func(*T) *uint64) column[T] {
+	return column[T]{name: name, kind: "Nullable(UInt64)", values: func(rows []T, s *scratch) any { return fill(&s.maybe64, rows, value) }}
+}
+
+func maybeF64Of[T any](name string, value func(*T) *float64) column[T] {
+	return column[T]{name: name, kind: "Nullable(Float64)", values: func(rows []T, s *scratch) any { return fill(&s.maybeF, rows, value) }}
+}
+
+// roomsOf is a number by name.
+func roomsOf[T any](name string, value func(*T) map[string]uint64) column[T] {
+	return column[T]{name: name, kind: "Map(String, UInt64)", values: func(rows []T, s *scratch) any { return fill(&s.rooms, rows, value) }}
 }
 
 func i64Of[T any](name string, value func(*T) int64) column[T] {
@@ -222,6 +239,9 @@ func (c *Client) putBack(s *scratch) {
 	clear(s.nullable[:cap(s.nullable)])
 	clear(s.lists[:cap(s.lists)])
 	clear(s.words[:cap(s.words)])
+	clear(s.maybe64[:cap(s.maybe64)])
+	clear(s.maybeF[:cap(s.maybeF)])
+	clear(s.rooms[:cap(s.rooms)])
 	clear(s.keys[:cap(s.keys)])
 	clear(s.known)
 	clear(s.maps[:cap(s.maps)])

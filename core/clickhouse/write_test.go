@@ -22,12 +22,30 @@ func fullSegment(id string) core.Segment {
 		{Origin: origin, At: at.Add(time.Second), CPU: 2500 * time.Microsecond, CPUSource: core.SourceMeasured, RSSBytes: 2 << 30, RSSSource: core.SourceShared, IOSource: core.SourceUnknown, Final: true},
 	}
 	s.PluginSamples = []core.PluginSample{{ProcSample: core.ProcSample{At: at, CPU: time.Second, RSSBytes: 5, ReadBytes: 6, WriteBytes: 7, Threads: 8, FDs: -1, Processes: 9}, Plugin: "common", Version: "1.2.3", PID: 4711, Running: 2}}
+	tree := s.PluginSamples[0]
+	tree.At, tree.CPU = at.Add(time.Second), 3*time.Second
+	tree.Tree = &core.Tree{Kind: core.TreePlugin, Server: "srv", Host: "node-1", StartTicks: 77, CPUFrom: "cgroup", Final: true, Span: time.Second, Busy: true,
+		Attempts: 12, SpentCPU: 2 * time.Second, SpentReadBytes: 1, SpentWriteBytes: 2, SpentRSS: 3, TotalRSS: 4, BusyCPU: 2500 * time.Millisecond, BusyRSS: 3}
+	s.PluginSamples = append(s.PluginSamples, tree)
 	s.HostSamples = []core.HostSample{{At: at, Host: "node-1", CPU: time.Hour, CPUIdle: time.Minute, Cores: 2, Load1: 0.5, MemTotalBytes: 1, MemUsedBytes: 2, SwapUsedBytes: 3, DiskReadBytes: 4, DiskWriteBytes: 5, NetRecvBytes: 6, NetSentBytes: 7, DataTotalBytes: 8, DataFreeBytes: 9}}
+	detailed := s.HostSamples[0]
+	detailed.At = at.Add(time.Second)
+	detailed.Detail = &core.HostDetail{Load5: 1.5, Load15: 2.5, IOWait: time.Second, Steal: 2 * time.Second, SwapTotalBytes: 3, OpenFiles: 4, OpenFilesMax: 5, Threads: 6,
+		Runnable: 7, Blocked: 8, ContextSwitches: 9, Forks: 10, FileSystems: []core.FileSystem{{Mount: "/", TotalBytes: 100, FreeBytes: 40}, {Mount: "/data", TotalBytes: 200, FreeBytes: 50}}}
+	pressed := detailed
+	pressed.At, pressed.Detail = at.Add(2*time.Second), new(*detailed.Detail)
+	pressed.Detail.Pressure = &core.Pressure{CPUSome: time.Microsecond, MemorySome: 2 * time.Microsecond, MemoryFull: 3 * time.Microsecond, IOSome: 4 * time.Microsecond, IOFull: 5 * time.Microsecond}
+	s.HostSamples = append(s.HostSamples, detailed, pressed)
+	s.Servers = []core.ServerRecord{
+		{ID: "srv", Host: "node-1", Version: "1", PID: 5, StartedAt: at, EndedAt: time.UnixMicro(time.Time{}.UnixMicro()).UTC(), Cores: 2, MemBytes: 7, RecordedAt: at},
+		{ID: "old", Host: "node-1", Version: "0", PID: 4, StartedAt: at, EndedAt: at.Add(time.Hour), Cores: 2, CPULimit: 1.5, MemBytes: 7, MemLimit: 6, RecordedAt: at},
+	}
 	s.Attempts = []core.AttemptRecord{
 		{Origin: origin, Token: 3, StartedAt: at, EndedAt: at.Add(time.Second), Verdict: core.Failed, Message: "数据库连接被拒绝", RetryAt: at.Add(time.Minute), Usage: core.Usage{CPU: time.Millisecond, CPUSource: core.SourceMeasured, PeakRSSBytes: 1, RSSSource: core.SourceShared, IOSource: core.SourceUnknown}},
 		{Origin: origin, Token: 4, StartedAt: at.Add(time.Minute), Began: at.Add(time.Minute + time.Millisecond), EndedAt: at.Add(2 * time.Minute), Verdict: core.Succeeded, Usage: core.Usage{CPUSource: core.SourceUnknown, RSSSource: core.SourceUnknown, IOSource: core.SourceUnknown}},
 	}
 	s.Attempts[1].Attempt = 2
+	s.Attempts[1].Place = core.Place{Server: "srv", Plugin: "common", Version: "1.2.3", PID: 4711}
 	return s
 }
 
@@ -72,11 +90,17 @@ func testSegment(t *testing.T, w *world) {
 		if diff := cmp.Diff(s.Attempts, attempts); diff != "" || err != nil {
 			t.Error(err, diff)
 		}
-		if got := w.one(t, "SELECT concat(plugin, version, toString(pid), toString(cpu_us), toString(fds), toString(running)) FROM plugin_samples"); got != "common1.2.347111000000-12" {
-			t.Errorf("got %q", got)
-		}
-		if got := w.one(t, "SELECT concat(host, toString(cores), toString(load1), toString(data_free_bytes)) FROM host_samples"); got != "node-120.59" {
-			t.Errorf("got %q", got)
+		for query, want := range map[string]string{
+			"SELECT concat(plugin, version, toString(pid), toString(cpu_us), toString(fds), toString(running), kind, host) FROM plugin_samples WHERE isNull(spent_cpu_us)":                                                                                           "common1.2.347111000000-12plugin",
+			"SELECT toString(tuple(kind, server, host, cpu_from, final, busy, start_ticks, span_us, attempts, spent_cpu_us, spent_read_bytes, spent_write_bytes, spent_rss_byte_s, total_rss_byte_s, busy_cpu_us, busy_rss_byte_s)) FROM plugin_samples WHERE final": "('plugin','srv','node-1','cgroup',true,true,77,1000000,12,2000000,1,2,3,4,2500000,3)",
+			"SELECT concat(host, toString(cores), toString(load1), toString(data_free_bytes)) FROM host_samples WHERE isNull(load5)":                                                                                                                                 "node-120.59",
+			"SELECT toString(tuple(load5, load15, cpu_iowait_us, cpu_steal_us, swap_total_bytes, open_files, open_files_max, threads, runnable, blocked, context_switches, forks, io_full_us)) FROM host_samples WHERE load5 > 0 AND isNull(cpu_some_us)":            "(1.5,2.5,1000000,2000000,3,4,5,6,7,8,9,10,NULL)",
+			"SELECT toString(tuple(cpu_some_us, memory_some_us, memory_full_us, io_some_us, io_full_us, fs_total_bytes['/'], fs_free_bytes['/data'])) FROM host_samples WHERE isNotNull(cpu_some_us)":                                                                "(1,2,3,4,5,100,50)",
+			"SELECT toString(groupArray(tuple(server, host, version, pid, isNull(ended_at), cores, cpu_limit_cores, mem_limit_bytes))) FROM (SELECT * FROM servers ORDER BY server)":                                                                                 "[('old','node-1','0',4,0,2,1.5,6),('srv','node-1','1',5,1,2,NULL,NULL)]",
+		} {
+			if got := w.one(t, query); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
 		}
 		if got := w.one(t, "SELECT count() FROM run_logs WHERE level = 'info' AND stream = 'log' AND attrs['device'] = 'ecg-12' AND message LIKE '%兜底%'"); got != "3000" {
 			t.Errorf("got %q", got)
@@ -88,7 +112,7 @@ func testSegment(t *testing.T, w *world) {
 				t.Fatal(err)
 			}
 		}
-		for table, want := range map[string]string{"run_logs": "3000", "run_samples": "2", "plugin_samples": "1", "host_samples": "1", "attempts": "2"} {
+		for table, want := range map[string]string{"run_logs": "3000", "run_samples": "2", "plugin_samples": "2", "host_samples": "3", "attempts": "2", "servers": "2"} {
 			if got := w.one(t, "SELECT count() FROM "+table); got != want {
 				t.Errorf("%s: %s rows, want %s", table, got, want)
 			}
@@ -102,10 +126,18 @@ func testSegment(t *testing.T, w *world) {
 		if err := w.WriteSegment(t.Context(), again); err != nil {
 			t.Fatal(err)
 		}
-		for table, want := range map[string]string{"run_logs": "3000", "run_samples": "2", "plugin_samples": "1", "host_samples": "1", "attempts": "2"} {
+		for table, want := range map[string]string{"run_logs": "3000", "run_samples": "2", "plugin_samples": "2", "host_samples": "3", "attempts": "2", "servers": "2"} {
 			if got := w.one(t, "SELECT count() FROM "+table); got != want {
 				t.Errorf("%s: %s rows after a forgotten repeat, want %s", table, got, want)
 			}
+		}
+	})
+	t.Run("TheHoursOfATreeCountARepeatOnce", func(t *testing.T) {
+		const query = `SELECT toString(tuple(host, kind, plugin, pid, start_ticks, max(cpu_us_to) - min(cpu_us_from), max(busy_cpu_us_to) - min(busy_cpu_us_from),
+  max(read_bytes_to) - min(read_bytes_from), max(write_bytes_to) - min(write_bytes_from), max(rss_byte_s_to) - min(rss_byte_s_from), max(busy_rss_byte_s_to) - min(busy_rss_byte_s_from)))
+  FROM process_hours GROUP BY host, kind, plugin, pid, start_ticks`
+		if got := w.one(t, query); got != "('node-1','plugin','common',4711,77,2000000,2000000,1,2,3,3)" {
+			t.Errorf("got %q", got)
 		}
 	})
 	t.Run("LinesArePagedInOrder", func(t *testing.T) {

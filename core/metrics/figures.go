@@ -24,6 +24,13 @@ type Figures struct {
 	LeaseHeld      *bool // this server may act: its lease holds by its own clock
 	History        *bool // history answers
 	Executing      *int  // attempts in progress on this server
+	Traces         *Traces
+}
+
+// Traces are what has become of spans since the server started; absent where runs are not traced.
+type Traces struct {
+	Sent    uint64 // the collector has taken them
+	Dropped uint64 // it was slow or away
 }
 
 // Scheduler is what the timer loop of this server has done since it started.
@@ -120,6 +127,9 @@ var (
 	leaseHeld = desc("lease_held", "1 while this server may act: its lease holds.")
 	history   = desc("history_reachable", "1 while history answers.")
 
+	spansSent    = desc("trace_spans_sent_total", "Spans that the collector has taken.")
+	spansDropped = desc("trace_spans_dropped_total", "Spans that the collector was too slow for, or did not take.")
+
 	storeCommits  = desc("store_commits_total", "Transactions that this server has committed.")
 	storeRequests = desc("store_requests_total", "Calls that those transactions carried.")
 	storeRetries  = desc("store_retries_total", "Transactions that were tried anew.")
@@ -188,6 +198,10 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 		counter(storeCommits, float64(v.Commits))
 		counter(storeRequests, float64(v.Requests))
 		counter(storeRetries, float64(v.Retries))
+	}
+	if v := f.Traces; v != nil {
+		counter(spansSent, float64(v.Sent))
+		counter(spansDropped, float64(v.Dropped))
 	}
 	if f.Interventions != nil {
 		gauge(interventions, float64(*f.Interventions))

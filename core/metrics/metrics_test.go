@@ -44,6 +44,7 @@ func full() metrics.Figures {
 		Spool:          &metrics.Spool{Bytes: 124, LimitBytes: 125, UnshippedSegments: 126, UnshippedBytes: 127, ShipLag: 128500 * time.Millisecond, LinesDropped: 129, SamplesDropped: 130},
 		Store:          &metrics.Store{Commits: 131, Requests: 132, Retries: 133},
 		LeaseHeld:      some(true), History: some(false), Executing: some(134),
+		Traces: &metrics.Traces{Sent: 136, Dropped: 137},
 	}
 }
 
@@ -126,6 +127,7 @@ func TestEveryFigureIsShownUnderItsName(t *testing.T) {
 		"gnomon_spool_bytes": 124, "gnomon_spool_limit_bytes": 125, "gnomon_spool_unshipped_segments": 126, "gnomon_spool_unshipped_bytes": 127, "gnomon_spool_ship_lag_seconds": 128.5,
 		"gnomon_spool_dropped_lines_total": 129, "gnomon_spool_dropped_samples_total": 130,
 		"gnomon_store_commits_total": 131, "gnomon_store_requests_total": 132, "gnomon_store_retries_total": 133, "gnomon_attempts_executing": 134,
+		"gnomon_trace_spans_sent_total": 136, "gnomon_trace_spans_dropped_total": 137,
 		"gnomon_lease_held": 1, "gnomon_history_reachable": 0,
 		"gnomon_run_lateness_seconds": 2, "gnomon_attempt_duration_seconds{outcome=failed}": 1, "gnomon_attempt_duration_seconds{outcome=succeeded}": 0,
 	} {

@@ -73,6 +73,7 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 		failure = errCrashed
 	}
 	out = c.verdict(ctx, p, failure)
+	out.Place = core.Place{Plugin: p.name, Version: p.version, PID: p.pid}
 	p.close(ctx, c, sink, out, dead)
 	clean = !dead && failure == nil && c.broken == "" && !c.overran
 	return out, clean, nil
@@ -101,6 +102,7 @@ func (p *process) enter(c *call) {
 	c.prev, c.next = head.prev, head
 	head.prev.next, head.prev = c, c
 	p.running++
+	p.begun++
 	p.mu.Unlock()
 }
 

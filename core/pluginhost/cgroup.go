@@ -23,6 +23,7 @@ type cgroupTop struct {
 	dir          string
 	v2           bool
 	memory, pids bool // the limits this hierarchy is for
+	cpu          bool // it counts CPU time
 }
 
 // openCgroups makes the folder name below the host's own group in every hierarchy that is of use and writable. It fails
@@ -35,11 +36,14 @@ func openCgroups(name string) (*cgroups, error) {
 	g := &cgroups{}
 	var why []error
 	for _, m := range mounts {
+		if m.cpu && g.limits(func(t cgroupTop) bool { return t.cpu }) {
+			continue
+		}
 		if (m.memory && g.limits(func(t cgroupTop) bool { return t.memory })) ||
 			(!m.memory && m.pids && g.limits(func(t cgroupTop) bool { return t.pids })) {
 			continue
 		}
-		top := cgroupTop{dir: filepath.Join(m.dir, name), v2: m.v2, memory: m.memory, pids: m.pids}
+		top := cgroupTop{dir: filepath.Join(m.dir, name), v2: m.v2, memory: m.memory, pids: m.pids, cpu: m.v2 || m.cpu}
 		if m.v2 {
 			available := strings.Fields(readString(filepath.Join(m.dir, "cgroup.controllers")))
 			top.memory = slices.Contains(available, "memory")
@@ -85,6 +89,7 @@ type cgroupMount struct {
 	dir          string // the host's own group there
 	v2           bool
 	memory, pids bool // of a version 1 hierarchy
+	cpu          bool // likewise: cpuacct
 }
 
 // cgroupMounts finds the hierarchies of use and the host's own place in each. Source: cgroups(7), proc(5) mountinfo.
@@ -125,6 +130,9 @@ func cgroupMounts() ([]cgroupMount, error) {
 		case fs == "cgroup" && slices.Contains(options, "pids"):
 			path, known = place["pids"]
 			m.pids = true
+		case fs == "cgroup" && slices.Contains(options, "cpuacct"):
+			path, known = place["cpuacct"]
+			m.cpu = true
 		}
 		if !known {
 			continue
@@ -134,6 +142,16 @@ func cgroupMounts() ([]cgroupMount, error) {
 			mounts = append(mounts, m)
 		}
 	}
+	// Version 2 counts CPU time whatever is enabled in it: then cpuacct is not needed.
+	slices.SortStableFunc(mounts, func(a, b cgroupMount) int {
+		if a.v2 == b.v2 {
+			return 0
+		}
+		if a.v2 {
+			return -1
+		}
+		return 1
+	})
 	return mounts, nil
 }
 
@@ -227,17 +245,53 @@ func (c *cgroup) kill() {
 	}
 }
 
-// remove removes the empty groups. A killed process leaves its group a moment after it died.
-func (c *cgroup) remove() {
+// counting gives the folder of the group that counts the tree's CPU time; "": none.
+func (c *cgroup) counting() string {
+	if c != nil {
+		for _, top := range c.tops {
+			if top.cpu {
+				return top.dir
+			}
+		}
+	}
+	return ""
+}
+
+// remove removes the empty groups, and gives all the CPU time that was used in them. A killed process leaves its group a
+// moment after it died, so that the count is whole only as the folder can be removed. ok is false if nothing counted.
+func (c *cgroup) remove() (cpu time.Duration, ok bool) {
 	if c == nil {
-		return
+		return 0, false
 	}
 	if c.born != nil {
 		c.born.Close()
 	}
+	counting := c.counting()
 	for _, top := range c.tops {
-		removeCgroup(top.dir)
+		if top.dir != counting {
+			removeCgroup(top.dir)
+			continue
+		}
+		for range 100 {
+			cpu, ok = cgroupCPU(top.dir)
+			if err := os.Remove(top.dir); err == nil || errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			pause(2 * time.Millisecond)
+		}
 	}
+	return cpu, ok
+}
+
+// cgroupCPU reads what was used in a group: cpu.stat of version 2 in microseconds, cpuacct.usage of version 1 in nanoseconds.
+func cgroupCPU(dir string) (time.Duration, bool) {
+	if rest, ok := strings.CutPrefix(readString(filepath.Join(dir, "cpu.stat")), "usage_usec "); ok {
+		first, _, _ := strings.Cut(rest, "\n")
+		v, err := strconv.ParseInt(first, 10, 64)
+		return time.Duration(v) * time.Microsecond, err == nil
+	}
+	v, err := strconv.ParseInt(strings.TrimSpace(readString(filepath.Join(dir, "cpuacct.usage"))), 10, 64)
+	return time.Duration(v), err == nil
 }
 
 func (g *cgroups) close() {
@@ -292,7 +346,7 @@ func (g *cgroups) describe() []string {
 	}
 	var all []string
 	for _, t := range g.tops {
-		all = append(all, fmt.Sprintf("%s memory=%t pids=%t", t.dir, t.memory, t.pids))
+		all = append(all, fmt.Sprintf("%s memory=%t pids=%t cpu=%t", t.dir, t.memory, t.pids, t.cpu))
 	}
 	return all
 }

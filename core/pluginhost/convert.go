@@ -42,6 +42,7 @@ func newRequest(ctx context.Context, a *core.Attempt, grants map[string]string) 
 		pb.PreviousSuccessAt = &r.prevSuccess
 	}
 	pb.Params, pb.Checkpoint, pb.Zone, pb.Trigger = a.Params, a.Checkpoint, a.Zone, string(a.Trigger)
+	pb.Traceparent = a.Traceparent
 	pb.Grants, pb.LogLevel = grants, pluginv1.Level(a.LogLevel)
 	if deadline, ok := ctx.Deadline(); ok {
 		left := max(time.Until(deadline), time.Millisecond)

@@ -55,7 +55,10 @@ type Options struct {
 	// StartTimeout is how long a process may take until it has described itself. Default 10 s.
 	StartTimeout time.Duration
 	Limits       Limits
-	Clock        core.Clock // for back-off, breaker and idle workers; default core.SystemClock
+	// Ended is told what a child and its tree have used in all, once nothing of it is left and before it ceases to be among
+	// Processes. It may block for a moment; nil: nobody wants to know.
+	Ended func(Ended)
+	Clock core.Clock // for back-off, breaker and idle workers; default core.SystemClock
 }
 
 // Host owns the child processes that run tasks. New, Start, then Load and Pool; Stop ends all of it.
@@ -256,7 +259,20 @@ type Process struct {
 	Version    string
 	Namespace  string        // of a pool's worker; "" for a plugin that serves several
 	Alone      bool          // it runs one attempt at a time, so that what it uses is that attempt's
+	Worker     bool          // it is a pool's
+	Group      string        // folder of the control group that counts its tree's CPU time; "": none
 	Running    []core.Origin // attempts in progress
+	Attempts   uint64        // begun since it started
+}
+
+// Ended is what a child and its tree have used in all.
+type Ended struct {
+	Process
+	CPU          time.Duration
+	CPUFrom      string // "cgroup": everything that ever ran in it; "rusage": the child and what it had waited for
+	ReadBytes    uint64 // from and to storage
+	WriteBytes   uint64
+	PeakRSSBytes uint64 // of its largest process
 }
 
 // Processes gives the children that have finished their handshake. It costs about a microsecond for each process and

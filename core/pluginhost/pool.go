@@ -102,7 +102,7 @@ func (h *Host) Pool(opts PoolOptions) (*Pool, error) {
 	p := &Pool{
 		host: h, opts: opts, needs: map[string][]string{}, starts: map[int]context.CancelFunc{}, settled: make(chan struct{}),
 		spec: spec{name: opts.Name, version: h.opts.HostVersion, namespace: opts.Namespace, argv: slices.Clone(opts.Command),
-			limits: opts.Limits.filled(h.opts.Limits), alone: true, silent: true},
+			limits: opts.Limits.filled(h.opts.Limits), alone: true, worker: true, silent: true},
 	}
 	if err := h.adopt(op, p); err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ type spec struct {
 	dir       string // working folder; "": the host's
 	limits    Limits
 	alone     bool
+	worker    bool // of a pool
 	silent    bool // it is not asked to describe itself when it starts
 }
 
@@ -65,6 +66,7 @@ type process struct {
 	mu      sync.Mutex
 	calls   call // head of the ring of attempts in progress
 	running int
+	begun   uint64              // attempts, since it started
 	granted map[string]struct{} // every value ever granted to it, to keep them out of messages
 	killed  string              // why the host killed it; "": it did not
 	drained chan struct{}       // closed when no attempt is in progress; nil: nobody waits for that
@@ -346,9 +348,13 @@ func (p *process) wait(proc *os.Process, pumps *sync.WaitGroup, outR, errR, gone
 	p.reaped = true
 	state, err := proc.Wait()
 	p.killing.Unlock()
+	var used syscall.Rusage // of the root and of what it had waited for
 	p.exit = "exit status unknown"
 	if err == nil {
 		p.exit = state.String()
+		if u, ok := state.SysUsage().(*syscall.Rusage); ok {
+			used = *u
+		}
 	}
 	if p.group.outOfMemory() {
 		p.exit += fmt.Sprintf(": out of memory, the limit is %d MiB", p.limits.MemoryBytes>>20)
@@ -362,9 +368,25 @@ func (p *process) wait(proc *os.Process, pumps *sync.WaitGroup, outR, errR, gone
 	errR.Close()
 	goneW.Close()
 	p.client.Kill() // ends go-plugin's goroutines and removes the socket's folder
-	p.group.remove()
+	p.account(&used)
 	_ = os.Remove(noteFile(p.host.opts.RunDir, p.pid))
 	p.host.forget(p)
+}
+
+// account says what the tree has used, now that nothing of it is left: by its control group, which has counted everything
+// that ever ran in it, else by what the root's parent is told.
+func (p *process) account(used *syscall.Rusage) {
+	const block = 512 // bytes; the unit of ru_inblock and ru_oublock
+	counted, ok := p.group.remove()
+	if p.host.opts.Ended == nil {
+		return
+	}
+	end := Ended{Process: p.describe(), CPU: time.Duration(used.Utime.Nano() + used.Stime.Nano()), CPUFrom: "rusage",
+		ReadBytes: uint64(used.Inblock) * block, WriteBytes: uint64(used.Oublock) * block, PeakRSSBytes: uint64(used.Maxrss) << 10}
+	if ok && counted > end.CPU {
+		end.CPU, end.CPUFrom = counted, "cgroup"
+	}
+	p.host.opts.Ended(end)
 }
 
 // kill ends the process and its tree at once. why is told to the attempts that it ends; the first reason counts.
@@ -453,7 +475,8 @@ func (p *process) dead() bool {
 func (p *process) describe() Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d := Process{PID: p.pid, StartTicks: p.ticks, Plugin: p.name, Version: p.version, Namespace: p.namespace, Alone: p.alone}
+	d := Process{PID: p.pid, StartTicks: p.ticks, Plugin: p.name, Version: p.version, Namespace: p.namespace, Alone: p.alone,
+		Group: p.group.counting(), Attempts: p.begun, Worker: p.worker}
 	if p.running > 0 {
 		d.Running = make([]core.Origin, 0, p.running)
 	}

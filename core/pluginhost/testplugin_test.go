@@ -169,7 +169,7 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 			say(pluginv1.Level_LEVEL_ERROR, "three"),
 			&pluginv1.RunResponse{Event: &pluginv1.RunResponse_Checkpoint{Checkpoint: []byte("here")}}, done(`{"ok":true}`))
 	case "echo":
-		out, _ := json.Marshal(map[string]any{"run_id": req.GetRunId(), "attempt": req.GetAttempt(), "checkpoint": string(req.GetCheckpoint())})
+		out, _ := json.Marshal(map[string]any{"run_id": req.GetRunId(), "attempt": req.GetAttempt(), "checkpoint": string(req.GetCheckpoint()), "traceparent": req.GetTraceparent()})
 		return send(done(string(out)))
 	case "fail":
 		return send(failed(&pluginv1.Failure{Message: "no luck"}))
@@ -238,6 +238,20 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 			if err := send(say(info, strconv.Itoa(i))); err != nil {
 				return err
 			}
+		}
+		return send(done(""))
+	case "burn", "burn-away": // 150 ms of CPU time; away: in a child that nobody waits for, after it has left the group
+		if o.Do == "burn-away" {
+			child := exec.Command("/bin/sh", "-c", "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done) & sleep 0")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			if err := child.Run(); err != nil {
+				return err
+			}
+			return send(done(""))
+		}
+		var u syscall.Rusage
+		for u.Utime.Nano() < int64(150*time.Millisecond) {
+			_ = syscall.Getrusage(syscall.RUSAGE_THREAD, &u)
 		}
 		return send(done(""))
 	case "environment":

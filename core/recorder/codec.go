@@ -19,6 +19,11 @@ const (
 	recAttempt = 6
 	recMark    = 7 // how many lines a still open attempt had said when the segment holding them was deleted
 	recSeal    = 8 // the foot of a sealed segment; alone in the last block
+	// Since format 2. The first three are their older forms with more behind them.
+	recTree        = 9  // recPlugin with its Tree
+	recHostDetail  = 10 // recHost with its Detail
+	recAttemptWith = 11 // recAttempt with its Place
+	recServer      = 12
 )
 
 // errRecord says that the bytes of a block, though its checksum holds, are not records this program knows.
@@ -99,7 +104,13 @@ func appendBool(b []byte, v bool) []byte {
 }
 
 func appendPluginSample(b []byte, s *core.PluginSample) []byte {
-	b = append(b, recPlugin)
+	if s.Tree != nil {
+		return appendTree(appendPlugin(append(b, recTree), s), s.Tree)
+	}
+	return appendPlugin(append(b, recPlugin), s)
+}
+
+func appendPlugin(b []byte, s *core.PluginSample) []byte {
 	b = appendTime(b, s.At)
 	b = binary.AppendVarint(b, int64(s.CPU))
 	b = binary.AppendUvarint(b, s.RSSBytes)
@@ -116,7 +127,13 @@ func appendPluginSample(b []byte, s *core.PluginSample) []byte {
 }
 
 func appendHostSample(b []byte, s *core.HostSample) []byte {
-	b = append(b, recHost)
+	if s.Detail != nil {
+		return appendHostDetail(appendHost(append(b, recHostDetail), s), s.Detail)
+	}
+	return appendHost(append(b, recHost), s)
+}
+
+func appendHost(b []byte, s *core.HostSample) []byte {
 	b = appendTime(b, s.At)
 	b = appendString(b, s.Host)
 	b = binary.AppendVarint(b, int64(s.CPU))
@@ -131,7 +148,17 @@ func appendHostSample(b []byte, s *core.HostSample) []byte {
 }
 
 func appendAttempt(b []byte, origin uint32, a *core.AttemptRecord) []byte {
-	b = append(b, recAttempt)
+	if a.Place != (core.Place{}) {
+		b = appendEnded(append(b, recAttemptWith), origin, a)
+		b = appendString(b, a.Place.Server)
+		b = appendString(b, a.Place.Plugin)
+		b = appendString(b, a.Place.Version)
+		return binary.AppendVarint(b, int64(a.Place.PID))
+	}
+	return appendEnded(append(b, recAttempt), origin, a)
+}
+
+func appendEnded(b []byte, origin uint32, a *core.AttemptRecord) []byte {
 	b = binary.AppendUvarint(b, uint64(origin))
 	b = binary.AppendVarint(b, a.Token)
 	for _, t := range [...]time.Time{a.StartedAt, a.Began, a.EndedAt, a.RetryAt} {
@@ -146,6 +173,63 @@ func appendAttempt(b []byte, origin uint32, a *core.AttemptRecord) []byte {
 	b = binary.AppendUvarint(b, a.Usage.ReadBytes)
 	b = binary.AppendUvarint(b, a.Usage.WriteBytes)
 	return appendSource(b, a.Usage.IOSource)
+}
+
+func appendTree(b []byte, t *core.Tree) []byte {
+	b = appendString(b, string(t.Kind))
+	b = appendString(b, t.Server)
+	b = appendString(b, t.Host)
+	b = appendString(b, t.CPUFrom)
+	b = appendBool(b, t.Final)
+	b = appendBool(b, t.Busy)
+	for _, d := range [...]time.Duration{t.Span, t.SpentCPU, t.BusyCPU} {
+		b = binary.AppendVarint(b, int64(d))
+	}
+	for _, v := range [...]uint64{t.StartTicks, t.Attempts, t.SpentReadBytes, t.SpentWriteBytes, t.SpentRSS, t.TotalRSS, t.BusyRSS} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+func appendFloat(b []byte, v float64) []byte {
+	return binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+}
+
+func appendHostDetail(b []byte, d *core.HostDetail) []byte {
+	b = appendFloat(appendFloat(b, d.Load5), d.Load15)
+	for _, v := range [...]int64{int64(d.IOWait), int64(d.Steal), int64(d.Threads), int64(d.Runnable), int64(d.Blocked)} {
+		b = binary.AppendVarint(b, v)
+	}
+	for _, v := range [...]uint64{d.SwapTotalBytes, d.OpenFiles, d.OpenFilesMax, d.ContextSwitches, d.Forks} {
+		b = binary.AppendUvarint(b, v)
+	}
+	b = appendBool(b, d.Pressure != nil)
+	if p := d.Pressure; p != nil {
+		for _, v := range [...]time.Duration{p.CPUSome, p.MemorySome, p.MemoryFull, p.IOSome, p.IOFull} {
+			b = binary.AppendVarint(b, int64(v))
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(d.FileSystems)))
+	for _, f := range d.FileSystems {
+		b = appendString(b, f.Mount)
+		b = binary.AppendUvarint(binary.AppendUvarint(b, f.TotalBytes), f.FreeBytes)
+	}
+	return b
+}
+
+func appendServer(b []byte, s *core.ServerRecord) []byte {
+	b = append(b, recServer)
+	b = appendString(b, s.ID)
+	b = appendString(b, s.Host)
+	b = appendString(b, s.Version)
+	for _, v := range [...]int64{int64(s.PID), int64(s.Cores)} {
+		b = binary.AppendVarint(b, v)
+	}
+	for _, at := range [...]time.Time{s.StartedAt, s.EndedAt, s.RecordedAt} {
+		b = appendTime(b, at)
+	}
+	b = appendFloat(b, s.CPULimit)
+	return binary.AppendUvarint(binary.AppendUvarint(b, s.MemBytes), s.MemLimit)
 }
 
 // cursor reads the records of one block. After a malformed field bad stays true and every value is zero.
@@ -276,24 +360,23 @@ func (d *decoder) record(c *cursor) bool {
 	case recRun:
 		d.runSample(c)
 	case recPlugin:
-		s := core.PluginSample{ProcSample: core.ProcSample{At: c.time(), CPU: time.Duration(c.varint()),
-			RSSBytes: c.uvarint(), ReadBytes: c.uvarint(), WriteBytes: c.uvarint(),
-			Threads: int(c.varint()), FDs: int(c.varint()), Processes: int(c.varint())},
-			Plugin: c.string(), Version: c.string(), Namespace: c.string(), PID: int(c.varint()), Running: int(c.varint())}
-		if !c.bad && d.only == "" {
-			d.seg.PluginSamples = append(d.seg.PluginSamples, s)
-		}
+		d.plugin(c.plugin(), c)
+	case recTree:
+		s := c.plugin()
+		s.Tree = c.tree()
+		d.plugin(s, c)
 	case recHost:
-		s := core.HostSample{At: c.time(), Host: c.string(), CPU: time.Duration(c.varint()),
-			CPUIdle: time.Duration(c.varint()), Cores: int(c.varint()), Load1: math.Float64frombits(c.fixed64()),
-			MemTotalBytes: c.uvarint(), MemUsedBytes: c.uvarint(), SwapUsedBytes: c.uvarint(),
-			DiskReadBytes: c.uvarint(), DiskWriteBytes: c.uvarint(), NetRecvBytes: c.uvarint(), NetSentBytes: c.uvarint(),
-			DataTotalBytes: c.uvarint(), DataFreeBytes: c.uvarint()}
-		if !c.bad && d.only == "" {
-			d.seg.HostSamples = append(d.seg.HostSamples, s)
-		}
+		d.host(c.host(), c)
+	case recHostDetail:
+		s := c.host()
+		s.Detail = c.hostDetail()
+		d.host(s, c)
+	case recServer:
+		d.server(c)
 	case recAttempt:
-		d.attempt(c)
+		d.attempt(c, false)
+	case recAttemptWith:
+		d.attempt(c, true)
 	default:
 		return false
 	}
@@ -338,15 +421,80 @@ func (d *decoder) runSample(c *cursor) {
 	d.seg.RunSamples = append(d.seg.RunSamples, s)
 }
 
-func (d *decoder) attempt(c *cursor) {
+func (d *decoder) attempt(c *cursor, placed bool) {
 	o := d.origin(c)
 	a := core.AttemptRecord{Token: c.varint(), StartedAt: c.time(), Began: c.time(), EndedAt: c.time(), RetryAt: c.time(),
 		Verdict: core.Verdict(c.string()), Message: c.string(), Usage: core.Usage{CPU: time.Duration(c.varint()),
 			CPUSource: c.source(), PeakRSSBytes: c.uvarint(), RSSSource: c.source(),
 			ReadBytes: c.uvarint(), WriteBytes: c.uvarint(), IOSource: c.source()}}
+	if placed {
+		a.Place = core.Place{Server: c.string(), Plugin: c.string(), Version: c.string(), PID: int(c.varint())}
+	}
 	if c.bad || d.only != "" {
 		return
 	}
 	a.Origin = *o
 	d.seg.Attempts = append(d.seg.Attempts, a)
+}
+
+func (c *cursor) plugin() core.PluginSample {
+	return core.PluginSample{ProcSample: core.ProcSample{At: c.time(), CPU: time.Duration(c.varint()),
+		RSSBytes: c.uvarint(), ReadBytes: c.uvarint(), WriteBytes: c.uvarint(),
+		Threads: int(c.varint()), FDs: int(c.varint()), Processes: int(c.varint())},
+		Plugin: c.string(), Version: c.string(), Namespace: c.string(), PID: int(c.varint()), Running: int(c.varint())}
+}
+
+func (d *decoder) plugin(s core.PluginSample, c *cursor) {
+	if !c.bad && d.only == "" {
+		d.seg.PluginSamples = append(d.seg.PluginSamples, s)
+	}
+}
+
+func (c *cursor) duration() time.Duration { return time.Duration(c.varint()) }
+
+func (c *cursor) float() float64 { return math.Float64frombits(c.fixed64()) }
+
+func (c *cursor) tree() *core.Tree {
+	return &core.Tree{Kind: core.TreeKind(c.string()), Server: c.string(), Host: c.string(), CPUFrom: c.string(), Final: c.byte() == 1,
+		Busy: c.byte() == 1, Span: c.duration(), SpentCPU: c.duration(), BusyCPU: c.duration(), StartTicks: c.uvarint(), Attempts: c.uvarint(),
+		SpentReadBytes: c.uvarint(), SpentWriteBytes: c.uvarint(), SpentRSS: c.uvarint(), TotalRSS: c.uvarint(), BusyRSS: c.uvarint()}
+}
+
+func (c *cursor) host() core.HostSample {
+	return core.HostSample{At: c.time(), Host: c.string(), CPU: c.duration(), CPUIdle: c.duration(), Cores: int(c.varint()), Load1: c.float(),
+		MemTotalBytes: c.uvarint(), MemUsedBytes: c.uvarint(), SwapUsedBytes: c.uvarint(),
+		DiskReadBytes: c.uvarint(), DiskWriteBytes: c.uvarint(), NetRecvBytes: c.uvarint(), NetSentBytes: c.uvarint(),
+		DataTotalBytes: c.uvarint(), DataFreeBytes: c.uvarint()}
+}
+
+func (d *decoder) host(s core.HostSample, c *cursor) {
+	if !c.bad && d.only == "" {
+		d.seg.HostSamples = append(d.seg.HostSamples, s)
+	}
+}
+
+func (c *cursor) hostDetail() *core.HostDetail {
+	d := &core.HostDetail{Load5: c.float(), Load15: c.float(), IOWait: c.duration(), Steal: c.duration(), Threads: int(c.varint()),
+		Runnable: int(c.varint()), Blocked: int(c.varint()), SwapTotalBytes: c.uvarint(), OpenFiles: c.uvarint(), OpenFilesMax: c.uvarint(),
+		ContextSwitches: c.uvarint(), Forks: c.uvarint()}
+	if c.byte() == 1 {
+		d.Pressure = &core.Pressure{CPUSome: c.duration(), MemorySome: c.duration(), MemoryFull: c.duration(), IOSome: c.duration(), IOFull: c.duration()}
+	}
+	n := c.uvarint()
+	if c.bad || n > uint64(len(c.s)-c.at)/3 { // a file system takes three bytes at least
+		c.bad = true
+		return nil
+	}
+	for range n {
+		d.FileSystems = append(d.FileSystems, core.FileSystem{Mount: c.string(), TotalBytes: c.uvarint(), FreeBytes: c.uvarint()})
+	}
+	return d
+}
+
+func (d *decoder) server(c *cursor) {
+	s := core.ServerRecord{ID: c.string(), Host: c.string(), Version: c.string(), PID: int(c.varint()), Cores: int(c.varint()),
+		StartedAt: c.time(), EndedAt: c.time(), RecordedAt: c.time(), CPULimit: c.float(), MemBytes: c.uvarint(), MemLimit: c.uvarint()}
+	if !c.bad && d.only == "" {
+		d.seg.Servers = append(d.seg.Servers, s)
+	}
 }

@@ -1,6 +1,12 @@
 package recorder
 
-import "os"
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
 
 // SegmentFile is what the committer does with a file.
 type SegmentFile = segmentFile
@@ -24,6 +30,19 @@ const HeadSize = headSize
 func DecodeRecords(payload string) error {
 	var d decoder
 	return d.block(payload)
+}
+
+// Decoded gives the records of one block.
+func Decoded(payload string) (core.Segment, error) {
+	var d decoder
+	err := d.block(payload)
+	return d.seg, err
+}
+
+// SetFormat writes another format version into the head of a segment, with its checksum.
+func SetFormat(data []byte, version uint32) {
+	binary.LittleEndian.PutUint32(data[8:], version)
+	binary.LittleEndian.PutUint32(data[56:], crc32.Checksum(data[:56], castagnoli))
 }
 
 // Dir is the spool's folder.

@@ -22,7 +22,8 @@ import (
 // The marker is random per segment and unknown to tasks, so that no log line can pass for a block when a reader looks
 // for the next one after a damaged place. A block carries its own table of origins: each can be read alone.
 const (
-	formatVersion = 1
+	formatVersion = 2 // since records 9 to 12; what version 1 wrote is read too
+	oldestVersion = 1
 	headSize      = 64
 	blockHead     = 24
 	blockBytes    = 64 << 10 // a block is closed once its payload is this long
@@ -72,7 +73,7 @@ func parseHead(b []byte) (head, error) {
 	if crc32.Checksum(b[:56], castagnoli) != binary.LittleEndian.Uint32(b[56:]) {
 		return head{}, errHeadDamage
 	}
-	if binary.LittleEndian.Uint32(b[8:]) != formatVersion {
+	if v := binary.LittleEndian.Uint32(b[8:]); v < oldestVersion || v > formatVersion {
 		return head{}, errNewer
 	}
 	h := head{number: binary.LittleEndian.Uint64(b[32:]), created: time.UnixMicro(int64(binary.LittleEndian.Uint64(b[40:]))).UTC(),

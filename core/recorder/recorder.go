@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -351,6 +352,7 @@ func (b *batch) origin(o *core.Origin) uint32 {
 func (r *Recorder) RecordAttempt(ctx context.Context, a core.AttemptRecord) error {
 	o := cleanOrigin(a.Origin)
 	a.Message, a.Verdict = cleanText(a.Message), core.Verdict(cleanText(string(a.Verdict)))
+	a.Place.Plugin, a.Place.Version = cleanText(a.Place.Plugin), cleanText(a.Place.Version)
 	return r.put(ctx, func(b *batch) { b.buf = appendAttempt(b.buf, b.origin(&o), &a) })
 }
 
@@ -369,7 +371,21 @@ func (r *Recorder) RecordPlugin(ctx context.Context, s core.PluginSample) error 
 // RecordHost queues a sample of the machine.
 func (r *Recorder) RecordHost(ctx context.Context, s core.HostSample) error {
 	s.Host = cleanText(s.Host)
+	if s.Detail != nil { // others read the same one
+		d := *s.Detail
+		d.FileSystems = slices.Clone(d.FileSystems)
+		for i := range d.FileSystems {
+			d.FileSystems[i].Mount = cleanText(d.FileSystems[i].Mount)
+		}
+		s.Detail = &d
+	}
 	return r.put(ctx, func(b *batch) { b.buf = appendHostSample(b.buf, &s) })
+}
+
+// RecordServer queues what is known of a server's life. The last record of a server is the one that counts.
+func (r *Recorder) RecordServer(ctx context.Context, s core.ServerRecord) error {
+	s.Host = cleanText(s.Host)
+	return r.put(ctx, func(b *batch) { b.buf = appendServer(b.buf, &s) })
 }
 
 // FlushAll returns once everything queued so far, by anyone, is on disk. It fails like Attempt.Flush.

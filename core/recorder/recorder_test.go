@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -221,7 +222,16 @@ func TestRecorder(t *testing.T) {
 		host := core.HostSample{At: at, Host: "h", CPU: 1, CPUIdle: 2, Cores: 3, Load1: 4.5, MemTotalBytes: 6, MemUsedBytes: 7, SwapUsedBytes: 8, DiskReadBytes: 9, DiskWriteBytes: 10, NetRecvBytes: 11, NetSentBytes: 12, DataTotalBytes: 13, DataFreeBytes: 14}
 		rec := core.AttemptRecord{Origin: o, Token: -9, StartedAt: at, EndedAt: at.Add(time.Second), Verdict: core.TimedOut, Message: "m", RetryAt: at.Add(time.Hour),
 			Usage: core.Usage{CPU: 1, CPUSource: core.SourceMeasured, PeakRSSBytes: 2, RSSSource: core.SourceMeasured, ReadBytes: 3, WriteBytes: 4, IOSource: core.SourceShared}}
-		for _, err := range []error{r.RecordRun(t.Context(), run), r.RecordPlugin(t.Context(), plugin), r.RecordHost(t.Context(), host), r.RecordAttempt(t.Context(), rec)} {
+		tree, detailed, placed := plugin, host, rec
+		tree.Tree = &core.Tree{Kind: core.TreeLuaWorker, Server: "s", Host: "h", StartTicks: 1, CPUFrom: "cgroup", Final: true, Span: time.Second, Busy: true,
+			Attempts: 2, SpentCPU: 3, SpentReadBytes: 4, SpentWriteBytes: 5, SpentRSS: 6, TotalRSS: 7, BusyCPU: 8, BusyRSS: 9}
+		detailed.Detail = &core.HostDetail{Load5: 1.5, Load15: 2.5, IOWait: 3, Steal: 4, SwapTotalBytes: 5, OpenFiles: 6, OpenFilesMax: 7, Threads: 8, Runnable: 9,
+			Blocked: 10, ContextSwitches: 11, Forks: 12, Pressure: &core.Pressure{CPUSome: 1, MemorySome: 2, MemoryFull: 3, IOSome: 4, IOFull: 5},
+			FileSystems: []core.FileSystem{{Mount: "/", TotalBytes: 1, FreeBytes: 2}, {Mount: "/数据", TotalBytes: 3, FreeBytes: 4}}}
+		placed.Place = core.Place{Server: "s", Plugin: "common", Version: "1.2.3", PID: 42}
+		server := core.ServerRecord{ID: "s", Host: "h", Version: "v", PID: 1, StartedAt: at, EndedAt: at.Add(time.Hour), Cores: 2, CPULimit: 1.5, MemBytes: 3, MemLimit: 4, RecordedAt: at}
+		for _, err := range []error{r.RecordRun(t.Context(), run), r.RecordPlugin(t.Context(), plugin), r.RecordHost(t.Context(), host), r.RecordAttempt(t.Context(), rec),
+			r.RecordPlugin(t.Context(), tree), r.RecordHost(t.Context(), detailed), r.RecordAttempt(t.Context(), placed), r.RecordServer(t.Context(), server)} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +244,7 @@ func TestRecorder(t *testing.T) {
 		for _, s := range h.all() {
 			got.Logs, got.RunSamples = append(got.Logs, s.Logs...), append(got.RunSamples, s.RunSamples...)
 			got.PluginSamples, got.HostSamples = append(got.PluginSamples, s.PluginSamples...), append(got.HostSamples, s.HostSamples...)
-			got.Attempts = append(got.Attempts, s.Attempts...)
+			got.Attempts, got.Servers = append(got.Attempts, s.Attempts...), append(got.Servers, s.Servers...)
 		}
 		line.Seq = 1
 		if len(got.Logs) != 1 || *got.Logs[0].Origin != o || fmt.Sprint(got.Logs[0].LogLine) != fmt.Sprint(line) {
@@ -243,11 +253,14 @@ func TestRecorder(t *testing.T) {
 		if len(got.RunSamples) != 2 || got.RunSamples[0] != run || got.RunSamples[1] != run {
 			t.Errorf("run samples: %+v", got.RunSamples)
 		}
-		if len(got.PluginSamples) != 1 || got.PluginSamples[0] != plugin || len(got.HostSamples) != 1 || got.HostSamples[0] != host {
+		if !reflect.DeepEqual(got.PluginSamples, []core.PluginSample{plugin, tree}) || !reflect.DeepEqual(got.HostSamples, []core.HostSample{host, detailed}) {
 			t.Errorf("samples: %+v %+v", got.PluginSamples, got.HostSamples)
 		}
-		if len(got.Attempts) != 1 || got.Attempts[0] != rec {
+		if !reflect.DeepEqual(got.Attempts, []core.AttemptRecord{rec, placed}) {
 			t.Errorf("attempts: %+v", got.Attempts)
+		}
+		if !reflect.DeepEqual(got.Servers, []core.ServerRecord{server}) {
+			t.Errorf("servers: %+v", got.Servers)
 		}
 	})
 

@@ -177,7 +177,7 @@ func (r *Recorder) ship(ctx context.Context, l *loading) {
 		r.log.Error("spool segment is damaged; the rest of it is shipped", "segment", s.id(), "places", l.damage.Places,
 			"bytes", l.damage.Bytes, "records", l.damage.Records, "no_foot", l.damage.NoFoot)
 	}
-	empty := len(l.segment.Logs)+len(l.segment.RunSamples)+len(l.segment.PluginSamples)+len(l.segment.HostSamples)+len(l.segment.Attempts) == 0
+	empty := len(l.segment.Logs)+len(l.segment.RunSamples)+len(l.segment.PluginSamples)+len(l.segment.HostSamples)+len(l.segment.Attempts)+len(l.segment.Servers) == 0
 	for wait := 50 * time.Millisecond; !empty; wait = min(2*wait, maxBackoff) {
 		err := r.shipper.WriteSegment(ctx, l.segment)
 		if err == nil {

@@ -93,7 +93,11 @@ func (r *Runner) execute(l *liveRun) {
 	}
 	var outcome core.Outcome
 	if err == nil {
-		outcome, err = provider.Execute(ctx, attemptOf(l, grace), log)
+		attempt := attemptOf(l, grace)
+		if r.opts.Trace != nil {
+			attempt.Traceparent = r.opts.Trace.Traceparent(l.run.ID, l.run.Attempt)
+		}
+		outcome, err = provider.Execute(ctx, attempt, log)
 	}
 	if err != nil {
 		outcome = failed(ctx, err)
@@ -227,8 +231,9 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	ctx := context.WithoutCancel(r.base) // the verdict of an attempt that ended is written even while stopping
 	record := core.AttemptRecord{
 		Origin: originOf(l.run), Token: l.run.Token, StartedAt: l.startedAt, Began: outcome.Began, EndedAt: now,
-		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage,
+		Verdict: outcome.Verdict, Message: outcome.Message, RetryAt: settled.RetryAt, Usage: outcome.Usage, Place: outcome.Place,
 	}
+	record.Place.Server = r.opts.ServerID
 	if err := r.opts.Recorder.RecordAttempt(ctx, record); err != nil {
 		r.opts.Log.Error("attempt not recorded", "run_id", l.run.ID, "attempt", l.run.Attempt, "err", err)
 	}
@@ -251,6 +256,9 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	r.release(l, result.Breakers)
 	if !ok {
 		return
+	}
+	if r.opts.Trace != nil {
+		r.opts.Trace.AttemptEnded(l.run, record, settled.RetryAt.IsZero())
 	}
 	r.follow(l, finish, result)
 	for _, b := range result.Breakers {

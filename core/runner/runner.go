@@ -56,6 +56,14 @@ type Recorder interface {
 	FlushAll(ctx context.Context) error
 }
 
+// Trace tells others how runs went. Its methods must not block.
+type Trace interface {
+	// Traceparent gives the W3C trace context of an attempt; "": it is not traced.
+	Traceparent(runID string, attempt int) string
+	// AttemptEnded is told of an attempt whose end is settled; over: so is the run's.
+	AttemptEnded(run core.Run, attempt core.AttemptRecord, over bool)
+}
+
 // Options configure a Runner.
 type Options struct {
 	Store    Store
@@ -89,6 +97,7 @@ type Options struct {
 	// it took. They must not block.
 	Started func(lateness time.Duration)
 	Ended   func(verdict core.Verdict, took time.Duration)
+	Trace   Trace // nil: runs are not traced
 
 	DefaultTimeout time.Duration // of an attempt whose task and type name none; 1 h
 	Drain          time.Duration // how long Stop waits for attempts before it cancels them; 5 s

@@ -2,6 +2,7 @@ package sampler_test
 
 import (
 	"log/slog"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestHostSampleIsNeverOlderThanFiveSeconds(t *testing.T) {
 		t.Errorf("read at %v", first.At)
 	}
 	clock.move(5 * time.Second)
-	if again := read(); again != first {
+	if again := read(); !reflect.DeepEqual(again, first) {
 		t.Errorf("read anew after 5 s: %v", again.At)
 	}
 	clock.move(time.Millisecond)
@@ -58,7 +59,7 @@ func TestHostSampleIsNeverOlderThanFiveSeconds(t *testing.T) {
 	if err := s.Sample(t.Context()); err != nil { // what the loop takes is given too
 		t.Fatal(err)
 	}
-	if latest := read(); latest != k.hosts[0] {
+	if latest := read(); !reflect.DeepEqual(latest, k.hosts[0]) {
 		t.Errorf("gave %v, sampled %v", latest.At, k.hosts[0].At)
 	}
 	clock.move(-time.Hour)

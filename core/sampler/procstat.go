@@ -48,7 +48,12 @@ func (r *reader) file(pid int, name string) ([]byte, error) {
 	p = strconv.AppendInt(p, int64(pid), 10)
 	p = append(append(p, '/'), name...)
 	r.path = p
-	fd, err := open(string(p))
+	return r.whole(string(p))
+}
+
+// whole reads a file as far as the buffer goes; what it gives is good until the next call.
+func (r *reader) whole(path string) ([]byte, error) {
+	fd, err := open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +170,9 @@ func (r *reader) scan() error {
 // reading is a ProcSample and what could not be read for it.
 type reading struct {
 	core.ProcSample
-	ioRead bool // the figures of every process could be read
+	ioRead bool   // the figures of every process could be read
+	from   string // where CPU was read
+	held   uint64 // of a tree that has ended: resident memory before
 }
 
 // tree adds up a process, its descendants, and the orphans of its process group or session if it leads one. start is
@@ -195,7 +202,7 @@ func (r *reader) tree(pid int, start uint64, at time.Time) (reading, error) {
 			add(i)
 		}
 	}
-	out := reading{ProcSample: core.ProcSample{At: at.UTC()}, ioRead: true}
+	out := reading{ProcSample: core.ProcSample{At: at.UTC()}, ioRead: true, from: fromProc}
 	for _, i := range members {
 		s := &r.procs[i]
 		out.CPU += time.Duration(s.cpu) * tick

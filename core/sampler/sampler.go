@@ -12,14 +12,18 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// Target is the process of a plugin or of a Lua worker.
+// Target is the root of a process tree: of a plugin, a Lua worker, the engine, or the server itself, whose children are
+// trees of their own and not counted with it.
 type Target struct {
+	Kind       core.TreeKind // "": a plugin
 	PID        int
 	StartTicks uint64 // of StartTicks(PID) when it was started, so that a reused PID is not taken for it; 0: not known
-	Plugin     string // "common", or "lua-worker"
+	Plugin     string // "common", "lua-worker", "engine" or "server"
 	Version    string
 	Namespace  string        // of a Lua worker; "" for a plugin that serves several
+	Group      string        // folder of a control group that holds the tree from its beginning and nothing else; "": none
 	Running    []core.Origin // attempts in progress
+	Attempts   uint64        // begun since the process began
 	Alone      bool          // it never runs two attempts at a time
 
 	// Base is the tree's reading when the one attempt in Running began, for a process with Alone. If its At is zero, or
@@ -39,6 +43,7 @@ type Options struct {
 	Log       *slog.Logger
 	Sink      Sink
 	Targets   func() []Target // asked once per tick
+	Server    string          // id of the server whose trees these are, for the samples
 	DataDir   string          // whose file system is part of the host's sample
 	Every     time.Duration   // while something runs; default 1 s
 	IdleEvery time.Duration   // while nothing runs; default 15 s
@@ -50,6 +55,7 @@ type Sampler struct {
 	log       *slog.Logger
 	sink      Sink
 	targets   func() []Target
+	server    string
 	every     time.Duration
 	idleEvery time.Duration
 	clock     core.Clock
@@ -57,7 +63,7 @@ type Sampler struct {
 
 	mu    sync.Mutex // one Sample at a time
 	procs *reader
-	trees map[treeKey]reading
+	trees map[treeKey]account
 	runs  map[runKey]runState
 	sunk  bool // the last sample was taken by the sink
 
@@ -99,8 +105,8 @@ func New(opts Options) (*Sampler, error) {
 	if err != nil {
 		return nil, core.Errorf(core.KindUnavailable, op, "%w", err)
 	}
-	s := &Sampler{log: opts.Log, sink: opts.Sink, targets: opts.Targets, every: opts.Every, idleEvery: opts.IdleEvery, clock: opts.Clock,
-		host: h, procs: newReader(), trees: map[treeKey]reading{}, runs: map[runKey]runState{}, sunk: true}
+	s := &Sampler{log: opts.Log, sink: opts.Sink, targets: opts.Targets, server: opts.Server, every: opts.Every, idleEvery: opts.IdleEvery, clock: opts.Clock,
+		host: h, procs: newReader(), trees: map[treeKey]account{}, runs: map[runKey]runState{}, sunk: true}
 	if s.every == 0 {
 		s.every = time.Second
 	}
@@ -122,22 +128,30 @@ func (s *Sampler) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends it. ctx is not needed to wait: a tick ends as soon as it is cancelled.
-func (s *Sampler) Stop(context.Context) error {
+// Stop ends it, after one last reading, so that what was used since the last tick is not missing. A tick in progress
+// ends as soon as it is cancelled.
+func (s *Sampler) Stop(ctx context.Context) (err error) {
 	if s.cancel != nil {
-		s.stopOnce.Do(s.cancel)
-		s.worker.Wait()
+		s.stopOnce.Do(func() {
+			s.cancel()
+			s.worker.Wait()
+			err = s.Sample(ctx)
+		})
 	}
-	return nil
+	return err
 }
 
 // loop looks each tick whether something runs, and samples then, or when the idle time has passed.
 func (s *Sampler) loop(ctx context.Context) {
 	var last time.Time
+	var before uint64
 	for {
 		targets := s.targets()
 		now := s.clock.Now()
-		if busy(targets) || now.Sub(last) >= s.idleEvery {
+		begun := begun(targets)
+		worked := begun != before // attempts that came and went between two ticks
+		before = begun
+		if busy(targets) || worked || now.Sub(last) >= s.idleEvery {
 			last = now
 			limited, cancel := context.WithTimeout(ctx, s.every) // a full spool costs samples, not the sampler
 			err := s.sample(limited, targets, now)
@@ -164,6 +178,15 @@ func busy(targets []Target) bool {
 		}
 	}
 	return false
+}
+
+// begun counts the attempts of all living trees. One tree that ends while another begins as many is not noticed: then
+// the next reading comes later.
+func begun(targets []Target) (n uint64) {
+	for i := range targets {
+		n += targets[i].Attempts
+	}
+	return n
 }
 
 // say logs when samples begin or cease to be lost.
@@ -216,21 +239,20 @@ func (s *Sampler) sample(ctx context.Context, targets []Target, now time.Time) e
 	if err := s.procs.scan(); err != nil {
 		return core.Errorf(core.KindUnavailable, "scan the processes", "%w", err)
 	}
-	trees := make(map[treeKey]reading, len(targets))
 	runs := make(map[runKey]runState, len(s.runs))
+	listed := make(map[treeKey]bool, len(targets))
 	for i := range targets {
 		t := &targets[i]
-		tree, err := s.procs.tree(t.PID, t.StartTicks, now)
+		k := treeKey{t.PID, t.StartTicks}
+		listed[k] = true
+		tree, err := s.read(t, now)
 		if err != nil {
 			continue // it has ended: there is nothing to read
 		}
-		k := treeKey{t.PID, t.StartTicks}
-		tree.keepUp(s.trees[k])
-		trees[k] = tree
-		if err := s.sink.RecordPlugin(ctx, core.PluginSample{ProcSample: tree.ProcSample, Plugin: t.Plugin, Version: t.Version,
-			Namespace: t.Namespace, PID: t.PID, Running: len(t.Running)}); err != nil {
+		if err := s.record(ctx, t, k, tree, false); err != nil {
 			return err
 		}
+		tree = s.trees[k].reading
 		for _, o := range t.Running {
 			st := s.run(t, k, o, tree)
 			runs[runKey{o.RunID, o.Attempt}] = st
@@ -239,7 +261,12 @@ func (s *Sampler) sample(ctx context.Context, targets []Target, now time.Time) e
 			}
 		}
 	}
-	s.trees, s.runs = trees, runs
+	for k := range s.trees { // what is listed no more has ended, and was closed by Ended, or nobody knew its end
+		if !listed[k] {
+			delete(s.trees, k)
+		}
+	}
+	s.runs = runs
 	return nil
 }
 

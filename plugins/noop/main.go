@@ -1,5 +1,6 @@
 // Command noop is a plugin for measuring and testing Gnomon itself: Bench.NoOp does nothing, Bench.Witness leaves
-// evidence outside Gnomon of every attempt it made, Bench.Work of when each began and ended, and fails as it is told.
+// evidence outside Gnomon of every attempt it made, Bench.Work of when each began and ended, and fails as it
+// is told, Bench.Burn takes memory and CPU time.
 package main
 
 import "github.com/gnomon-scheduler/gnomon/sdk"
@@ -7,5 +8,5 @@ import "github.com/gnomon-scheduler/gnomon/sdk"
 func main() { sdk.Serve(plugin()) }
 
 func plugin() sdk.Plugin {
-	return sdk.Plugin{Name: "noop", Version: "1.2.0", Types: []sdk.TaskType{noOp, witness, work}}
+	return sdk.Plugin{Name: "noop", Version: "1.2.0", Types: []sdk.TaskType{noOp, witness, work, burnType}}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	pluginv1 "github.com/gnomon-scheduler/gnomon/sdk/proto/gnomon/plugin/v1"
 	"github.com/gnomon-scheduler/gnomon/sdk/sdktest"
 )
 
@@ -37,6 +38,25 @@ func TestNoOpSaysItsLinesInOrder(t *testing.T) {
 		if line.Attrs["number"] != fmt.Sprint(i+1) {
 			t.Fatalf("line %d has number %s", i+1, line.Attrs["number"])
 		}
+	}
+}
+
+func TestBurnHoldsItsMemoryAndBurnsItsTime(t *testing.T) {
+	t.Parallel()
+	var u *pluginv1.Usage
+	stream, err := dial(t).Run(t.Context(), &pluginv1.RunRequest{RunId: "burn", Attempt: 1, TaskType: "Bench.Burn", Params: []byte(`{"memory_mib":96,"cpu_ms":100,"sleep_ms":1}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for u == nil {
+		event, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		u = event.GetOutcome().GetUsage()
+	}
+	if u.GetPeakRssBytes() < 96<<20 || u.GetCpu().AsDuration() < 20*time.Millisecond || u.GetCpuSource() != pluginv1.UsageSource_USAGE_SOURCE_MEASURED {
+		t.Errorf("%v", u)
 	}
 }
 

@@ -51,6 +51,7 @@ type Attempt struct {
 	PreviousSuccess time.Time
 	Zone            string
 	Trigger         sdk.Trigger   // "": manual
+	Traceparent     string        // W3C trace context; "": none
 	LogLevel        *slog.Level   // nil: all lines
 	TimeLimit       time.Duration // 0: none
 	OnLine          func(Line)    // called for each line as it comes; may be nil
@@ -217,19 +218,20 @@ func (h *Host) request(a Attempt) *pluginv1.RunRequest {
 		a.FireAt = time.Now()
 	}
 	request := &pluginv1.RunRequest{
-		RunId:      or(a.RunID, id),
-		Attempt:    int32(max(a.Number, 1)),
-		Token:      max(a.Token, 1),
-		TaskId:     "00000000-0000-7000-8000-000000000000",
-		Namespace:  or(a.Namespace, namespace),
-		TaskName:   or(a.TaskName, "test"),
-		TaskType:   a.Type,
-		FireAt:     timestamppb.New(a.FireAt),
-		Params:     h.encode(a.Params, "{}"),
-		Checkpoint: h.encode(a.Checkpoint, ""),
-		Zone:       a.Zone,
-		Trigger:    or(string(a.Trigger), string(sdk.TriggerManual)),
-		Grants:     a.Grants,
+		RunId:       or(a.RunID, id),
+		Attempt:     int32(max(a.Number, 1)),
+		Token:       max(a.Token, 1),
+		TaskId:      "00000000-0000-7000-8000-000000000000",
+		Namespace:   or(a.Namespace, namespace),
+		TaskName:    or(a.TaskName, "test"),
+		TaskType:    a.Type,
+		FireAt:      timestamppb.New(a.FireAt),
+		Params:      h.encode(a.Params, "{}"),
+		Checkpoint:  h.encode(a.Checkpoint, ""),
+		Zone:        a.Zone,
+		Traceparent: a.Traceparent,
+		Trigger:     or(string(a.Trigger), string(sdk.TriggerManual)),
+		Grants:      a.Grants,
 	}
 	if !a.PreviousSuccess.IsZero() {
 		request.PreviousSuccessAt = timestamppb.New(a.PreviousSuccess)

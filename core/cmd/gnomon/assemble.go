@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +33,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/scheduler"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
 	"github.com/gnomon-scheduler/gnomon/core/store"
+	"github.com/gnomon-scheduler/gnomon/core/trace"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
@@ -51,7 +53,9 @@ type app struct {
 	catalog  *catalog.Catalog
 	access   *access.Access
 	sampler  *sampler.Sampler
+	watched  atomic.Pointer[pluginhost.Host] // host, once it runs: the sampler is there before it
 	lease    *runner.Lease
+	tracer   *trace.Tracer // nil: runs are not traced
 
 	definitions   *definition.Definitions
 	preconditions *precondition.Preconditions
@@ -74,7 +78,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 		a.clock = newFaultClock(path, log)
 	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startSampler, a.startRunning, a.startAccounts, a.buildAPI,
+		a.openStore, a.openHistory, a.startRecorder, a.startSampler, a.startTraces, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -139,6 +143,7 @@ func (a *app) startRecorder(_, live context.Context, started func(part)) (err er
 func (a *app) startExecutors(starting, live context.Context, started func(part)) (err error) {
 	a.host, err = pluginhost.New(pluginhost.Options{
 		Log: a.log, RunDir: filepath.Join(runDir(a.config.Data), "plugins"), HostVersion: version, Grants: a.config.grants, Grace: 2 * time.Second,
+		Ended: a.processEnded,
 	})
 	if err != nil {
 		return err
@@ -148,6 +153,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 	}
 	started(part{"plugins", 4 * time.Second, a.host.Stop})
 	a.catalog, a.sums = catalog.New(), map[string]string{}
+	a.watched.Store(a.host)
 	dirs, err := pluginDirs(a.config.Plugins)
 	if err != nil {
 		return err
@@ -219,24 +225,8 @@ func (a *app) newLuaPool(namespace, folder string) (*luaPool, error) {
 	return &luaPool{pool}, err
 }
 
-// startSampler watches what is used.
-func (a *app) startSampler(_, live context.Context, started func(part)) (err error) {
-	a.sampler, err = sampler.New(sampler.Options{Log: a.log, Sink: a.spool, Targets: a.targets, DataDir: a.config.Data, Clock: a.clock})
-	if err != nil {
-		return err
-	}
-	if err := a.sampler.Start(live); err != nil {
-		return err
-	}
-	started(part{"sampler", time.Second, a.sampler.Stop})
-	return nil
-}
-
 // startRunning starts runner and scheduler, and what ships beside them.
 func (a *app) startRunning(starting, live context.Context, started func(part)) (err error) {
-	if a.hostname, err = os.Hostname(); err != nil {
-		return err
-	}
 	a.lease = runner.NewLease(runner.LeaseOptions{Store: a.store, Clock: a.clock, Log: a.log, ServerID: a.id, Host: a.hostname, Length: faultLease(a.log)})
 	if err := a.lease.Start(live); err != nil {
 		return err
@@ -270,7 +260,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 			}
 		},
 		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
-		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
+		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd, Trace: a.traces(),
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
 		Store: kept, Runner: a.runner, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
@@ -408,16 +398,6 @@ func (a *app) afterDelay(task *core.Task) (time.Duration, bool) {
 		return 0, false
 	}
 	return sched.After(), true
-}
-
-// targets is what the sampler watches: the children that run attempts.
-func (a *app) targets() []sampler.Target {
-	processes := a.host.Processes()
-	list := make([]sampler.Target, len(processes))
-	for i, p := range processes {
-		list[i] = sampler.Target{PID: p.PID, StartTicks: p.StartTicks, Plugin: p.Plugin, Version: p.Version, Namespace: p.Namespace, Running: p.Running, Alone: p.Alone}
-	}
-	return list
 }
 
 // spooled is the recorder as the runner wants it: writers wait when the spool is full.

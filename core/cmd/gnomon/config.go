@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -23,6 +24,8 @@ type Config struct {
 	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
 	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
 	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
+	OTLPEndpoint  string        `yaml:"otlp_endpoint"`  // collector of traces, OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else runs are not traced
+	TraceRatio    float64       `yaml:"trace_ratio"`    // share of runs that are traced, above 0 to 1; default all
 	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
 
 	notItself string // what every "http" grant ends with: the addresses of this server, excluded
@@ -83,6 +86,12 @@ func (c *Config) complete() error {
 	set(&c.Listen, "GNOMON_LISTEN", "127.0.0.1:8080")
 	set(&c.StoreDSN, "GNOMON_STORE_DSN", "")
 	set(&c.ClickHouseDSN, "GNOMON_CLICKHOUSE_DSN", "")
+	set(&c.OTLPEndpoint, "GNOMON_OTLP_ENDPOINT", "")
+	if text := os.Getenv("GNOMON_TRACE_RATIO"); text != "" && c.TraceRatio == 0 {
+		if c.TraceRatio, err = strconv.ParseFloat(text, 64); err != nil {
+			return fmt.Errorf("GNOMON_TRACE_RATIO %q is not a number between 0 and 1", text)
+		}
+	}
 	set(&c.Plugins, "GNOMON_PLUGINS", beside("plugins"))
 	set(&c.Scripts, "GNOMON_SCRIPTS", beside("scripts"))
 	home, err := os.UserHomeDir()

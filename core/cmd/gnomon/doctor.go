@@ -210,6 +210,10 @@ func (a *app) figures(ctx context.Context) metrics.Figures {
 		Store:     &metrics.Store{Commits: kept.Commits, Requests: kept.Requests, Retries: kept.Retries},
 		LeaseHeld: &held, History: &reachable, Executing: &executing,
 	}
+	if a.tracer != nil {
+		sent := a.tracer.Stats()
+		f.Traces = &metrics.Traces{Sent: sent.Sent, Dropped: sent.Dropped}
+	}
 	if breakers, err := a.store.Breakers(ctx); err == nil {
 		f.Breakers = map[core.BreakerState]int{core.BreakerClosed: 0, core.BreakerOpen: 0, core.BreakerHalfOpen: 0}
 		for _, b := range breakers {

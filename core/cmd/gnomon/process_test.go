@@ -126,6 +126,7 @@ type world struct {
 	ended   chan struct{} // closed when the server has ended
 	log     *os.File
 	env     []string // what its server gets besides
+	wrap    []string // command that begins its server; nil: the server itself
 	keep    bool     // its folder stays if the test fails
 }
 
@@ -200,8 +201,9 @@ func (w *world) spawn(args ...string) {
 	address := listener.Addr().String()
 	_ = listener.Close() // only its number was wanted
 	w.url = "http://" + address
-	w.server = exec.Command(filepath.Join(program(w.t), "gnomon"), append([]string{
-		"server", "--data", w.data, "--listen", address, "--plugins", w.plugins, "--scripts", w.scripts}, args...)...)
+	command := append(append(slices.Clone(w.wrap), filepath.Join(program(w.t), "gnomon"),
+		"server", "--data", w.data, "--listen", address, "--plugins", w.plugins, "--scripts", w.scripts), args...)
+	w.server = exec.Command(command[0], command[1:]...)
 	w.server.Env, w.server.Stderr = append(w.environment(), w.env...), w.log
 	w.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := w.server.Start(); err != nil {
