@@ -31,12 +31,12 @@ func TestShip(t *testing.T) {
 		}
 		flush(t, a)
 		eventually(t, "the error shows", func() bool { return errors.Is(r.Stats().ShipError, errDown) })
-		if st := r.Stats(); st.Unshipped == 0 || st.OldestUnshipped <= 0 || h.count() != 0 {
+		if st := r.Stats(); st.Unshipped == 0 || st.OldestUnshipped <= 0 || st.OldestUnshippedAt.IsZero() || st.LinesShipped != 0 || h.count() != 0 {
 			t.Errorf("%+v", st)
 		}
 		h.setDown(nil)
 		eventually(t, "shipped", func() bool { return h.count() == 500 && r.Stats().Unshipped == 0 })
-		if st := r.Stats(); st.ShipError != nil || st.OldestUnshipped != 0 {
+		if st := r.Stats(); st.ShipError != nil || st.OldestUnshipped != 0 || !st.OldestUnshippedAt.IsZero() || st.LinesShipped != 500 || st.ShipRate < 8 || st.ShipRate > 8.4 {
 			t.Errorf("%+v", st)
 		}
 	})
