@@ -57,6 +57,7 @@ type app struct {
 	scheduler     *scheduler.Scheduler
 	runner        *runner.Runner
 	accountant    *accountant
+	watch         *historyWatch
 	metrics       *metrics.Metrics
 	api           *api.API
 }
@@ -69,7 +70,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 		a.clock = newFaultClock(path, log)
 	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startExecutors, a.startSampler, a.startRunning, a.startAccounts, a.buildAPI,
+		a.openStore, a.openHistory, a.watchHistory, a.startRecorder, a.startExecutors, a.startSampler, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -462,13 +463,19 @@ func (a *app) Status(ctx context.Context) api.Status {
 	if a.engine == nil {
 		kept = "ClickHouse " + a.history.Version()
 	}
-	if err := a.history.Health(ctx); err != nil {
+	history := a.historyStatus()
+	if !history.Answers {
 		kept += ", does not answer"
 	}
 	return api.Status{
 		Version: version, ServerID: a.id, StartedAt: &began, Ready: a.Ready(ctx) == nil, Store: a.store.Dialect(), Engine: kept,
 		Zones: schedule.TZVersion(), Executing: a.runner.Executing(),
-		Spool: api.SpoolStatus{UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped},
+		History: history,
+		Spool: api.SpoolStatus{
+			UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped,
+			OldestUnshipped: instant(spool.OldestUnshippedAt), LagSeconds: spool.OldestUnshipped.Seconds(), ShippedLines: spool.LinesShipped,
+			LinesPerSecond: spool.ShipRate, Full: spool.Full,
+		},
 	}
 }
 

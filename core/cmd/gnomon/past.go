@@ -26,6 +26,9 @@ type past interface {
 	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string) (*clickhouse.Rows, error)
 	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string) (io.ReadCloser, error)
 	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
+	Storage(ctx context.Context) (clickhouse.Storage, error)
+	Spans(ctx context.Context) ([]clickhouse.Span, error)
+	DiskTrend(ctx context.Context, host string, now time.Time) (lost float64, known bool, err error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error
