@@ -41,8 +41,11 @@ type Options struct {
 	History     History
 	Query       QueryFunc
 	Progress    ProgressFunc
-	Logs        Logs
-	Health      Health
+	// BackUp backs up history into a folder of the server, upon base if that is not empty; KindInvalid with findings at folder
+	// and base, KindConflict if the folder exists.
+	BackUp func(ctx context.Context, folder, base string) (Backup, error)
+	Logs   Logs
+	Health Health
 
 	// Clock is the time the server lives by; nil: the machine's.
 	Clock core.Clock
@@ -102,7 +105,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -165,6 +168,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.insights()
 	a.queries()
 	a.runningQueries()
+	a.backups()
 	a.server()
 	if more != nil {
 		more(a.huma)

@@ -90,7 +90,7 @@ func setup(t *testing.T) *world {
 	w.opts = api.Options{
 		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
-		Query: w.history.query, Progress: w.history.progress, Logs: w.spool, Health: healthy{},
+		Query: w.history.query, Progress: w.history.progress, BackUp: backUp, Logs: w.spool, Health: healthy{},
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
 		},
@@ -519,6 +519,10 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		err = errors.Join(err, row([]any{uint64(i), "2026-12-01T00:00:00.000005Z", text}))
 	}
 	return q.MaxRows < 3, err
+}
+
+func backUp(_ context.Context, folder, base string) (api.Backup, error) {
+	return api.Backup{Folder: "/backups/" + folder, Base: base, Tables: []api.BackedTable{}}, nil
 }
 
 // progress gives how far the endless queries are.

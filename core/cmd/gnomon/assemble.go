@@ -42,7 +42,7 @@ type app struct {
 	hostname string
 	began    time.Time
 	store    *store.Store
-	history  past
+	history  *gated
 	engine   *engine.Supervisor // nil: a ClickHouse of its own is used
 	spool    *recorder.Recorder
 	host     *pluginhost.Host
@@ -98,7 +98,10 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 		if err := os.MkdirAll(filepath.Dir(options.Socket), 0o700); err != nil {
 			return err
 		}
-		a.engine, err = engine.NewSupervisor(engine.SupervisorOptions{Dir: filepath.Join(a.config.Data, "history"), Socket: options.Socket, Log: a.log})
+		if err := os.MkdirAll(a.config.Backups, 0o700); err != nil {
+			return err
+		}
+		a.engine, err = engine.NewSupervisor(engine.SupervisorOptions{Dir: filepath.Join(a.config.Data, "history"), Socket: options.Socket, Backups: a.config.Backups, Log: a.log})
 		if err != nil {
 			return err
 		}
@@ -107,9 +110,11 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 		}
 		started(part{"engine", 4 * time.Second, a.engine.Stop})
 	}
-	if a.history, err = clickhouse.Open(starting, options); err != nil {
+	client, err := clickhouse.Open(starting, options)
+	if err != nil {
 		return err
 	}
+	a.history = &gated{past: client}
 	started(part{"history", time.Second, func(context.Context) error { return a.history.Close() }})
 	return nil
 }
@@ -432,7 +437,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	a.api, err = api.New(api.Options{
 		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
-		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
+		Query: a.query, Progress: a.queryProgress, BackUp: a.backUp, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},

@@ -29,6 +29,9 @@ type past interface {
 	Storage(ctx context.Context) (clickhouse.Storage, error)
 	Spans(ctx context.Context) ([]clickhouse.Span, error)
 	DiskTrend(ctx context.Context, host string, now time.Time) (lost float64, known bool, err error)
+	Checksums(ctx context.Context) ([]clickhouse.Checksum, error)
+	Backup(ctx context.Context, database, folder, base string) error
+	Database(ctx context.Context) (string, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error

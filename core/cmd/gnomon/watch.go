@@ -33,7 +33,7 @@ func (w *historyWatch) run(ctx context.Context) {
 	every := time.NewTicker(healthEvery)
 	defer every.Stop()
 	for {
-		w.look(ctx)
+		w.look(ctx, storageEvery)
 		select {
 		case <-ctx.Done():
 			return
@@ -42,7 +42,8 @@ func (w *historyWatch) run(ctx context.Context) {
 	}
 }
 
-func (w *historyWatch) look(ctx context.Context) {
+// look asks whether history is there, and how it lies on disk if that is not known since a time.
+func (w *historyWatch) look(ctx context.Context, since time.Duration) {
 	limited, cancel := context.WithTimeout(ctx, healthEvery)
 	defer cancel()
 	err := w.history.Health(limited)
@@ -57,7 +58,7 @@ func (w *historyWatch) look(ctx context.Context) {
 		w.since = now
 	}
 	w.down = err
-	due := err == nil && now.Sub(w.storageAt) >= storageEvery
+	due := err == nil && now.Sub(w.storageAt) >= since
 	w.mu.Unlock()
 	if !due {
 		return
