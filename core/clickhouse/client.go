@@ -31,7 +31,8 @@ type Options struct {
 // Client is a connection to history. It is safe for concurrent use. A server that goes away makes calls fail with
 // KindUnavailable until it is back; nothing needs to be opened again.
 type Client struct {
-	conn      driver.Conn
+	conn      driver.Conn // for reading
+	writes    driver.Conn // for rows: however many readers wait for an answer, they do not wait
 	log       *slog.Logger
 	version   string
 	http      bool      // ClickHouse's HTTP protocol; else its native one
@@ -43,6 +44,9 @@ type Client struct {
 
 // oldest is the oldest ClickHouse whose settings and functions are all that is used here (a long-term release).
 var oldest = [2]uint64{25, 3}
+
+// writeConnections bounds the writers at once: spool, ended runs, what was found about a day, changes of breakers.
+const writeConnections = 4
 
 // Open connects, refuses a server that is too old, and brings the schema up to date. It fails with KindUnavailable if
 // the server does not answer, KindInvalid if the DSN is wrong or the server too old, KindDamaged if the schema is not
@@ -60,9 +64,15 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	c := &Client{conn: conn, log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
+	few := *options
+	few.MaxOpenConns, few.MaxIdleConns = writeConnections, writeConnections
+	writes, err := ch.Open(&few)
+	if err != nil {
+		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
+	}
+	c := &Client{conn: conn, writes: writes, log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
 	if err := c.start(ctx); err != nil {
-		_ = conn.Close()
+		_ = c.Close()
 		return nil, err
 	}
 	o.Log.Info("history open", "clickhouse", c.version)
@@ -128,14 +138,14 @@ func driverOptions(o Options) (*ch.Options, error) {
 }
 
 // Close ends the connections. Calls under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error { return errors.Join(c.conn.Close(), c.writes.Close()) }
 
 // Version is the server's version, "26.7.2".
 func (c *Client) Version() string { return c.version }
 
 // Health is nil if the server answers a query now; else KindUnavailable.
 func (c *Client) Health(ctx context.Context) error {
-	if err := c.conn.Exec(ctx, "SELECT 1 FORMAT Null"); err != nil {
+	if err := c.writes.Exec(ctx, "SELECT 1 FORMAT Null"); err != nil {
 		return serverError("ask history", err)
 	}
 	return nil
