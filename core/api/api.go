@@ -208,6 +208,16 @@ func (a *API) Handler() http.Handler { return a.handler }
 // Stop ends the live streams, so that a graceful shutdown of the HTTP server does not wait for them. Safe to call twice.
 func (a *API) Stop() { a.stop.Do(func() { close(a.done) }) }
 
+// stopped tells whether Stop was called.
+func (a *API) stopped() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Operation is one operation as the document names it, and what it demands.
 type Operation struct {
 	ID, Method, Path, Permission, Namespace string

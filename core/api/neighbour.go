@@ -224,9 +224,9 @@ type Logs interface {
 	Tail(ctx context.Context, runID string) Tail
 }
 
-// Tail waits for lines of one run. Here it only wakes: what is sent is read by Lines.
+// Tail waits for lines of one run.
 type Tail interface {
-	// Next waits for lines. After an error that is not the caller's ctx, none will come.
+	// Next waits for lines and gives them in order; none is a hint to look for them with Lines, and so is an error.
 	Next(ctx context.Context) ([]core.LoggedLine, error)
 	Close()
 }

@@ -31,7 +31,7 @@ func newBenchCommand(s *session) *cobra.Command {
 		Long: "Each measurement starts a server of its own, with the embedded store and engine, in a temporary folder, and leaves\n" +
 			"a running server alone. Quote ratios, and say what else the machine was doing.",
 	}
-	cmd.AddCommand(s.benchFire(), s.benchThroughput(), s.benchTasks(), s.benchIngest())
+	cmd.AddCommand(s.benchFire(), s.benchThroughput(), s.benchTasks(), s.benchIngest(), s.benchTail())
 	return cmd
 }
 
