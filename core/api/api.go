@@ -41,9 +41,12 @@ type Options struct {
 	History     History
 	Query       QueryFunc
 	Progress    ProgressFunc
-	Logs        Logs
-	Health      Health
-	Tokens      Tokens
+	// BackUp backs up history into a folder of the server, upon base if that is not empty; KindInvalid with findings at folder
+	// and base, KindConflict if the folder exists.
+	BackUp func(ctx context.Context, folder, base string) (Backup, error)
+	Logs   Logs
+	Health Health
+	Tokens Tokens
 
 	// Clock is the time the server lives by; nil: the machine's.
 	Clock core.Clock
@@ -106,7 +109,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -170,6 +173,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.queries()
 	a.runningQueries()
 	a.tokens()
+	a.backups()
 	a.server()
 	if more != nil {
 		more(a.huma)
@@ -215,6 +219,16 @@ func (a *API) Handler() http.Handler { return a.handler }
 
 // Stop ends the live streams, so that a graceful shutdown of the HTTP server does not wait for them. Safe to call twice.
 func (a *API) Stop() { a.stop.Do(func() { close(a.done) }) }
+
+// stopped tells whether Stop was called.
+func (a *API) stopped() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
 
 // Operation is one operation as the document names it, and what it demands.
 type Operation struct {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -96,7 +98,11 @@ func (p place) follows(q place) bool {
 	return p.attempt == q.attempt && p.seq == q.seq+1 || q == place{} && p == place{1, 1}
 }
 
-const pageOfLog = 1000
+// Lines that are read at once: of the page of a list and by a live log, and by a live log that is behind.
+const (
+	pageOfLog   = 1000
+	behindOfLog = 4000
+)
 
 func (a *API) logs() {
 	tags := []string{"runs"}
@@ -207,29 +213,51 @@ type follower struct {
 	out     io.Writer
 	control *http.ResponseController
 	caught  bool // everything history has is behind us: new lines come through the spool
+	text    bytes.Buffer
 }
 
 func (f *follower) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	// Ends with ctx, at the latest when run returns.
+	waiting.Go(func() {
+		select {
+		case <-f.api.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
 	defer tail.Close()
-	poll := time.NewTicker(f.api.opts.Poll)
-	defer poll.Stop()
-	quiet := time.Now()
+	quiet, polled := time.Now(), time.Time{}
 	if err := f.send(": following\nretry: 2000\n\n"); err != nil {
 		return err
 	}
-	ended, woken := 0, false // polls since the run was seen ended; whether lines were said since the last look
+	ended := 0 // polls since the run was seen ended
+	var fresh []core.LoggedLine
 	for {
-		if woken {
-			// The run is looked up at each poll, not for each batch of lines.
-		} else if run, err := f.api.findRun(ctx, f.filter.RunID); err == nil && run.Verdict != "" {
-			ended++
-		} else if err != nil && core.KindOf(err) == core.KindNotFound {
-			return err
-		}
-		sent, err := f.catchUp(ctx)
+		sent, err := f.forward(fresh)
 		if err != nil {
 			return err
+		}
+		if sent == 0 || time.Since(polled) >= f.api.opts.Poll {
+			// The run is looked up at each poll, not for each batch of lines.
+			if time.Since(polled) >= f.api.opts.Poll {
+				run, err := f.api.findRun(ctx, f.filter.RunID)
+				if err == nil && run.Verdict != "" {
+					ended++
+				} else if err != nil && core.KindOf(err) == core.KindNotFound {
+					return err
+				}
+				polled = time.Now()
+			}
+			more, err := f.catchUp(ctx)
+			if err != nil {
+				return err
+			}
+			sent += more
 		}
 		if sent > 0 {
 			quiet = time.Now()
@@ -244,22 +272,69 @@ func (f *follower) run(ctx context.Context) error {
 			}
 			quiet = time.Now()
 		}
-		woken = false
-		select {
-		case <-poll.C:
-		case <-tail.News():
-			woken = true
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-f.api.done:
-			return nil
+		if fresh, err = f.wait(ctx, tail, polled); err != nil {
+			if f.api.stopped() {
+				return nil
+			}
+			return err
 		}
 	}
 }
 
-// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning of what
-// the spool no longer has, when lines are filtered by level (their numbers have holes then), and when the spool's next
-// line is not the next one. While history does not answer, nothing behind such a hole is sent.
+// wait gives the next lines that reach the disk, or none when it is time for a poll. A reader that is busy being written to
+// does not come here, and so has nothing read for it.
+func (f *follower) wait(ctx context.Context, tail Tail, polled time.Time) ([]core.LoggedLine, error) {
+	limited, cancel := context.WithDeadline(ctx, polled.Add(f.api.opts.Poll))
+	defer cancel()
+	lines, err := tail.Next(limited)
+	if err != nil && limited.Err() == nil {
+		<-limited.Done() // behind, or stopped: the poll finds what there is
+	}
+	return lines, ctx.Err()
+}
+
+// forward sends lines that the Tail gave, if they are the next ones; sent is 0 if it is for catchUp to find out.
+func (f *follower) forward(lines []core.LoggedLine) (sent int, err error) {
+	if !f.caught || f.filter.MinLevel > core.LevelDebug || f.filter.Attempt != 0 {
+		return 0, nil
+	}
+	last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
+	for len(lines) > 0 && placeOf(lines[0]).compare(last) <= 0 {
+		lines = lines[1:]
+	}
+	if len(lines) == 0 || !placeOf(lines[0]).follows(last) {
+		return 0, nil
+	}
+	return len(lines), f.deliver(lines)
+}
+
+// deliver sends lines, some at a time, and notes how far the reader is: who reads slowly holds little of it in memory.
+func (f *follower) deliver(lines []core.LoggedLine) error {
+	for i := range lines {
+		event, err := json.Marshal(lineOut(lines[i]))
+		if err != nil {
+			return err
+		}
+		last := placeOf(lines[i])
+		f.filter.AfterAttempt, f.filter.AfterSeq = last.attempt, last.seq
+		fmt.Fprintf(&f.text, "id: %s\nevent: line\ndata: %s\n\n", last, event)
+		if f.text.Len() < sentAtOnce && i < len(lines)-1 {
+			continue
+		}
+		err = f.send(f.text.String())
+		if f.text.Reset(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sentAtOnce is about how many bytes of events are sent at once.
+const sentAtOnce = 64 << 10
+
+// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning if the
+// spool has nothing, when lines are filtered by level (their numbers have holes then), and when the spool's next line is
+// not the next one. While history does not answer, nothing behind such a hole is sent. Who is behind gets larger pages.
 func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 	for {
 		lines, err := f.api.opts.Logs.Lines(ctx, f.filter)
@@ -267,8 +342,7 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 			return sent, err
 		}
 		last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
-		whole := len(lines) > 0 && f.filter.MinLevel <= core.LevelDebug && placeOf(lines[0]).follows(last)
-		if !whole && (len(lines) > 0 || !f.caught) {
+		if len(lines) == 0 && !f.caught || len(lines) > 0 && (f.filter.MinLevel > core.LevelDebug || !placeOf(lines[0]).follows(last)) {
 			lines, err = f.api.lines(ctx, f.filter)
 			if err != nil {
 				if ctx.Err() != nil {
@@ -277,23 +351,18 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 				return sent, f.send(": history does not answer, waiting\n\n")
 			}
 		}
-		var text strings.Builder
-		for _, l := range lines {
-			event, err := json.Marshal(lineOut(l))
-			if err != nil {
-				return sent, err
-			}
-			last = placeOf(l)
-			fmt.Fprintf(&text, "id: %s\nevent: line\ndata: %s\n\n", last, event)
-		}
 		if len(lines) > 0 {
-			if err := f.send(text.String()); err != nil {
+			if err := f.deliver(lines); err != nil {
 				return sent, err
 			}
 		}
-		f.filter.AfterAttempt, f.filter.AfterSeq = last.attempt, last.seq
 		sent += len(lines)
-		if len(lines) < f.filter.Limit {
+		full := len(lines) == f.filter.Limit
+		f.filter.Limit = pageOfLog
+		if full {
+			f.filter.Limit = behindOfLog
+		}
+		if !full {
 			f.caught = true
 			return sent, nil
 		}

@@ -229,9 +229,10 @@ type Logs interface {
 	Tail(ctx context.Context, runID string) Tail
 }
 
-// Tail tells that there are new lines of one run, which Lines gives.
+// Tail waits for lines of one run.
 type Tail interface {
-	News() <-chan struct{}
+	// Next waits for lines and gives them in order; none is a hint to look for them with Lines, and so is an error.
+	Next(ctx context.Context) ([]core.LoggedLine, error)
 	Close()
 }
 

@@ -79,6 +79,7 @@ var demands = map[string]struct{ path, body string }{
 	"spread-forecast":    {path: "/v1/namespaces/{ns}/forecast/spread", body: `{}`},
 	"preview-schedule":   {path: "/v1/schedule/preview", body: `{"spec":"@hourly"}`},
 	"query":              {path: "/v1/query", body: `{"sql":"SELECT 1"}`},
+	"back-up-history":    {path: "/v1/history/backups", body: `{"folder":"sunday"}`},
 	"list-queries":       {path: "/v1/queries"},
 	"cancel-query":       {path: "/v1/queries/01942f00-0000-7000-8000-0000000000aa"},
 	"list-tokens":        {path: "/v1/tokens"},

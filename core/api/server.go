@@ -21,6 +21,30 @@ type Status struct {
 	Zones     string      `json:"zones,omitempty" doc:"Version of the time zone database"`
 	Executing int         `json:"executing" doc:"Attempts in progress"`
 	Spool     SpoolStatus `json:"spool" doc:"What waits to be shipped to history"`
+
+	History HistoryStatus `json:"history" doc:"How history stands"`
+}
+
+// HistoryStatus is how history stands, when it was last looked at: whether it answers some seconds ago, its size a minute.
+type HistoryStatus struct {
+	Embedded    bool           `json:"embedded" doc:"It is the engine that comes with the server; false: a ClickHouse of your own"`
+	Version     string         `json:"version" doc:"Of ClickHouse" example:"26.7.2"`
+	Answers     bool           `json:"answers" doc:"It answered when it was last asked"`
+	DownSince   *Time          `json:"down_since,omitempty" doc:"Since when it has not answered"`
+	Why         string         `json:"why,omitempty" doc:"Why it does not answer"`
+	MemoryBytes uint64         `json:"memory_bytes,omitempty" doc:"Resident memory of the embedded engine, or what the ClickHouse server counts itself"`
+	DiskBytes   uint64         `json:"disk_bytes,omitempty" doc:"Of all tables, compressed"`
+	FreeBytes   uint64         `json:"free_bytes,omitempty" doc:"Of the disk it lies on"`
+	Merges      int            `json:"merges,omitempty" doc:"Merges that were running"`
+	Tables      []HistoryTable `json:"tables,omitempty" doc:"By name; absent until it has been looked at"`
+}
+
+// HistoryTable is how large one table of history is.
+type HistoryTable struct {
+	Name  string `json:"name" doc:"The table" example:"run_logs"`
+	Rows  uint64 `json:"rows" doc:"Repeats that are not merged away yet included"`
+	Bytes uint64 `json:"bytes" doc:"On disk, compressed"`
+	Parts uint64 `json:"parts" doc:"Active parts"`
 }
 
 // SpoolStatus is what waits to be shipped to history.
@@ -29,6 +53,12 @@ type SpoolStatus struct {
 	LimitBytes uint64 `json:"limit_bytes" doc:"At this it is full"`
 	Unshipped  uint64 `json:"unshipped_segments" doc:"Segments that history has not acknowledged"`
 	Dropped    uint64 `json:"dropped_lines" doc:"Lines not kept because the spool was full"`
+
+	Full            bool    `json:"full" doc:"Writers find no room now"`
+	OldestUnshipped *Time   `json:"oldest_unshipped,omitempty" doc:"When the oldest record was said that is not in history"`
+	LagSeconds      float64 `json:"ship_lag_seconds" doc:"Its age; 0: history has everything"`
+	ShippedLines    uint64  `json:"shipped_lines" doc:"Log lines that history has taken since the server started"`
+	LinesPerSecond  float64 `json:"shipped_lines_per_second" doc:"Over the last minute"`
 }
 
 type plainText struct {

@@ -91,7 +91,7 @@ func setup(t *testing.T) *world {
 	w.opts = api.Options{
 		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
-		Query: w.history.query, Progress: w.history.progress, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
+		Query: w.history.query, Progress: w.history.progress, BackUp: backUp, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
 		},
@@ -587,6 +587,10 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 	return q.MaxRows < 3, err
 }
 
+func backUp(_ context.Context, folder, base string) (api.Backup, error) {
+	return api.Backup{Folder: "/backups/" + folder, Base: base, Tables: []api.BackedTable{}}, nil
+}
+
 // progress gives how far the endless queries are.
 func (h *history) progress(context.Context) (map[string]api.QueryProgress, error) {
 	h.mu.Lock()
@@ -634,33 +638,28 @@ func (s *spool) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine, 
 	return pickLines(s.lines, f), nil
 }
 
-func (s *spool) Tail(ctx context.Context, _ string) api.Tail {
-	t := &tail{news: make(chan struct{}, 1)}
+func (s *spool) Tail(context.Context, string) api.Tail {
 	s.mu.Lock()
-	said := s.said
-	s.mu.Unlock()
-	go func() { // ends with ctx
-		for {
-			select {
-			case <-said:
-			case <-ctx.Done():
-				return
-			}
-			s.mu.Lock()
-			said = s.said
-			s.mu.Unlock()
-			select {
-			case t.news <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return t
+	defer s.mu.Unlock()
+	return &tail{s: s, said: s.said}
 }
 
-type tail struct{ news chan struct{} }
+type tail struct {
+	s    *spool
+	said chan struct{}
+}
 
-func (t *tail) News() <-chan struct{} { return t.news }
+func (t *tail) Next(ctx context.Context) ([]core.LoggedLine, error) {
+	select {
+	case <-t.said:
+		t.s.mu.Lock()
+		defer t.s.mu.Unlock()
+		t.said = t.s.said
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
 func (*tail) Close() {}
 

@@ -39,7 +39,8 @@ type Options struct {
 // Client is a connection to history. It is safe for concurrent use. A server that goes away makes calls fail with
 // KindUnavailable until it is back; nothing needs to be opened again.
 type Client struct {
-	conn      *connection
+	conn      *connection // for reading
+	writes    *connection // for rows: however many readers wait for an answer, they do not wait
 	log       *slog.Logger
 	version   atomic.Pointer[string]
 	http      bool      // ClickHouse's HTTP protocol; else its native one
@@ -59,6 +60,9 @@ type Client struct {
 // oldest is the oldest ClickHouse whose settings and functions are all that is used here (a long-term release).
 var oldest = [2]uint64{25, 3}
 
+// writeConnections bounds the writers at once: spool, ended runs, what was found about a day, changes of breakers.
+const writeConnections = 4
+
 // Open connects, refuses a server that is too old, and brings the schema up to date. It fails with KindUnavailable if
 // the server does not answer and Patient is not set, KindInvalid if the DSN is wrong or the server too old, KindDamaged if
 // the schema is not ours or newer than this program.
@@ -75,10 +79,18 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
-	c.conn = newConnection(conn, o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
-	if err := c.openAsker(o, options); err != nil {
+	few := *options
+	few.MaxOpenConns, few.MaxIdleConns = writeConnections, writeConnections
+	writes, err := ch.Open(&few)
+	if err != nil {
 		_ = conn.Close()
+		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
+	}
+	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
+	gate := newGate(o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
+	c.conn, c.writes = &connection{gate, conn}, &connection{gate, writes}
+	if err := c.openAsker(o, options); err != nil {
+		_ = errors.Join(conn.Close(), writes.Close())
 		return nil, err
 	}
 	if err := c.conn.look(ctx); err != nil && (!o.Patient || core.KindOf(err) != core.KindUnavailable) {
@@ -174,7 +186,7 @@ func (c *Client) Close() error {
 	if t, ok := c.door.Transport.(*http.Transport); ok {
 		t.CloseIdleConnections()
 	}
-	return errors.Join(c.asker.Close(), c.conn.Close())
+	return errors.Join(c.asker.Close(), c.conn.Close(), c.writes.Close())
 }
 
 // Version is the server's version, "26.7.2"; "" while it has not been found good.
@@ -187,7 +199,7 @@ func (c *Client) Version() string {
 
 // Health is nil if the server answers a query now; else KindUnavailable.
 func (c *Client) Health(ctx context.Context) error {
-	if err := c.conn.Exec(ctx, "SELECT 1 FORMAT Null"); err != nil {
+	if err := c.writes.Exec(ctx, "SELECT 1 FORMAT Null"); err != nil {
 		return serverError("ask history", err)
 	}
 	return nil

@@ -15,11 +15,16 @@ import (
 // again is how long a server that was not found good is left alone.
 const again = time.Second
 
-// connection is clickhouse-go's, which nothing uses before the server has been found good: new enough, and with our
-// schema. A history that does not answer when Gnomon starts is looked for by whoever uses it, at most once in a second:
-// tasks run without it, and what they leave waits in spool and store.
+// connection is clickhouse-go's, which nothing uses before the server has been found good.
 type connection struct {
-	conn  driver.Conn
+	*gate
+	driver.Conn
+}
+
+// gate opens once the server is good: new enough, and with our schema. A history that does not answer when Gnomon starts
+// is looked for by whoever uses it, at most once in a second: tasks run without it, and what they leave waits in spool and
+// store.
+type gate struct {
 	log   *slog.Logger
 	begin func(ctx context.Context) error // looks at the server and brings its schema up to date
 
@@ -30,16 +35,16 @@ type connection struct {
 	said core.Kind     // of the trouble that the log has; with turn
 }
 
-func newConnection(conn driver.Conn, log *slog.Logger, begin func(context.Context) error) *connection {
-	n := &connection{conn: conn, log: log, begin: begin, turn: make(chan struct{}, 1)}
-	n.turn <- struct{}{}
-	return n
+func newGate(log *slog.Logger, begin func(context.Context) error) *gate {
+	g := &gate{log: log, begin: begin, turn: make(chan struct{}, 1)}
+	g.turn <- struct{}{}
+	return g
 }
 
 // open is nil once the server is good. It fails with KindUnavailable, whatever is wrong with the server: what it should
 // have taken is to be kept for it.
-func (n *connection) open(ctx context.Context) error {
-	err := n.look(ctx)
+func (g *gate) open(ctx context.Context) error {
+	err := g.look(ctx)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -47,33 +52,33 @@ func (n *connection) open(ctx context.Context) error {
 }
 
 // look is nil once the server is good. It fails as Open does.
-func (n *connection) look(ctx context.Context) error {
-	if n.good.Load() {
+func (g *gate) look(ctx context.Context) error {
+	if g.good.Load() {
 		return nil
 	}
 	select {
-	case <-n.turn:
+	case <-g.turn:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { n.turn <- struct{}{} }()
-	if n.good.Load() {
+	defer func() { g.turn <- struct{}{} }()
+	if g.good.Load() {
 		return nil
 	}
-	if n.err != nil && time.Since(n.last) < again {
-		return n.err
+	if g.err != nil && time.Since(g.last) < again {
+		return g.err
 	}
-	n.err = n.begin(bare{ctx})
-	n.last = time.Now()
-	switch kind := core.KindOf(n.err); {
-	case n.err == nil:
-		n.good.Store(true)
+	g.err = g.begin(bare{ctx})
+	g.last = time.Now()
+	switch kind := core.KindOf(g.err); {
+	case g.err == nil:
+		g.good.Store(true)
 	case ctx.Err() != nil: // the caller's own end says nothing about the server
-	case kind != n.said:
-		n.said = kind
-		n.log.Error("history is not to be had; what is to be kept waits in the spool", "err", n.err)
+	case kind != g.said:
+		g.said = kind
+		g.log.Error("history is not to be had; what is to be kept waits in the spool", "err", g.err)
 	}
-	return n.err
+	return g.err
 }
 
 // bare is a context without its values: the settings of whoever happens to look (readonly) are not those of the schema.
@@ -86,7 +91,7 @@ func (n *connection) Exec(ctx context.Context, query string, args ...any) error 
 	if err := n.open(ctx); err != nil {
 		return err
 	}
-	return n.conn.Exec(ctx, query, args...)
+	return n.Conn.Exec(ctx, query, args...)
 }
 
 // Query runs a statement with rows.
@@ -94,7 +99,7 @@ func (n *connection) Query(ctx context.Context, query string, args ...any) (driv
 	if err := n.open(ctx); err != nil {
 		return nil, err
 	}
-	return n.conn.Query(ctx, query, args...)
+	return n.Conn.Query(ctx, query, args...)
 }
 
 // QueryRow runs a statement with one row.
@@ -102,7 +107,7 @@ func (n *connection) QueryRow(ctx context.Context, query string, args ...any) dr
 	if err := n.open(ctx); err != nil {
 		return noRow{err}
 	}
-	return n.conn.QueryRow(ctx, query, args...)
+	return n.Conn.QueryRow(ctx, query, args...)
 }
 
 // noRow is the row of a statement that could not be asked.
@@ -117,7 +122,7 @@ func (n *connection) QueryFormat(ctx context.Context, format, query string, args
 	if err := n.open(ctx); err != nil {
 		return nil, err
 	}
-	return n.conn.QueryFormat(ctx, format, query, args...)
+	return n.Conn.QueryFormat(ctx, format, query, args...)
 }
 
 // InsertFormat sends rows in a form of ClickHouse's.
@@ -125,16 +130,13 @@ func (n *connection) InsertFormat(ctx context.Context, format, query string, row
 	if err := n.open(ctx); err != nil {
 		return err
 	}
-	return n.conn.InsertFormat(ctx, format, query, rows)
+	return n.Conn.InsertFormat(ctx, format, query, rows)
 }
 
 // PrepareBatch begins an insert over ClickHouse's native protocol.
-func (n *connection) PrepareBatch(ctx context.Context, query string) (driver.Batch, error) {
+func (n *connection) PrepareBatch(ctx context.Context, query string, options ...driver.PrepareBatchOption) (driver.Batch, error) {
 	if err := n.open(ctx); err != nil {
 		return nil, err
 	}
-	return n.conn.PrepareBatch(ctx, query)
+	return n.Conn.PrepareBatch(ctx, query, options...)
 }
-
-// Close ends it.
-func (n *connection) Close() error { return n.conn.Close() }

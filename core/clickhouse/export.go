@@ -96,7 +96,7 @@ func (c *Client) Progress(ctx context.Context) (map[string]QueryProgress, error)
 	// The embedded engine cannot set a query_id: it puts the client's behind its own name, in log_comment.
 	const query = `SELECT if(startsWith(Settings['log_comment'], 'gnomon-request-'), substringIndex(Settings['log_comment'], ' ', -1), query_id) AS id,
   read_rows, read_bytes, toUInt64(greatest(memory_usage, 0)), elapsed FROM system.processes`
-	rows, err := c.conn.Query(settings(ctx, ch.Settings{"max_execution_time": 10}), query)
+	rows, err := c.writes.Query(settings(ctx, ch.Settings{"max_execution_time": 10}), query)
 	if err != nil {
 		return nil, serverError("look at running statements", err)
 	}

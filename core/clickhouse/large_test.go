@@ -1,10 +1,14 @@
 package clickhouse_test
 
 import (
+	"flag"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,4 +138,76 @@ func rss(t testing.TB, pid int) int {
 		}
 	}
 	return 0
+}
+
+// largeRows is how many rows a large table has: TestALargeTable… with -large.rows 10000000 takes some minutes.
+var largeRows = flag.Int("large.rows", 1_000_000, "rows of the table whose schema is changed")
+
+// What migrations do to a table (columns, indexes and comments added) touches none of its rows: writers of a large one go on.
+func TestALargeTableChangesItsSchemaWhileItIsWritten(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	alter := func(sql string) time.Duration {
+		t.Helper()
+		began := time.Now()
+		client := http.Client{Transport: &http.Transport{DialContext: dialer(w.engine.Socket()), DisableKeepAlives: true}}
+		answer, err := client.Post("http://engine/", "text/plain", strings.NewReader(sql))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s", sql, text)
+		}
+		return time.Since(began)
+	}
+	rows := *largeRows
+	filled := alter(fmt.Sprintf(`INSERT INTO run_logs (namespace, task, task_type, task_id, run_id, attempt, seq, fire_at, at, level, stream, message)
+SELECT 'Common', concat('t', toString(intDiv(number, 100000) %% 20)), 'Common.X', '', leftPad(toString(intDiv(number, 1000)), 36, '0'), 1, number %% 1000 + 1,
+  toDateTime64('2026-11-01 00:00:00', 6, 'UTC') + intDiv(number, 1000000) * 86400, now64(6), 'info', 'log', concat('line ', toString(number %% 977)) FROM numbers(%d)`, rows))
+
+	done := make(chan struct{})
+	var written int
+	var slowest time.Duration
+	var writing sync.WaitGroup
+	writing.Go(func() { // ends when the schema is changed
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			began := time.Now()
+			if err := w.WriteSegment(t.Context(), segment(fmt.Sprint("meanwhile-", i), 1000, i%2 == 0)); err != nil {
+				t.Error(err)
+				return
+			}
+			written += 1000
+			slowest = max(slowest, time.Since(began))
+		}
+	})
+	var took time.Duration
+	for i, change := range []string{
+		"ADD COLUMN IF NOT EXISTS added_a LowCardinality(String) COMMENT 'a'", "ADD COLUMN IF NOT EXISTS added_b Nullable(DateTime64(6, 'UTC')) COMMENT 'b' CODEC(Delta, ZSTD(1))",
+		"ADD COLUMN IF NOT EXISTS added_c UInt64 ALIAS seq + 1 COMMENT 'c'", "ADD INDEX IF NOT EXISTS added_d added_a TYPE bloom_filter(0.01) GRANULARITY 1",
+		"COMMENT COLUMN message 'another comment'", "MODIFY TTL toDateTime(fire_at) + INTERVAL 3650 DAY SETTINGS materialize_ttl_after_modify = 0",
+	} {
+		one := alter("ALTER TABLE run_logs " + change)
+		t.Logf("%s: %s", change, one)
+		if took += one; one > 10*time.Second {
+			t.Errorf("change %d took %s", i, one)
+		}
+	}
+	close(done)
+	writing.Wait()
+	t.Logf("%d rows in %s; six changes in %s; %d lines written meanwhile, the slowest thousand in %s", rows, filled, took, written, slowest)
+	if written == 0 || slowest > 10*time.Second {
+		t.Errorf("%d lines written, the slowest thousand in %s", written, slowest)
+	}
+	if got, want := w.one(t, "SELECT concat(toString(count()), ' ', toString(countIf(added_a = '' AND added_b IS NULL)), ' ', toString(min(added_c))) FROM run_logs"), fmt.Sprint(rows+written, " ", rows+written, " 2"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := w.one(t, "SELECT count() FROM system.mutations WHERE NOT is_done"); got != "0" {
+		t.Errorf("%s mutations rewrite the table", got)
+	}
 }

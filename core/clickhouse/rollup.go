@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -226,12 +227,14 @@ USING (namespace, day)`
 }
 
 // KeepRolledUp makes roll-ups anew until ctx ends, at intervals that depend on what it costs; a pass of another server
-// counts. It says in the log what does not go well, and goes on.
-func (c *Client) KeepRolledUp(ctx context.Context) {
+// counts. It holds turn while it writes, and says in the log what does not go well, and goes on.
+func (c *Client) KeepRolledUp(ctx context.Context, turn sync.Locker) {
 	for {
 		r, err := c.RollupState(ctx)
 		if err == nil && r.Rest == 0 {
+			turn.Lock()
 			r, err = c.RollUp(ctx)
+			turn.Unlock()
 		}
 		wait := r.Rest
 		switch {

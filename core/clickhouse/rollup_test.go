@@ -273,7 +273,7 @@ func TestRollUps(t *testing.T) {
 		done := make(chan struct{})
 		go func() { // ends with ctx
 			defer close(done)
-			w.KeepRolledUp(ctx)
+			w.KeepRolledUp(ctx, &sync.Mutex{})
 		}()
 		for deadline := time.Now().Add(20 * time.Second); raw(t, w, "SELECT sum(runs) FROM v_success_by_day") != fmt.Sprintf("%d\n", len(p.started())); {
 			if time.Now().After(deadline) {

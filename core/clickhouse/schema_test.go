@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
@@ -191,5 +192,63 @@ func post(t *testing.T, socket, sql string) {
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("status %d", answer.StatusCode)
+	}
+}
+
+func TestStorageIsWhatLiesOnDisk(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for i := range 3 {
+		if err := w.WriteSegment(t.Context(), segment(fmt.Sprintf("storage-%d", i), 2000, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := someRuns(1)[0]
+	if err := w.WriteRuns(t.Context(), "storage", []core.Run{ended}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := w.Storage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]clickhouse.Table{}
+	for _, table := range s.Tables {
+		known[table.Name] = table
+	}
+	if lines := known["run_logs"]; lines.Rows != 6000 || lines.Bytes < 1000 || lines.Parts == 0 || lines.MostParts != lines.Parts || lines.Broken != 0 {
+		t.Errorf("run_logs: %+v", lines)
+	}
+	if empty, ok := known["host_samples"]; !ok || empty.Rows != 0 || empty.Parts != 0 {
+		t.Errorf("host_samples: %+v %v", empty, ok)
+	}
+	if s.FreeBytes == 0 || s.TotalBytes < s.FreeBytes || s.MemoryBytes == 0 || len(s.Mutations) != 0 || len(s.ReadOnly) != 0 {
+		t.Errorf("%+v", s)
+	}
+	spans, err := w.Spans(t.Context())
+	if err != nil || len(spans) != 1 || spans[0].Namespace != ended.Namespace || !spans[0].Oldest.Equal(ended.FireAt) || !spans[0].Newest.Equal(ended.FireAt) || spans[0].Runs != 1 {
+		t.Errorf("%+v %v", spans, err)
+	}
+}
+
+func TestTheTrendOfADiskIsTakenFromItsReadings(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	at := now()
+	s := core.Segment{ID: "trend"}
+	for i := range 100 {
+		s.HostSamples = append(s.HostSamples,
+			core.HostSample{Host: "a", At: at.Add(time.Duration(i-100) * time.Minute), DataTotalBytes: 1 << 40, DataFreeBytes: 1<<39 - uint64(i)*60*1000},
+			core.HostSample{Host: "short", At: at.Add(time.Duration(i-100) * time.Second), DataTotalBytes: 1 << 40, DataFreeBytes: 1 << 39})
+	}
+	if err := w.WriteSegment(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if lost, known, err := w.DiskTrend(t.Context(), "a", at); err != nil || !known || lost < 990 || lost > 1010 {
+		t.Errorf("%v %v %v", lost, known, err)
+	}
+	for _, host := range []string{"short", "none"} {
+		if lost, known, err := w.DiskTrend(t.Context(), host, at); err != nil || known {
+			t.Errorf("%s: %v %v %v", host, lost, known, err)
+		}
 	}
 }

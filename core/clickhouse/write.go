@@ -192,7 +192,7 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 	var err error
 	if c.http {
 		block := newNativeBlock(t.columns, rows, s)
-		err = c.conn.InsertFormat(ctx, "Native", t.insert, block)
+		err = c.writes.InsertFormat(ctx, "Native", t.insert, block)
 		block.close()
 	} else {
 		err = t.writeBatch(ctx, c, rows, s)
@@ -206,7 +206,7 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 
 // writeBatch is the way over ClickHouse's native protocol, where clickhouse-go makes the block.
 func (t *table[T]) writeBatch(ctx context.Context, c *Client, rows []T, s *scratch) error {
-	batch, err := c.conn.PrepareBatch(ctx, t.insert)
+	batch, err := c.writes.PrepareBatch(ctx, t.insert)
 	if err != nil {
 		return err
 	}

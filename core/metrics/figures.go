@@ -25,12 +25,27 @@ type Figures struct {
 	History        *bool // history answers
 	Executing      *int  // attempts in progress on this server
 	Traces         *Traces
+	Kept           *Kept
 }
 
 // Traces are what has become of spans since the server started; absent where runs are not traced.
 type Traces struct {
 	Sent    uint64 // the collector has taken them
 	Dropped uint64 // it was slow or away
+}
+
+// Kept is how history lies on disk.
+type Kept struct {
+	Tables      map[string]KeptTable
+	FreeBytes   uint64 // of the disk it lies on
+	MemoryBytes uint64 // that ClickHouse takes
+	Merges      int    // running
+	DownSeconds float64
+}
+
+// KeptTable is how large one table of history is.
+type KeptTable struct {
+	Rows, Bytes, Parts, MostParts, Broken uint64
 }
 
 // Scheduler is what the timer loop of this server has done since it started.
@@ -80,6 +95,8 @@ type Spool struct {
 	ShipLag           time.Duration // age of the oldest record not in history
 	LinesDropped      uint64        // because it was full, since the server started
 	SamplesDropped    uint64
+	LinesShipped      uint64 // that history has taken, since the server started
+	Full              bool   // writers find no room
 }
 
 // Store is what the store has done since this server started.
@@ -121,14 +138,25 @@ var (
 	spoolSegments  = desc("spool_unshipped_segments", "Segments of the spool that are not in history.")
 	spoolUnshipped = desc("spool_unshipped_bytes", "Size of the segments that are not in history.")
 	spoolLag       = desc("spool_ship_lag_seconds", "Age of the oldest record that is not in history.")
+	spoolShipped   = desc("spool_shipped_lines_total", "Log lines that history has taken.")
+	spoolFull      = desc("spool_full", "1 while writers find no room in the spool.")
 	spoolLines     = desc("spool_dropped_lines_total", "Log lines not kept because the spool was full.")
 	spoolSamples   = desc("spool_dropped_samples_total", "Samples not kept because the spool was full.")
 
 	leaseHeld = desc("lease_held", "1 while this server may act: its lease holds.")
 	history   = desc("history_reachable", "1 while history answers.")
 
-	spansSent    = desc("trace_spans_sent_total", "Spans that the collector has taken.")
-	spansDropped = desc("trace_spans_dropped_total", "Spans that the collector was too slow for, or did not take.")
+	spansSent     = desc("trace_spans_sent_total", "Spans that the collector has taken.")
+	spansDropped  = desc("trace_spans_dropped_total", "Spans that the collector was too slow for, or did not take.")
+	historyDown   = desc("history_down_seconds", "For how long history has not answered.")
+	historyBytes  = desc("history_table_bytes", "Size of a table of history on disk, compressed.", "table")
+	historyRows   = desc("history_table_rows", "Rows of a table of history, repeats not merged away yet included.", "table")
+	historyParts  = desc("history_table_parts", "Active parts of a table of history.", "table")
+	historyMost   = desc("history_partition_parts", "Active parts of the partition that has the most, by table of history; from 1,000 on ClickHouse slows writers.", "table")
+	historyBroken = desc("history_broken_parts", "Parts of a table of history that ClickHouse has set aside because it cannot read them.", "table")
+	historyFree   = desc("history_disk_free_bytes", "Free room of the disk that history lies on.")
+	historyMemory = desc("history_memory_bytes", "Memory that ClickHouse takes: resident, of the embedded engine; as it counts itself, of a server.")
+	historyMerges = desc("history_merges", "Merges that run.")
 
 	storeCommits  = desc("store_commits_total", "Transactions that this server has committed.")
 	storeRequests = desc("store_requests_total", "Calls that those transactions carried.")
@@ -191,8 +219,23 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 		gauge(spoolSegments, float64(v.UnshippedSegments))
 		gauge(spoolUnshipped, float64(v.UnshippedBytes))
 		gauge(spoolLag, v.ShipLag.Seconds())
+		gauge(spoolFull, one(v.Full))
+		counter(spoolShipped, float64(v.LinesShipped))
 		counter(spoolLines, float64(v.LinesDropped))
 		counter(spoolSamples, float64(v.SamplesDropped))
+	}
+	if v := f.Kept; v != nil {
+		gauge(historyDown, v.DownSeconds)
+		gauge(historyFree, float64(v.FreeBytes))
+		gauge(historyMemory, float64(v.MemoryBytes))
+		gauge(historyMerges, float64(v.Merges))
+		for name, t := range v.Tables {
+			gauge(historyBytes, float64(t.Bytes), name)
+			gauge(historyRows, float64(t.Rows), name)
+			gauge(historyParts, float64(t.Parts), name)
+			gauge(historyMost, float64(t.MostParts), name)
+			gauge(historyBroken, float64(t.Broken), name)
+		}
 	}
 	if v := f.Store; v != nil {
 		counter(storeCommits, float64(v.Commits))

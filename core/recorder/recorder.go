@@ -95,6 +95,7 @@ type Recorder struct {
 	segs     []*segment // by number
 	active   *segment   // the last of segs while it is open for writing
 	counters counters
+	recent   []delivery // of the last minute
 
 	tailMu sync.Mutex
 	tails  map[uint64]map[*Tail]struct{}
@@ -114,7 +115,7 @@ type Recorder struct {
 // counters are what Stats tells beyond the state itself. Guarded by segMu.
 type counters struct {
 	linesAcked, recordsAcked             uint64
-	segmentsShipped                      uint64
+	segmentsShipped, linesShipped        uint64
 	halfSegments, tornBytes              int64
 	damagedPlaces, damagedBytes, damaged int64
 	quarantined                          int64

@@ -195,7 +195,7 @@ func (r *Recorder) ship(ctx context.Context, l *loading) {
 			return
 		}
 	}
-	r.markShipped(s, empty)
+	r.markShipped(s, empty, len(l.segment.Logs))
 	if l.damage.Any() {
 		r.segMu.Lock()
 		r.counters.damaged++
@@ -231,7 +231,7 @@ func (r *Recorder) shipFailed(err error) {
 	}
 }
 
-func (r *Recorder) markShipped(s *segment, empty bool) {
+func (r *Recorder) markShipped(s *segment, empty bool, lines int) {
 	now := r.clock.Now()
 	r.segMu.Lock()
 	s.shipped, s.shippedAt = true, now
@@ -239,6 +239,7 @@ func (r *Recorder) markShipped(s *segment, empty bool) {
 	if !empty {
 		c.segmentsShipped++
 		c.lastShipped = now
+		r.delivered(now, uint64(lines))
 	}
 	failed := c.shipErr != nil
 	c.shipErr = nil

@@ -46,7 +46,7 @@ type app struct {
 	hostname string
 	began    time.Time
 	store    *store.Store
-	history  past
+	history  *gated
 	engine   *engine.Supervisor // nil: a ClickHouse of its own is used
 	spool    *recorder.Recorder
 	host     *pluginhost.Host
@@ -65,6 +65,7 @@ type app struct {
 	accountant    *accountant
 	chronicle     *chronicle
 	sums          map[string]string // SHA-256 of plugins' executables, by provider
+	watch         *historyWatch
 	metrics       *metrics.Metrics
 	api           *api.API
 	gateway       *gateway.Gateway
@@ -78,7 +79,7 @@ func assemble(starting, live context.Context, config Config, log *slog.Logger, s
 		a.clock = newFaultClock(path, log)
 	}
 	for _, step := range []func(context.Context, context.Context, func(part)) error{
-		a.openStore, a.openHistory, a.startRecorder, a.startSampler, a.startTraces, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
+		a.openStore, a.openHistory, a.watchHistory, a.startRecorder, a.startSampler, a.startTraces, a.startExecutors, a.startRunning, a.startAccounts, a.buildAPI,
 	} {
 		if err := step(starting, live, started); err != nil {
 			return nil, err
@@ -107,7 +108,10 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 		if err := os.MkdirAll(filepath.Dir(options.Socket), 0o700); err != nil {
 			return err
 		}
-		a.engine, err = engine.NewSupervisor(engine.SupervisorOptions{Dir: filepath.Join(a.config.Data, "history"), Socket: options.Socket, Log: a.log})
+		if err := os.MkdirAll(a.config.Backups, 0o700); err != nil {
+			return err
+		}
+		a.engine, err = engine.NewSupervisor(engine.SupervisorOptions{Dir: filepath.Join(a.config.Data, "history"), Socket: options.Socket, Backups: a.config.Backups, Log: a.log})
 		if err != nil {
 			return err
 		}
@@ -120,9 +124,9 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 	if err != nil {
 		return err
 	}
-	a.history = history
+	a.history = &gated{past: history}
 	started(part{"history", time.Second, func(context.Context) error { return a.history.Close() }})
-	a.background(live, started, "roll-ups", history.KeepRolledUp)
+	a.background(live, started, "roll-ups", func(ctx context.Context) { history.KeepRolledUp(ctx, a.history.gate.RLocker()) })
 	return nil
 }
 
@@ -431,7 +435,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	a.api, err = api.New(api.Options{
 		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
-		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
+		Query: a.query, Progress: a.queryProgress, BackUp: a.backUp, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
@@ -492,13 +496,19 @@ func (a *app) Status(ctx context.Context) api.Status {
 	if known := a.history.Version(); known != "" {
 		kept += " " + known
 	}
-	if err := a.history.Health(ctx); err != nil {
+	history := a.historyStatus()
+	if !history.Answers {
 		kept += ", does not answer"
 	}
 	return api.Status{
 		Version: version, ServerID: a.id, StartedAt: &began, Ready: a.Ready(ctx) == nil, Store: a.store.Dialect(), Engine: kept,
 		Zones: schedule.TZVersion(), Executing: a.runner.Executing(),
-		Spool: api.SpoolStatus{UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped},
+		History: history,
+		Spool: api.SpoolStatus{
+			UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped,
+			OldestUnshipped: instant(spool.OldestUnshippedAt), LagSeconds: spool.OldestUnshipped.Seconds(), ShippedLines: spool.LinesShipped,
+			LinesPerSecond: spool.ShipRate, Full: spool.Full,
+		},
 	}
 }
 

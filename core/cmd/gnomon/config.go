@@ -21,6 +21,7 @@ type Config struct {
 	Data          string        `yaml:"data"`           // folder of everything that is kept
 	StoreDSN      string        `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
 	ClickHouseDSN string        `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
+	Backups       string        `yaml:"backups"`        // folder that backups of history lie in; default backups in the data folder
 	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
 	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
 	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
@@ -99,7 +100,11 @@ func (c *Config) complete() error {
 		home = "."
 	}
 	set(&c.Data, "GNOMON_DATA", filepath.Join(home, ".local", "share", "gnomon"))
-	c.Data, err = filepath.Abs(c.Data)
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return err
+	}
+	set(&c.Backups, "GNOMON_BACKUPS", filepath.Join(c.Data, "backups"))
+	c.Backups, err = filepath.Abs(c.Backups)
 	return err
 }
 

@@ -76,24 +76,6 @@ func (i insight) examineLedger(ctx context.Context, say sayFunc) {
 	}
 }
 
-func (i insight) examineHistory(ctx context.Context, say sayFunc) {
-	if err := i.a.history.Health(ctx); err != nil {
-		say("history", "error", false, nil, "历史库没有应答；日志和运行记录留在本地，恢复后自动补写："+err.Error(), "history does not answer; lines and runs wait on disk and are written when it does: "+err.Error())
-	} else {
-		say("history", "error", true, nil, "历史库有应答", "history answers")
-	}
-	i.examineRollups(ctx, say)
-	spool := i.a.spool.Stats()
-	used := float64(spool.SpoolBytes) / float64(max(spool.MaxBytes, 1))
-	say("spool", "warning", used < 0.8 && spool.LinesDropped == 0, spool,
-		fmt.Sprintf("缓冲区用了 %.0f%%，丢弃 %d 行", 100*used, spool.LinesDropped), fmt.Sprintf("the spool is %.0f %% full, %d lines were dropped", 100*used, spool.LinesDropped))
-	if host, ok := i.a.sampler.HostSample(); ok && host.DataTotalBytes > 0 {
-		free := float64(host.DataFreeBytes) / float64(host.DataTotalBytes)
-		say("disk", "error", free > 0.05, host.DataFreeBytes, fmt.Sprintf("数据目录所在磁盘剩余 %.0f%%（%.1f GiB）", 100*free, float64(host.DataFreeBytes)/(1<<30)),
-			fmt.Sprintf("the disk of the data folder has %.0f %% left (%.1f GiB)", 100*free, float64(host.DataFreeBytes)/(1<<30)))
-	}
-}
-
 // rollupsLate is how far the roll-ups may be behind: they are made anew within minutes, also on a large history.
 const rollupsLate = 15 * time.Minute
 
@@ -200,12 +182,14 @@ func anyOf(value any) api.Any {
 func (a *app) figures(ctx context.Context) metrics.Figures {
 	stats, spool, kept := a.scheduler.Stats(), a.spool.Stats(), a.store.Stats()
 	executing, held := a.runner.Executing(), a.lease.MayAct()
-	reachable := a.history.Health(ctx) == nil
+	down, since, storage, known := a.watch.last()
+	reachable := down == nil
 	f := metrics.Figures{
 		Scheduler: &metrics.Scheduler{Decided: stats.Decided, Window: stats.Window, ClockSteps: stats.ClockSteps},
 		Spool: &metrics.Spool{
 			Bytes: spool.SpoolBytes, LimitBytes: spool.MaxBytes, UnshippedSegments: spool.Unshipped,
 			UnshippedBytes: spool.UnshippedBytes, ShipLag: spool.OldestUnshipped, LinesDropped: spool.LinesDropped, SamplesDropped: spool.SamplesDropped,
+			LinesShipped: spool.LinesShipped, Full: spool.Full,
 		},
 		Store:     &metrics.Store{Commits: kept.Commits, Requests: kept.Requests, Retries: kept.Retries},
 		LeaseHeld: &held, History: &reachable, Executing: &executing,
@@ -213,6 +197,15 @@ func (a *app) figures(ctx context.Context) metrics.Figures {
 	if a.tracer != nil {
 		sent := a.tracer.Stats()
 		f.Traces = &metrics.Traces{Sent: sent.Sent, Dropped: sent.Dropped}
+	}
+	if known {
+		f.Kept = &metrics.Kept{Tables: map[string]metrics.KeptTable{}, FreeBytes: storage.FreeBytes, MemoryBytes: a.engineMemory(storage), Merges: storage.Merges}
+		if down != nil {
+			f.Kept.DownSeconds = time.Since(since).Seconds()
+		}
+		for _, t := range storage.Tables {
+			f.Kept.Tables[t.Name] = metrics.KeptTable{Rows: t.Rows, Bytes: t.Bytes, Parts: t.Parts, MostParts: t.MostParts, Broken: t.Broken}
+		}
 	}
 	if breakers, err := a.store.Breakers(ctx); err == nil {
 		f.Breakers = map[core.BreakerState]int{core.BreakerClosed: 0, core.BreakerOpen: 0, core.BreakerHalfOpen: 0}

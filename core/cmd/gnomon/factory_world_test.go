@@ -321,7 +321,7 @@ func (f *factory) open(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	a := &app{
 		config: Config{Data: f.dir}, log: log, clock: core.SystemClock{}, id: uuid.Must(uuid.NewV7()).String(), hostname: "factory-1",
-		began: time.Now(), catalog: catalog.New(), history: f.archive,
+		began: time.Now(), catalog: catalog.New(), history: &gated{past: f.archive},
 	}
 	f.app, f.parts = a, nil
 	started := func(p part) { f.parts = append(f.parts, p) }

@@ -31,6 +31,12 @@ type past interface {
 	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
 	Door(scope statement.Scope) (clickhouse.Door, error)
 	RollupState(ctx context.Context) (clickhouse.RolledUp, error)
+	Storage(ctx context.Context) (clickhouse.Storage, error)
+	Spans(ctx context.Context) ([]clickhouse.Span, error)
+	DiskTrend(ctx context.Context, host string, now time.Time) (lost float64, known bool, err error)
+	Checksums(ctx context.Context) ([]clickhouse.Checksum, error)
+	Backup(ctx context.Context, database, folder, base string) error
+	Database(ctx context.Context) (string, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error

@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.PersistentFlags().StringVar(&s.lang, "lang", "", "language of messages: zh or en (default from LANG)")
 	root.AddCommand(
 		newServerCommand(), newEngineCommand(), newLuaWorkerCommand(), newApplyCommand(s), newBenchCommand(s),
-		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s),
+		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s), newHistoryCommand(s),
 		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newVersionCommand(s),
 		newWhyCommand(s), newForecastCommand(s), newDoctorCommand(s), newReconcileCommand(s), newCalendarCommand(s), newPoolCommand(s),
 		newDownstreamCommand(s), newBreakerCommand(s), newQueueCommand(s), newInterventionCommand(s), newTokenCommand(s),

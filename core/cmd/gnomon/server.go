@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -134,7 +135,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	// Before all else: a taken address is said before anything has been started, and tasks are kept from the one it is.
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := (&net.ListenConfig{Control: boundSending}).Listen(ctx, "tcp", config.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another gnomon server running? Choose another address with --listen", config.Listen, err)
 	}
@@ -154,7 +155,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	mux.Handle("/", app.api.Handler())
 	mux.Handle("GET /metrics", app.metricsHandler())
 	mux.Handle(gatewayPrefix+"/", app.api.Beside(http.StripPrefix(gatewayPrefix, app.gateway)))
-	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: shortSends}
+	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
 	parts = append(parts, part{"http", 2 * time.Second, func(ctx context.Context) error {
@@ -178,15 +179,16 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	}
 }
 
-// sendBuffer is what the kernel takes over from an answer before its reader has read anything, bytes. Left to itself it
-// takes megabytes: two hundred readers of a byte a second would each have that much of a log made for them.
-const sendBuffer = 128 << 10
+// sendBuffer is how many bytes of an answer may be on their way. The system would let it grow to 4 MiB, all of which is made
+// for a reader who takes a byte a second; this carries 5 MB/s over a line of 100 ms.
+const sendBuffer = 256 << 10
 
-func shortSends(ctx context.Context, conn net.Conn) context.Context {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(sendBuffer) // without it only more is made than is read
-	}
-	return ctx
+// boundSending bounds the send buffers of the connections that a listener takes: they inherit its own.
+func boundSending(_, _ string, c syscall.RawConn) (err error) {
+	controlled := c.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
+	})
+	return errors.Join(err, controlled)
 }
 
 // runDir is where sockets live: in the data folder, or, if its path is too long for a unix socket, in the system's
