@@ -17,7 +17,7 @@ MADE     := sdk/proto core/store/sqlcgen core/calendar/holidays.json openapi
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
 
-.PHONY: help run build clients test race chaos simulate check bench generate format lint vet fresh postgres tools-go clean
+.PHONY: help run build clients test race chaos simulate check bench generate format lint vet fresh servers tools-go clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,14 +43,14 @@ build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
 	 if [ -n "$$lib" ]; then ln -sfn "../$$lib" bin/libchdb.so; \
 	 else echo "there is no embedded engine for $(PLATFORM): put libchdb.so into bin, or name a ClickHouse in GNOMON_CLICKHOUSE_DSN" >&2; fi
 
-test: tools-go $(CHDB) postgres clients ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
+test: tools-go $(CHDB) servers clients ## run every test, on SQLite, PostgreSQL and the ClickHouse engine
 	$(call say,running all tests)
 	@go test -shuffle=on -timeout 20m ./...
 
-race: tools-go $(CHDB) postgres clients ## run every test under the race detector (slow)
+race: tools-go $(CHDB) servers clients ## run every test under the race detector (slow)
 	@go test -race -shuffle=on -timeout 60m ./...
 
-chaos: tools-go $(CHDB) postgres ## kill and stop servers and their children and set their clocks, with an outside checker
+chaos: tools-go $(CHDB) servers ## kill and stop servers and their children and set their clocks, with an outside checker
 	@go test -tags chaos ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
 	@go test -tags chaos ./core/cmd/gnomon -run TestPoliciesUnderFaults -count=1 -v -timeout 60m -args \
 		-chaos.kills 20 -chaos.stops 10 -chaos.steps 10 -chaos.children 5 -chaos.lease 5s
@@ -66,6 +66,7 @@ bench: build ## measure lateness, throughput and ingest on this machine
 	@bin/gnomon bench fire --rate 1000 --duration 30s
 	@bin/gnomon bench throughput
 	@bin/gnomon bench ingest
+	@bin/gnomon bench tail
 
 format: tools-go
 	$(call say,format)
@@ -123,7 +124,7 @@ $(TOOLS)/sqlc: .ci/tools/sqlc/go.sum | tools-go
 tools-go:
 	$(call need,go,install Go 1.26 or newer)
 
-postgres: ## install the PostgreSQL that the tests start for themselves
+servers: $(TOOLS)/clickhouse-old ## install the servers that the tests start for themselves: PostgreSQL, and a ClickHouse too old to be used
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
 		echo "==> installing PostgreSQL for the tests (apt)"; \
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
@@ -140,6 +141,14 @@ $(ASKPY): core/gateway/testdata/python/requirements.txt
 	$(call need,python3,it runs the ClickHouse client for Python; install Python 3.10 or newer with venv)
 	$(call say,fetching the ClickHouse client for Python with pip (once))
 	@python3 -m venv .cache/python && .cache/python/bin/pip install --quiet --disable-pip-version-check --requirement $< && touch $@
+
+# Only its program is taken out of its package, so that no service is started.
+$(TOOLS)/clickhouse-old:
+	$(call say,installing an old ClickHouse for the tests (apt))
+	@mkdir -p $(TOOLS); sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	 $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends clickhouse-common >/dev/null; \
+	 dir=$$(mktemp -d); cd "$$dir"; apt-get download -qq clickhouse-server 2>/dev/null; dpkg -x clickhouse-server_*.deb .; \
+	 install -m 755 usr/sbin/clickhouse-server $(CURDIR)/$@; rm -rf "$$dir"
 
 clean: ## remove what was built and the demo's data
 	@rm -rf bin .data

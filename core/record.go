@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Level is the severity of a log line. The zero value is below LevelDebug.
 type Level uint8
@@ -170,7 +173,33 @@ type LineFilter struct {
 	MinLevel     Level // 0: all
 	AfterAttempt int   // cursor: only lines after (AfterAttempt, AfterSeq)
 	AfterSeq     uint64
-	Limit        int // 1 to 10000
+	Text         string // only lines whose message contains it, in whatever case; empty: all
+	Limit        int    // 1 to 10000
+}
+
+// Wants says whether the filter lets a line through by its level and message.
+func (f LineFilter) Wants(l LogLine) bool {
+	return l.Level >= f.MinLevel && (f.Text == "" || strings.Contains(strings.ToLower(l.Message), strings.ToLower(f.Text)))
+}
+
+// LineSearch selects lines of one task by what they say.
+type LineSearch struct {
+	Namespace string // the task's; required, like the next two
+	TaskName  string // the name it has now; lines under earlier names of its versions are found too
+	TaskID    string
+	From, To  time.Time // nominal instants of the runs: From <= FireAt < To; required
+	Text      string    // in the message, in whatever case; empty: every line
+	MinLevel  Level     // 0: all
+	Before    *LinePlace
+	Limit     int // 1 to 10000
+}
+
+// LinePlace is a line's place among all lines of a task.
+type LinePlace struct {
+	FireAt  time.Time
+	RunID   string
+	Attempt int
+	Seq     uint64
 }
 
 // Usual is how long the successful runs of a task took lately.
@@ -232,4 +261,26 @@ type BreakerChange struct {
 	Namespace string // of the run
 	TaskName  string // likewise
 	RunID     string
+}
+
+// TaskSnapshot is one version of a task as history keeps it.
+type TaskSnapshot struct {
+	Task     Task
+	Policies string // JSON: what the task itself says, in the words of the REST API
+	Deleted  bool   // the task was deleted in this version
+}
+
+// TypeSnapshot is what a task type has been since a time.
+type TypeSnapshot struct {
+	Type      TaskType
+	ValidFrom time.Time // when a server offered it so
+	SHA256    string    // of the plugin's executable, hexadecimal; empty: unknown, or no plugin
+	Server    string
+}
+
+// KnownTask is how much of a task history has.
+type KnownTask struct {
+	TaskID  string
+	Version int64 // the latest
+	Deleted bool
 }

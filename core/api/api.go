@@ -40,6 +40,7 @@ type Options struct {
 	Live        Live
 	History     History
 	Query       QueryFunc
+	Progress    ProgressFunc
 	Logs        Logs
 	Health      Health
 	Tokens      Tokens
@@ -71,6 +72,7 @@ type API struct {
 	handler http.Handler
 	origin  *http.CrossOriginProtection
 	ops     []*huma.Operation
+	running queriesRunning
 
 	stop sync.Once
 	done chan struct{} // closed by Stop: live streams end
@@ -104,7 +106,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -155,6 +157,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.runs()
 	a.workflows()
 	a.logs()
+	a.logFile()
 	a.queue()
 	a.interventions()
 	a.schedules()
@@ -166,6 +169,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.insights()
 	a.queries()
 	a.tokens()
+	a.runningQueries()
 	a.server()
 	if more != nil {
 		more(a.huma)

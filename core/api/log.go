@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -109,6 +108,7 @@ func (a *API) logs() {
 			RunPath
 			Attempt int    `query:"attempt" minimum:"0" doc:"Only of this attempt"`
 			Level   string `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
+			Search  string `query:"search" maxLength:"1000" doc:"Only lines whose message contains this, in whatever case"`
 			Cursor  string `query:"cursor" doc:"next_cursor of the page before, or the id of an event of the live log" maxLength:"40"`
 			Limit   int    `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"How many at most"`
 		}) (*paged[Line], error) {
@@ -117,7 +117,7 @@ func (a *API) logs() {
 				return nil, err
 			}
 			filter := core.LineFilter{
-				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: in.Limit,
+				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Text: in.Search, Limit: in.Limit,
 			}
 			filter.MinLevel, _ = core.ParseLevel(in.Level)
 			lines, err := a.lines(ctx, filter)
@@ -134,6 +134,7 @@ func (a *API) logs() {
 			return out, nil
 		})
 
+	a.searchLogs()
 	op := huma.Operation{
 		OperationID: "follow-log", Method: http.MethodGet, Path: "/v1/runs/{run_id}/logs/live", Tags: tags,
 		Summary: "Follow the log of a run by server-sent events: line for each line, then end once",
@@ -199,9 +200,6 @@ func (a *API) lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedL
 // writeDeadline is how long one write to a reader may take; a slower one is cut off and never slows the run.
 const writeDeadline = 5 * time.Second
 
-// maxTailFailures bounds how often a Tail that fell behind is asked again; the poll goes on without it.
-const maxTailFailures = 16
-
 // follower is one live log.
 type follower struct {
 	api     *API
@@ -212,25 +210,8 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	news := make(chan struct{}, 1)
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	defer cancel()
 	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
 	defer tail.Close()
-	// Ends with ctx, at the latest when run returns.
-	waiting.Go(func() {
-		for failed := 0; failed < maxTailFailures; {
-			if _, err := tail.Next(ctx); err != nil {
-				failed++ // behind, or stopped: the poll finds what there is
-			}
-			select {
-			case news <- struct{}{}:
-			default:
-			}
-		}
-	})
 	poll := time.NewTicker(f.api.opts.Poll)
 	defer poll.Stop()
 	quiet := time.Now()
@@ -266,7 +247,7 @@ func (f *follower) run(ctx context.Context) error {
 		woken = false
 		select {
 		case <-poll.C:
-		case <-news:
+		case <-tail.News():
 			woken = true
 		case <-ctx.Done():
 			return ctx.Err()
@@ -276,9 +257,9 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning, when
-// lines are filtered by level (their numbers have holes then), and when the spool's next line is not the next one. While
-// history does not answer, nothing behind such a hole is sent.
+// catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning of what
+// the spool no longer has, when lines are filtered by level (their numbers have holes then), and when the spool's next
+// line is not the next one. While history does not answer, nothing behind such a hole is sent.
 func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 	for {
 		lines, err := f.api.opts.Logs.Lines(ctx, f.filter)
@@ -286,7 +267,8 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 			return sent, err
 		}
 		last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
-		if !f.caught || len(lines) > 0 && (f.filter.MinLevel > core.LevelDebug || !placeOf(lines[0]).follows(last)) {
+		whole := len(lines) > 0 && f.filter.MinLevel <= core.LevelDebug && placeOf(lines[0]).follows(last)
+		if !whole && (len(lines) > 0 || !f.caught) {
 			lines, err = f.api.lines(ctx, f.filter)
 			if err != nil {
 				if ctx.Err() != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -181,19 +182,34 @@ type History interface {
 	Run(ctx context.Context, id string) (core.Run, error)
 	Attempts(ctx context.Context, runID string) ([]core.AttemptRecord, error)
 	Lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error)
+	SearchLines(ctx context.Context, search core.LineSearch) ([]core.LoggedLine, error)
 	Samples(ctx context.Context, runID string) ([]core.RunSample, error)
 }
 
 // Query is one reading statement over history.
 type Query struct {
+	ID      string // by which Progress knows it
 	SQL     string
 	Params  map[string]string // {name:Type} in the statement
 	MaxRows int
+	Export  bool // the answer is kept elsewhere as it comes: it may be larger and take longer than one that is looked at
+	// Format, if it is not empty, asks for a file in that format of ClickHouse, written to Into; head and row are not
+	// called. More than MaxRows rows are then KindExhausted.
+	Format string
+	Into   io.Writer
 
 	// All says that every row may be seen; else only those of Namespaces.
 	All        bool
 	Namespaces []string
 }
+
+// QueryProgress is how far a running Query is.
+type QueryProgress struct {
+	ReadRows, ReadBytes, MemoryBytes uint64
+}
+
+// ProgressFunc gives how far the queries are that run, by their ID.
+type ProgressFunc func(ctx context.Context) (map[string]QueryProgress, error)
 
 // Column is one column of an answer, with ClickHouse's name of its type.
 type Column struct {
@@ -209,14 +225,13 @@ type QueryFunc func(ctx context.Context, query Query, head func([]Column) error,
 // Logs knows what has been said and is not in history yet: package recorder.
 type Logs interface {
 	Lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error)
-	// Tail follows what a run says from now on.
+	// Tail tells when a run says something from now on.
 	Tail(ctx context.Context, runID string) Tail
 }
 
-// Tail waits for lines of one run. Here it only wakes: what is sent is read by Lines.
+// Tail tells that there are new lines of one run, which Lines gives.
 type Tail interface {
-	// Next waits for lines. After an error that is not the caller's ctx, none will come.
-	Next(ctx context.Context) ([]core.LoggedLine, error)
+	News() <-chan struct{}
 	Close()
 }
 

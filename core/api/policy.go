@@ -125,6 +125,9 @@ func readOverlap(said, path string, findings *[]core.Finding) (core.Overlap, int
 	return core.Overlap(m[1]), limit
 }
 
+// PoliciesOf gives policies in the words of the API.
+func PoliciesOf(p core.Policies) Policies { return policiesOut(p) }
+
 func policiesOut(p core.Policies) Policies {
 	out := Policies{
 		Timeout: duration(p.Timeout), SoftTimeout: duration(p.SoftTimeout), Overlap: overlapText(p.Overlap, p.OverlapLimit),

@@ -2,11 +2,13 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -23,7 +26,9 @@ import (
 type QueryRequest struct {
 	SQL     string            `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
 	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement"`
-	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"1000000" default:"10000" doc:"How many rows at most"`
+	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"10000000" default:"10000" doc:"How many rows at most; a sheet of Excel holds 1048575"`
+	ID      string            `json:"id,omitempty" format:"uuid" doc:"Names the query in /v1/queries while it runs; absent: the server chooses one and says it in X-Gnomon-Query-Id"`
+	File    string            `json:"file,omitempty" maxLength:"200" doc:"Offer the answer as a file of this name (Content-Disposition)" example:"runs.xlsx"`
 }
 
 // QueryAnswer is the answer as JSON. It is written while it is read: if something goes wrong after the first row, the
@@ -42,27 +47,36 @@ func (a *API) queries() {
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
 	op.Responses = map[string]*huma.Response{"200": {Description: "The answer", Content: map[string]*huma.MediaType{
-		"application/json":          {Schema: schemas.Schema(reflect.TypeFor[QueryAnswer](), true, "QueryAnswer")},
-		"application/x-ndjson":      {Schema: &huma.Schema{Type: huma.TypeString, Description: "One object a line"}},
-		"text/csv":                  {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
-		"text/tab-separated-values": {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+		"application/json": {Schema: schemas.Schema(reflect.TypeFor[QueryAnswer](), true, "QueryAnswer")},
+		ndjson:             {Schema: &huma.Schema{Type: huma.TypeString, Description: "One object a line"}},
+		"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+		tsv:                {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+		xlsx: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary",
+			Description: "A workbook of Excel: numbers and times as such, times as the clocks of the column's zone show them; text that Excel could take for a formula begins with an apostrophe"}},
+		parquet: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "Made by ClickHouse, with its types"}},
 	}}}
 	register(a, op, rule{permission: "history:query", source: fromGrants, changes: true},
 		func(ctx context.Context, in *struct {
 			Accept string `header:"Accept" doc:"Form of the answer; absent: JSON" example:"text/csv"`
 			Body   QueryRequest
 		}) (*huma.StreamResponse, error) {
-			q := Query{SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
+			q := Query{ID: cmp.Or(in.Body.ID, uuid.Must(uuid.NewV7()).String()), SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
 			q.All, q.Namespaces = requestOf(ctx).principal.Scope("history:query")
+			ctx, running, err := a.running.begin(ctx, q, requestOf(ctx).principal)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(hctx huma.Context) {
+				defer running.end()
 				w, ok := hctx.BodyWriter().(http.ResponseWriter)
 				if !ok {
 					return
 				}
-				late := &lateWriter{w: w, control: http.NewResponseController(w)}
+				late := &lateWriter{w: w, control: http.NewResponseController(w), id: q.ID, file: in.Body.File}
 				out := newAnswer(in.Accept, bufio.NewWriterSize(late, 64<<10))
+				defer out.close()
 				late.mediaType = out.mediaType
-				more, err := a.opts.Query(ctx, q, out.head, out.row)
+				more, err := a.query(ctx, q, out, running)
 				if err == nil {
 					err = out.end()
 				}
@@ -72,8 +86,12 @@ func (a *API) queries() {
 					w.Header().Set(moreTrailer, strconv.FormatBool(more))
 					if err := out.finish(more); err != nil && ctx.Err() == nil {
 						requestOf(ctx).log.Debug("query answer not delivered", "request_id", requestOf(ctx).id, "err", err)
+						panic(http.ErrAbortHandler) // what is missing must not look as if it had never been
 					}
 				case !late.begun:
+					if stopped, ok := errors.AsType[*stoppedError](context.Cause(ctx)); ok {
+						err = stopped.problem(ctx)
+					}
 					a.answer(hctx, aboutStatement(err))
 				default:
 					requestOf(ctx).log.Warn("query cut off", "request_id", requestOf(ctx).id, "err", err)
@@ -83,6 +101,29 @@ func (a *API) queries() {
 		})
 }
 
+// query asks in the way the form of the answer needs it.
+func (a *API) query(ctx context.Context, q Query, out *answer, running *runningQuery) (more bool, err error) {
+	q.Export = out.mediaType != "application/json"
+	switch out.mediaType {
+	case parquet:
+		q.Format, q.Into = "Parquet", out.w
+	case xlsx:
+		q.MaxRows = min(q.MaxRows, sheetRows)
+	}
+	return a.opts.Query(ctx, q, out.head, func(values []any) error {
+		running.given.Add(1)
+		return out.row(values)
+	})
+}
+
+// The forms of an answer beside JSON and CSV.
+const (
+	ndjson  = "application/x-ndjson"
+	tsv     = "text/tab-separated-values"
+	xlsx    = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+	parquet = "application/vnd.apache.parquet"
+)
+
 // aboutStatement gives a refusal of ClickHouse the place it is about, in as many words as a person reads: a syntax error
 // goes on to list everything that would have been right.
 func aboutStatement(err error) error {
@@ -91,6 +132,7 @@ func aboutStatement(err error) error {
 		return err
 	}
 	said := clickhouseCode.ReplaceAllString(e.Err.Error(), "$1")
+	said = repeatedCode.ReplaceAllString(said, " ($1)")
 	if before, after, ok := strings.Cut(said, ". Expected one of: "); ok {
 		likely := strings.SplitN(after, ", ", 7)
 		said = before + ". Expected one of: " + strings.Join(likely[:min(len(likely), 6)], ", ")
@@ -104,6 +146,9 @@ func aboutStatement(err error) error {
 // clickhouseCode is how ClickHouse begins and ends what it says; the name of the code at the end is kept.
 var clickhouseCode = regexp.MustCompile(`^Code: \d+\. (?:DB::Exception: )?((?s:.*?))\s*$`)
 
+// repeatedCode is what stands at the end of an error that has come through several hands: code and version, each time again.
+var repeatedCode = regexp.MustCompile(`(?: \(([A-Z_]+)\)(?: \(version [^)]*\)\.)?)+$`)
+
 // moreTrailer says, after the rows, whether there were more than max_rows: not every form has a place for it.
 const moreTrailer = "X-Gnomon-More"
 
@@ -116,6 +161,8 @@ type lateWriter struct {
 	w         http.ResponseWriter
 	control   *http.ResponseController
 	mediaType string
+	id        string // of the query
+	file      string // to be offered as; "": as none
 	begun     bool
 }
 
@@ -125,6 +172,10 @@ func (l *lateWriter) begin() {
 	}
 	l.begun = true
 	l.w.Header().Set("Content-Type", l.mediaType)
+	l.w.Header().Set("X-Gnomon-Query-Id", l.id)
+	if l.file != "" {
+		l.w.Header().Set("Content-Disposition", offered(l.file))
+	}
 	l.w.Header().Set("Trailer", moreTrailer)
 	l.w.WriteHeader(http.StatusOK)
 }
@@ -137,11 +188,23 @@ func (l *lateWriter) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
-// answer writes rows in one of four forms as they come.
+// offered gives the header that has a browser keep an answer as a file (RFC 6266); of a path only its last part is kept.
+func offered(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, name[strings.LastIndexAny(name, `/\`)+1:])
+	return mime.FormatMediaType("attachment", map[string]string{"filename": cmp.Or(name, "answer")})
+}
+
+// answer writes rows in the form that was asked for, as they come; a workbook is written when all rows are there.
 type answer struct {
 	mediaType string
 	w         *bufio.Writer
 	table     *csv.Writer // csv and tsv
+	sheet     *sheet      // xlsx
 	columns   []Column
 	begun     bool
 	rows      int
@@ -152,7 +215,7 @@ func newAnswer(accept string, w *bufio.Writer) *answer {
 	for part := range strings.SplitSeq(accept, ",") {
 		kind, _, _ := strings.Cut(strings.TrimSpace(part), ";")
 		switch kind {
-		case "application/x-ndjson", "text/csv", "text/tab-separated-values":
+		case ndjson, "text/csv", tsv, xlsx, parquet:
 			return &answer{mediaType: kind, w: w}
 		case "application/json", "*/*":
 			return &answer{mediaType: "application/json", w: w}
@@ -171,11 +234,15 @@ func (o *answer) head(columns []Column) error {
 		}
 		_, err = fmt.Fprintf(o.w, `{"columns":%s,"rows":[`, raw)
 		return err
-	case "application/x-ndjson":
+	case ndjson:
 		return nil
+	case xlsx:
+		var err error
+		o.sheet, err = newSheet(columns)
+		return err
 	}
 	o.table = csv.NewWriter(o.w)
-	if o.mediaType == "text/tab-separated-values" {
+	if o.mediaType == tsv {
 		o.table.Comma = '\t'
 	}
 	names := make([]string, len(columns))
@@ -187,6 +254,9 @@ func (o *answer) head(columns []Column) error {
 
 func (o *answer) row(values []any) error {
 	o.rows++
+	if o.sheet != nil {
+		return o.sheet.row(values)
+	}
 	if o.table != nil {
 		o.cells = o.cells[:0]
 		for _, v := range values {
@@ -198,7 +268,7 @@ func (o *answer) row(values []any) error {
 		}
 		return o.table.Write(o.cells)
 	}
-	lines := o.mediaType == "application/x-ndjson"
+	lines := o.mediaType == ndjson
 	if !lines && o.rows > 1 {
 		_ = o.w.WriteByte(',') // a bufio.Writer keeps its first error and gives it at Flush
 	}
@@ -234,6 +304,12 @@ func (o *answer) row(values []any) error {
 
 // end checks that everything is written but for what finish adds.
 func (o *answer) end() error {
+	if o.mediaType == parquet {
+		return nil
+	}
+	if o.sheet != nil {
+		return o.sheet.end()
+	}
 	if !o.begun {
 		return core.Errorf(core.KindInternal, "query history", "the answer has no columns")
 	}
@@ -248,7 +324,19 @@ func (o *answer) finish(more bool) error {
 	if o.mediaType == "application/json" {
 		_, _ = fmt.Fprintf(o.w, `],"more":%t}`+"\n", more) // a bufio.Writer keeps its first error and gives it at Flush
 	}
+	if o.sheet != nil {
+		if err := o.sheet.write(o.w); err != nil {
+			return err
+		}
+	}
 	return o.w.Flush()
+}
+
+// close lets go of what a form has kept outside memory.
+func (o *answer) close() {
+	if o.sheet != nil {
+		o.sheet.close()
+	}
 }
 
 // cellText writes a value for csv and tsv: text bare, NULL empty, anything composed as JSON.

@@ -91,7 +91,7 @@ func setup(t *testing.T) *world {
 	w.opts = api.Options{
 		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
-		Query: w.history.query, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
+		Query: w.history.query, Progress: w.history.progress, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
 		},
@@ -121,8 +121,14 @@ func (w *world) serve() {
 
 func (w *world) token(role access.Role, namespace string) string {
 	w.t.Helper()
+	return w.named(string(role), role, namespace)
+}
+
+// named issues a token to somebody.
+func (w *world) named(name string, role access.Role, namespace string) string {
+	w.t.Helper()
 	secret, err := w.access.Issue(w.t.Context(), access.Principal{
-		Name: string(role), Grants: map[string]access.Role{namespace: role},
+		Name: name, Grants: map[string]access.Role{namespace: role},
 	}, "test", time.Time{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -459,11 +465,13 @@ func pickRuns(all []core.Run, f core.RunFilter) []core.Run {
 
 // history is what has been shipped.
 type history struct {
-	mu    sync.Mutex
-	runs  []core.Run
-	lines []core.LoggedLine
-	down  bool
-	asked int
+	mu         sync.Mutex
+	runs       []core.Run
+	lines      []core.LoggedLine
+	down       bool
+	asked      int
+	endless    []string // queries
+	breakAfter int      // questions for lines
 }
 
 var errDown = core.Errorf(core.KindUnavailable, "ask history", "the engine does not answer")
@@ -503,15 +511,32 @@ func (h *history) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked++
-	if h.down {
+	if h.down || h.breakAfter > 0 && h.asked > h.breakAfter {
 		return nil, errDown
 	}
 	return pickLines(h.lines, f), nil
 }
 
+// SearchLines gives what stands there of a task, the newest first.
+func (h *history) SearchLines(_ context.Context, f core.LineSearch) ([]core.LoggedLine, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return nil, errDown
+	}
+	var list []core.LoggedLine
+	for _, l := range slices.Backward(h.lines) {
+		if l.Origin.TaskID == f.TaskID && !l.Origin.FireAt.Before(f.From) && l.Origin.FireAt.Before(f.To) && (core.LineFilter{Text: f.Text, MinLevel: f.MinLevel}).Wants(l.LogLine) &&
+			(f.Before == nil || l.Seq < f.Before.Seq) {
+			list = append(list, l)
+		}
+	}
+	return list[:min(len(list), f.Limit)], nil
+}
+
 func pickLines(all []core.LoggedLine, f core.LineFilter) []core.LoggedLine {
 	list := slices.DeleteFunc(slices.Clone(all), func(l core.LoggedLine) bool {
-		return l.Origin.RunID != f.RunID || f.Attempt != 0 && l.Origin.Attempt != f.Attempt || l.Level < f.MinLevel ||
+		return l.Origin.RunID != f.RunID || f.Attempt != 0 && l.Origin.Attempt != f.Attempt || !f.Wants(l.LogLine) ||
 			l.Origin.Attempt < f.AfterAttempt || l.Origin.Attempt == f.AfterAttempt && l.Seq <= f.AfterSeq
 	})
 	return list[:min(len(list), f.Limit)]
@@ -530,6 +555,24 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 	case "wordy":
 		return false, core.Errorf(core.KindInvalid, "query history",
 			"Code: 62. DB::Exception: Syntax error: failed at position 1 (SELEC). Expected one of: a, b, c, d, e, f, g, h. (SYNTAX_ERROR)")
+	case "endless":
+		if err := head([]api.Column{{Name: "n", Type: "UInt64"}}); err != nil {
+			return false, err
+		}
+		h.mu.Lock()
+		h.endless = append(h.endless, q.ID)
+		h.mu.Unlock()
+		<-ctx.Done()
+		return false, ctx.Err()
+	case "file":
+		_, err := q.Into.Write([]byte(q.Format))
+		return false, err
+	case "cells":
+		columns := []api.Column{{Name: "=n", Type: "UInt64"}, {Name: "at", Type: "Nullable(DateTime64(3, 'Asia/Shanghai'))"}, {Name: "day", Type: "Date"},
+			{Name: "text", Type: "LowCardinality(String)"}, {Name: "list", Type: "Array(UInt8)"}, {Name: "price", Type: "Decimal(9, 2)"}, {Name: "ok", Type: "Bool"}}
+		return false, errors.Join(head(columns),
+			row([]any{uint64(7), "2026-12-01T08:00:00.25+08:00", "2026-12-01", "=HYPERLINK(\"http://evil\")", []any{uint64(1)}, "1.25", true}),
+			row([]any{uint64(1)<<53 + 1, nil, "1899-01-01", "中文 +1", []any{}, "-3", false}))
 	case "early":
 		return false, errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row([]any{uint64(1)}), errDown)
 	}
@@ -542,6 +585,17 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		err = errors.Join(err, row([]any{uint64(i), "2026-12-01T00:00:00.000005Z", text}))
 	}
 	return q.MaxRows < 3, err
+}
+
+// progress gives how far the endless queries are.
+func (h *history) progress(context.Context) (map[string]api.QueryProgress, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string]api.QueryProgress{}
+	for _, id := range h.endless {
+		all[id] = api.QueryProgress{ReadRows: 12, ReadBytes: 34, MemoryBytes: 56}
+	}
+	return all, nil
 }
 
 // spool is what the recorder holds.
@@ -580,28 +634,33 @@ func (s *spool) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine, 
 	return pickLines(s.lines, f), nil
 }
 
-func (s *spool) Tail(context.Context, string) api.Tail {
+func (s *spool) Tail(ctx context.Context, _ string) api.Tail {
+	t := &tail{news: make(chan struct{}, 1)}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &tail{s: s, said: s.said}
+	said := s.said
+	s.mu.Unlock()
+	go func() { // ends with ctx
+		for {
+			select {
+			case <-said:
+			case <-ctx.Done():
+				return
+			}
+			s.mu.Lock()
+			said = s.said
+			s.mu.Unlock()
+			select {
+			case t.news <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return t
 }
 
-type tail struct {
-	s    *spool
-	said chan struct{}
-}
+type tail struct{ news chan struct{} }
 
-func (t *tail) Next(ctx context.Context) ([]core.LoggedLine, error) {
-	select {
-	case <-t.said:
-		t.s.mu.Lock()
-		defer t.s.mu.Unlock()
-		t.said = t.s.said
-		return nil, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
+func (t *tail) News() <-chan struct{} { return t.news }
 
 func (*tail) Close() {}
 

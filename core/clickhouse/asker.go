@@ -7,12 +7,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
@@ -54,6 +56,8 @@ func Readables() []Readable {
 		{"run_logs", ofNamespace},
 		{"run_samples", ofNamespace},
 		{"reconciliations", ofNamespace},
+		{"tasks", ofNamespace},
+		{"task_types", ofNamespace},
 		// What a shared plugin's process uses, it uses for several namespaces: only those of a namespace's own are shown.
 		{"plugin_samples", ofNamespace},
 		// A downstream's breaker is shared; the changes that runs of the asker's namespaces made are shown.
@@ -157,6 +161,39 @@ func (c *Client) guardOf(ctx context.Context) (*statement.Guard, error) {
 	return c.guard, nil
 }
 
+// asking is how a statement of an analyst is run.
+type asking struct {
+	conn interface {
+		Query(ctx context.Context, sql string, args ...any) (driver.Rows, error)
+		QueryFormat(ctx context.Context, format, sql string, args ...any) (io.ReadCloser, error)
+	}
+	settings ch.Settings
+}
+
+// ask admits a statement of an analyst, and says as whom and with what it runs.
+func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (a asking, err error) {
+	if err := c.Admit(ctx, sql, params, scope); err != nil {
+		return a, err
+	}
+	a.conn = c.asker
+	switch {
+	case c.askerErr == nil:
+	case scope.All:
+		a.conn = c.conn
+	default:
+		return a, c.askerErr
+	}
+	asked, err := AskSettings(scope)
+	if err != nil {
+		return a, err
+	}
+	a.settings = limits.settings()
+	for name, value := range asked {
+		a.settings[name] = value
+	}
+	return a, nil
+}
+
 // Door is the way by which an analyst's statement reaches ClickHouse over HTTP.
 type Door struct {
 	Transport      http.RoundTripper
@@ -174,6 +211,9 @@ func (c *Client) Door(scope statement.Scope) (Door, error) {
 			En: "GNOMON_CLICKHOUSE_DSN is of the native protocol (clickhouse://), and /clickhouse/ needs ClickHouse's HTTP interface: make it http://user:password@host:8123/database or https://…:8443/…",
 		}}}}
 	}
+	if !c.conn.good.Load() {
+		return Door{}, core.Errorf(core.KindUnavailable, "query history", "history does not answer")
+	}
 	if c.askerErr == nil {
 		return c.door, nil
 	}
@@ -185,8 +225,8 @@ func (c *Client) Door(scope statement.Scope) (Door, error) {
 	return own, nil
 }
 
-// openAsker makes the connection for analysts' statements; on a server of one's own also the user, its grants and policies.
-func (c *Client) openAsker(ctx context.Context, o Options, options *ch.Options) error {
+// openAsker makes the connection for analysts' statements. It asks nothing yet.
+func (c *Client) openAsker(o Options, options *ch.Options) (err error) {
 	mine := *options
 	mine.Auth.Username = Asker
 	c.owner = options.Auth
@@ -211,20 +251,10 @@ func (c *Client) openAsker(ctx context.Context, o Options, options *ch.Options) 
 			c.door.URL = (&url.URL{Scheme: scheme, Host: options.Addr[0]}).String()
 			c.door.Transport = &http.Transport{TLSClientConfig: options.TLS, MaxIdleConns: 8, DisableCompression: true}
 		}
-		if err := c.protect(ctx, mine.Auth); err != nil {
-			c.askerErr = &core.Error{Kind: core.KindUnavailable, Op: "query history", Err: err, Findings: []core.Finding{{Message: core.Text{
-				Zh: "ClickHouse 用户 " + c.owner.Username + " 无权创建分析用户 " + Asker + " 及其行策略，因此暂时只有拥有全部命名空间权限的人能够查询历史；请授予它 ACCESS MANAGEMENT 后重启",
-				En: "ClickHouse's user " + c.owner.Username + " may not create the user " + Asker + " and its row policies, so only those with a grant in all namespaces can ask history; GRANT ACCESS MANAGEMENT ON *.* to it and start again",
-			}}}}
-			c.log.Warn("analysts of some namespaces cannot ask history", "err", err)
-			return nil
-		}
 	}
-	conn, err := ch.Open(&mine)
-	if err != nil {
+	if c.asker, err = ch.Open(&mine); err != nil {
 		return core.Errorf(core.KindInvalid, "open history", "%w", err)
 	}
-	c.asker = conn
 	return nil
 }
 
@@ -236,15 +266,26 @@ func askerPassword(owner ch.Auth) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// protect makes the asker, its grants and row policies, or makes them anew as this version wants them.
-func (c *Client) protect(ctx context.Context, auth ch.Auth) error {
-	for _, sql := range protection(auth.Database, auth.Password) {
-		if err := c.conn.Exec(ctx, sql); err != nil {
-			text := strings.ReplaceAll(serverError("make the analysts' user", err).Error(), auth.Password, "[redacted]")
-			return errors.New(text)
-		}
+// protect makes the asker of a server of one's own, its grants and row policies, or makes them anew as this version wants
+// them. Where that may not be done, only those who may see all rows can ask. The embedded engine is told at its start.
+func (c *Client) protect(ctx context.Context, conn driver.Conn) {
+	if c.door.Password == "" {
+		return
 	}
-	return nil
+	c.askerErr = nil
+	for _, sql := range protection(c.door.Database, c.door.Password) {
+		err := conn.Exec(ctx, sql)
+		if err == nil {
+			continue
+		}
+		cause := errors.New(strings.ReplaceAll(serverError("make the analysts' user", err).Error(), c.door.Password, "[redacted]"))
+		c.askerErr = &core.Error{Kind: core.KindUnavailable, Op: "query history", Err: cause, Findings: []core.Finding{{Message: core.Text{
+			Zh: "ClickHouse 用户 " + c.owner.Username + " 无权创建分析用户 " + Asker + " 及其行策略，因此暂时只有拥有全部命名空间权限的人能够查询历史；请授予它 ACCESS MANAGEMENT 后重启",
+			En: "ClickHouse's user " + c.owner.Username + " may not create the user " + Asker + " and its row policies, so only those with a grant in all namespaces can ask history; GRANT ACCESS MANAGEMENT ON *.* to it and start again",
+		}}}}
+		c.log.Warn("analysts of some namespaces cannot ask history", "err", cause)
+		return
+	}
 }
 
 // protection gives the statements of protect.

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -28,19 +31,22 @@ type Options struct {
 	Database string
 	// Connections bounds the requests under way at once; 0: 8.
 	Connections int
+	// Patient opens a history that does not answer, too: it is looked for by whoever uses it, and until it is there calls
+	// fail with KindUnavailable.
+	Patient bool
 }
 
 // Client is a connection to history. It is safe for concurrent use. A server that goes away makes calls fail with
 // KindUnavailable until it is back; nothing needs to be opened again.
 type Client struct {
-	conn      driver.Conn
+	conn      *connection
 	log       *slog.Logger
-	version   string
+	version   atomic.Pointer[string]
 	http      bool      // ClickHouse's HTTP protocol; else its native one
 	scratches sync.Pool // of *scratch
 
-	asker    driver.Conn // for analysts' statements; nil: askerErr says why not
-	askerErr error
+	asker    driver.Conn // for analysts' statements, unless askerErr says why not
+	askerErr error       // written before conn is good, read when it is
 	owner    ch.Auth
 	door     Door
 	guardMu  sync.Mutex
@@ -54,8 +60,8 @@ type Client struct {
 var oldest = [2]uint64{25, 3}
 
 // Open connects, refuses a server that is too old, and brings the schema up to date. It fails with KindUnavailable if
-// the server does not answer, KindInvalid if the DSN is wrong or the server too old, KindDamaged if the schema is not
-// ours or newer than this program.
+// the server does not answer and Patient is not set, KindInvalid if the DSN is wrong or the server too old, KindDamaged if
+// the schema is not ours or newer than this program.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	const op = "open history"
 	if o.Log == nil {
@@ -69,34 +75,50 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	c := &Client{conn: conn, log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
-	err = c.start(ctx)
-	if err == nil {
-		err = c.openAsker(ctx, o, options)
-	}
-	if err != nil {
+	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
+	c.conn = newConnection(conn, o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
+	if err := c.openAsker(o, options); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	o.Log.Info("history open", "clickhouse", c.version)
+	if err := c.conn.look(ctx); err != nil && (!o.Patient || core.KindOf(err) != core.KindUnavailable) {
+		_ = c.Close()
+		return nil, err
+	}
 	return c, nil
 }
 
-func (c *Client) start(ctx context.Context) error {
+func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	const op = "open history"
-	server, err := c.conn.ServerVersion()
+	server, err := conn.ServerVersion()
+	if err != nil && c.http && strings.Contains(err.Error(), "Unknown setting client_protocol_version") {
+		return tooOld(core.Text{Zh: "（21.12 之前的版本）", En: " before 21.12"}) // it knows no word of what clickhouse-go says over HTTP
+	}
 	if err != nil {
 		return serverError(op, err)
 	}
 	v := server.Version
-	c.version = fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)
+	version := fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)
 	if v.Major < oldest[0] || v.Major == oldest[0] && v.Minor < oldest[1] {
-		return &core.Error{Kind: core.KindInvalid, Op: op, Err: fmt.Errorf("the server is ClickHouse %s", c.version), Findings: []core.Finding{{Message: core.Text{
-			Zh: fmt.Sprintf("ClickHouse 版本过旧：至少需要 %d.%d；请升级服务器，或不设置 GNOMON_CLICKHOUSE_DSN 以使用内置引擎", oldest[0], oldest[1]),
-			En: fmt.Sprintf("at least %d.%d is needed; upgrade the server, or leave GNOMON_CLICKHOUSE_DSN out to use the embedded engine", oldest[0], oldest[1]),
-		}}}}
+		return tooOld(core.Text{Zh: " " + version, En: " " + version})
 	}
-	return c.migrate(ctx)
+	if err := c.migrate(ctx, conn); err != nil {
+		return err
+	}
+	if err := c.replaceViews(ctx, conn); err != nil {
+		return err
+	}
+	c.protect(ctx, conn)
+	c.version.Store(&version)
+	c.log.Info("history open", "clickhouse", version)
+	return nil
+}
+
+func tooOld(version core.Text) error {
+	return core.Invalid("open history", core.Finding{Message: core.Text{
+		Zh: fmt.Sprintf("服务器是 ClickHouse%s，版本过旧：至少需要 %d.%d；请升级，或不设置 GNOMON_CLICKHOUSE_DSN 以使用内置引擎", version.Zh, oldest[0], oldest[1]),
+		En: fmt.Sprintf("the server is ClickHouse%s, and at least %d.%d is needed; upgrade it, or leave GNOMON_CLICKHOUSE_DSN out to use the embedded engine", version.En, oldest[0], oldest[1]),
+	}})
 }
 
 // driverOptions turns Options into clickhouse-go's.
@@ -117,7 +139,14 @@ func driverOptions(o Options) (*ch.Options, error) {
 			},
 		}
 	default:
-		parsed, err := ch.ParseDSN(o.DSN)
+		dsn := o.DSN
+		if at, err := url.Parse(dsn); err == nil && at.Scheme == "https" && !at.Query().Has("secure") {
+			values := at.Query() // clickhouse-go refuses https that does not say so twice
+			values.Set("secure", "true")
+			at.RawQuery = values.Encode()
+			dsn = at.String()
+		}
+		parsed, err := ch.ParseDSN(dsn)
 		if err != nil {
 			// The error may quote the DSN, and the DSN may hold a password.
 			return nil, core.Errorf(core.KindInvalid, op, "the ClickHouse DSN cannot be read; it looks like clickhouse://user:password@host:9000/database or https://user:password@host:8443/database")
@@ -145,14 +174,16 @@ func (c *Client) Close() error {
 	if t, ok := c.door.Transport.(*http.Transport); ok {
 		t.CloseIdleConnections()
 	}
-	if c.asker != nil {
-		return errors.Join(c.asker.Close(), c.conn.Close())
-	}
-	return c.conn.Close()
+	return errors.Join(c.asker.Close(), c.conn.Close())
 }
 
-// Version is the server's version, "26.7.2".
-func (c *Client) Version() string { return c.version }
+// Version is the server's version, "26.7.2"; "" while it has not been found good.
+func (c *Client) Version() string {
+	if version := c.version.Load(); version != nil {
+		return *version
+	}
+	return ""
+}
 
 // Health is nil if the server answers a query now; else KindUnavailable.
 func (c *Client) Health(ctx context.Context) error {
@@ -174,6 +205,9 @@ func serverError(op string, err error) error {
 	if !ok {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("%s: %w", op, err)
+		}
+		if dial, ok := errors.AsType[*net.OpError](err); ok {
+			return core.Errorf(core.KindUnavailable, op, "ClickHouse does not answer: %w", dial) // without what clickhouse-go was about to ask
 		}
 		_, network := errors.AsType[net.Error](err)
 		if network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) || errors.Is(err, ch.ErrAcquireConnNoAddress) || errors.Is(err, ch.ErrConnectionClosed) {
@@ -214,6 +248,29 @@ func kindOf(code int32) core.Kind {
 	default:
 		return core.KindInvalid
 	}
+}
+
+// refusedForEver tells whether an insert failed because of what is in it, so that sending it again is of no use: ClickHouse
+// cannot read or convert it (src/Common/ErrorCodes.cpp). Whatever else a server says (read-only, no rights, a table that is
+// missing, out of memory) may be mended there, and until then what it should have taken is kept.
+func refusedForEver(err error) bool {
+	said, ok := errors.AsType[*ServerError](err)
+	return ok && slices.Contains([]int{6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 349, 691}, said.Code)
+}
+
+// writeError is serverError for what was to be kept: KindInvalid only if it can never be.
+func writeError(op string, err error) error {
+	err = serverError(op, err)
+	e, ok := errors.AsType[*core.Error](err)
+	switch {
+	case !ok || e.Kind == core.KindUnavailable:
+		return err
+	case refusedForEver(err):
+		return core.Errorf(core.KindInvalid, "", "%w", err)
+	case e.Kind == core.KindInvalid:
+		return core.Errorf(core.KindUnavailable, "", "%w", err)
+	}
+	return err
 }
 
 // settings is shorthand for a context with clickhouse-go's query settings.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -63,16 +64,16 @@ ORDER BY version
 COMMENT 'which migrations the schema has; written and read by gnomon at its start'`
 
 // migrate applies what is missing. Two servers may do so at once: every statement may be run twice.
-func (c *Client) migrate(ctx context.Context) error {
+func (c *Client) migrate(ctx context.Context, conn driver.Conn) error {
 	const op = "bring the schema of history up to date"
 	known, err := migrations()
 	if err != nil {
 		return err
 	}
-	if err := c.conn.Exec(ctx, createMigrations); err != nil {
+	if err := conn.Exec(ctx, createMigrations); err != nil {
 		return serverError(op, err)
 	}
-	applied, err := c.applied(ctx)
+	applied, err := appliedTo(ctx, conn)
 	if err != nil {
 		return serverError(op, err)
 	}
@@ -89,10 +90,10 @@ func (c *Client) migrate(ctx context.Context) error {
 		if done {
 			continue
 		}
-		if err := c.conn.Exec(ctx, m.sql); err != nil {
+		if err := conn.Exec(ctx, m.sql); err != nil {
 			return serverError(op+": "+m.name, err)
 		}
-		err := c.conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, checksum, applied_at) SELECT {version:UInt32}, {name:String}, {checksum:String}, {at:DateTime64(6, 'UTC')}",
+		err := conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, checksum, applied_at) SELECT {version:UInt32}, {name:String}, {checksum:String}, {at:DateTime64(6, 'UTC')}",
 			ch.Named("version", m.version), ch.Named("name", m.name), ch.Named("checksum", m.checksum), ch.Named("at", time.Now().UTC().Format("2006-01-02 15:04:05.000000")))
 		if err != nil {
 			return serverError(op+": "+m.name, err)
@@ -102,8 +103,8 @@ func (c *Client) migrate(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) applied(ctx context.Context) (map[uint32]migration, error) {
-	rows, err := c.conn.Query(settings(ctx, reading()), "SELECT version, name, checksum FROM schema_migrations")
+func appliedTo(ctx context.Context, conn driver.Conn) (map[uint32]migration, error) {
+	rows, err := conn.Query(settings(ctx, reading()), "SELECT version, name, checksum FROM schema_migrations")
 	if err != nil {
 		return nil, err
 	}

@@ -165,6 +165,17 @@ func appendValues(b []byte, values any) ([]byte, error) {
 				b = le.AppendUint64(b, micros(at))
 			}
 		}
+	case [][]string:
+		end := uint64(0)
+		for _, list := range v {
+			end += uint64(len(list))
+			b = le.AppendUint64(b, end)
+		}
+		for _, list := range v {
+			for _, text := range list {
+				b = appendText(b, text)
+			}
+		}
 	case []*attrMap:
 		end := uint64(0)
 		for _, m := range v {

@@ -27,6 +27,48 @@ type QueryLimits struct {
 	MaxBytes    int           // bytes of values given at most, likewise. 0: 64 MiB
 	MaxDuration time.Duration // by the server's clock; then the statement fails. 0: 30 s
 	MaxMemory   uint64        // of the server, for this statement; then it fails. 0: 1 GiB
+	QueryID     string        // names the statement, so that Progress finds it; empty: nobody asks
+}
+
+// complete puts the defaults where nothing is said.
+func (l QueryLimits) complete() QueryLimits {
+	if l.MaxRows <= 0 {
+		l.MaxRows = 100_000
+	}
+	if l.MaxBytes <= 0 {
+		l.MaxBytes = 64 << 20
+	}
+	if l.MaxDuration <= 0 {
+		l.MaxDuration = 30 * time.Second
+	}
+	if l.MaxMemory == 0 {
+		l.MaxMemory = 1 << 30
+	}
+	return l
+}
+
+// settings are those of an analyst's statement, whatever form its answer has, besides what AskSettings gives.
+func (l QueryLimits) settings() ch.Settings {
+	return ch.Settings{
+		"max_execution_time":   strconv.FormatFloat(l.MaxDuration.Seconds(), 'f', 3, 64),
+		"max_memory_usage":     l.MaxMemory,
+		"max_result_rows":      l.MaxRows + 1,
+		"result_overflow_mode": "break",
+		// What clickhouse-go cannot decode it shall get as text.
+		"output_format_native_write_json_as_string": 1,
+	}
+}
+
+// options are the parameters of a statement and its name.
+func (l QueryLimits) options(params map[string]string) []ch.QueryOption {
+	options := []ch.QueryOption{}
+	if len(params) > 0 {
+		options = append(options, ch.WithParameters(params))
+	}
+	if l.QueryID != "" {
+		options = append(options, ch.WithQueryID(l.QueryID))
+	}
+	return options
 }
 
 // Column is one column of an answer.
@@ -41,51 +83,16 @@ type Column struct {
 // ServerError) if it is wrong or does more than read, with KindExhausted at a limit. Close the Rows.
 func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (*Rows, error) {
 	const op = "query history"
-	if formatClause.MatchString(sql) {
-		return nil, core.Invalid(op, core.Finding{Path: "sql", Message: core.Text{Zh: "请去掉语句末尾的 FORMAT 子句：输出格式由调用方选择", En: "leave the FORMAT clause at the end out: the form of the output is chosen by the caller"}})
-	}
-	if limits.MaxRows <= 0 {
-		limits.MaxRows = 100_000
-	}
-	if limits.MaxBytes <= 0 {
-		limits.MaxBytes = 64 << 20
-	}
-	if limits.MaxDuration <= 0 {
-		limits.MaxDuration = 30 * time.Second
-	}
-	if limits.MaxMemory == 0 {
-		limits.MaxMemory = 1 << 30
-	}
-	conn := c.asker
-	if conn == nil {
-		if conn = c.conn; !scope.All {
-			return nil, c.askerErr
-		}
-	}
-	if err := c.Admit(ctx, sql, params, scope); err != nil {
+	if err := withoutFormat(op, sql); err != nil {
 		return nil, err
 	}
-	asked, err := AskSettings(scope)
+	limits = limits.complete()
+	ask, err := c.ask(ctx, sql, limits, params, scope)
 	if err != nil {
 		return nil, err
 	}
-	s := ch.Settings{
-		"max_execution_time":   strconv.FormatFloat(limits.MaxDuration.Seconds(), 'f', 3, 64),
-		"max_memory_usage":     limits.MaxMemory,
-		"max_result_rows":      limits.MaxRows + 1,
-		"result_overflow_mode": "break",
-		// What clickhouse-go cannot decode it shall get as text.
-		"output_format_native_write_json_as_string": 1,
-	}
-	for name, value := range asked {
-		s[name] = value
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	options := []ch.QueryOption{}
-	if len(params) > 0 {
-		options = append(options, ch.WithParameters(params))
-	}
-	rows, err := conn.Query(settings(ctx, s, options...), sql)
+	rows, err := ask.conn.Query(settings(ctx, ask.settings, limits.options(params)...), sql)
 	if err != nil {
 		cancel()
 		return nil, serverError(op, err)
@@ -96,6 +103,14 @@ func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, para
 		r.cells = append(r.cells, reflect.New(t.ScanType()).Interface())
 	}
 	return r, nil
+}
+
+// withoutFormat refuses a statement that chooses the form of its answer itself.
+func withoutFormat(op, sql string) error {
+	if !formatClause.MatchString(sql) {
+		return nil
+	}
+	return core.Invalid(op, core.Finding{Path: "sql", Message: core.Text{Zh: "请去掉语句末尾的 FORMAT 子句：输出格式由调用方选择", En: "leave the FORMAT clause at the end out: the form of the output is chosen by the caller"}})
 }
 
 // formatClause finds a FORMAT clause at the end of a statement; it would replace the form that is decoded here.

@@ -1,9 +1,11 @@
 package clickhouse_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -186,4 +188,85 @@ func TestQuery(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+func TestExport(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	export := func(t *testing.T, sql string, limits clickhouse.QueryLimits) ([]byte, error) {
+		t.Helper()
+		body, err := w.Export(t.Context(), sql, "Parquet", limits, map[string]string{"n": "5"}, everything)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		return io.ReadAll(body)
+	}
+	t.Run("IsAParquetFileOfClickHouse", func(t *testing.T) {
+		file, err := export(t, "SELECT number AS n, toString(number) AS \"文字\" FROM numbers(100000) WHERE number >= {n:UInt64}", clickhouse.QueryLimits{})
+		if err != nil || len(file) < 100_000 || string(file[:4]) != "PAR1" || string(file[len(file)-4:]) != "PAR1" || !bytes.Contains(file, []byte("文字")) {
+			t.Errorf("%d bytes, %v", len(file), err)
+		}
+	})
+	t.Run("IsNeverCutInSilence", func(t *testing.T) {
+		file, err := export(t, "SELECT number FROM numbers(100001)", clickhouse.QueryLimits{MaxRows: 100_000})
+		if core.KindOf(err) != core.KindExhausted || !strings.Contains(err.Error(), "more than 100000 rows") {
+			t.Errorf("%d bytes, %v", len(file), err)
+		}
+	})
+	t.Run("OnlyReads", func(t *testing.T) {
+		for _, sql := range []string{"SELECT * FROM file('/etc/passwd', LineAsString)", "DROP TABLE runs", "BACKUP DATABASE gnomon TO File('/tmp/b')", "SELECT 1 INTO OUTFILE '/tmp/x'", "SELECT 1 FORMAT CSV"} {
+			if file, err := export(t, sql, clickhouse.QueryLimits{}); core.KindOf(err) != core.KindInvalid {
+				t.Errorf("%s: %q %v", sql, file, err)
+			}
+		}
+	})
+}
+
+// Who asks is told how far a statement is, and one that nobody waits for any more is not running.
+func TestARunningStatementIsFoundByItsIDAndEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const id = "01942f00-0000-7000-8000-0000000000aa"
+	for name, ask := range map[string]func(context.Context) error{
+		"rows": func(ctx context.Context) error {
+			rows, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{QueryID: id}, nil, everything)
+			if err == nil {
+				rows.Close()
+			}
+			return err
+		},
+		"file": func(ctx context.Context) error {
+			body, err := w.Export(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", "Parquet", clickhouse.QueryLimits{QueryID: id}, nil, everything)
+			if err == nil {
+				_ = body.Close()
+			}
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- ask(ctx) }()
+		var seen clickhouse.QueryProgress
+		for begun := time.Now(); seen.ReadRows == 0; {
+			all, err := w.Progress(t.Context())
+			if err != nil || time.Since(begun) > 10*time.Second {
+				t.Fatalf("%s: %v %v", name, all, err)
+			}
+			seen = all[id]
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for begun := time.Now(); ; {
+			all, err := w.Progress(t.Context())
+			if _, runs := all[id]; err == nil && !runs {
+				break
+			}
+			if time.Since(begun) > 5*time.Second {
+				t.Fatalf("%s: still running: %v %v", name, all, err)
+			}
+		}
+	}
 }

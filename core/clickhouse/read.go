@@ -269,6 +269,20 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 		return nil, nil
 	}
 	query, w := runsQuery(f)
+	if f.TaskID != "" {
+		// The name of a task is a prefix of the key, its id only a skip index: three to four times the work.
+		places, err := c.taskPlaces(ctx, f.TaskID)
+		if err != nil {
+			return nil, serverError(op, err)
+		}
+		if len(places) > 0 {
+			names, namespaces := make([]string, len(places)), make([]string, len(places))
+			for i, p := range places {
+				names[i], namespaces[i] = p.name, p.namespace
+			}
+			w.add("namespace IN {of:Array(String)} AND task IN {names:Array(String)}", ch.Named("of", namespaces), ch.Named("names", names))
+		}
+	}
 	// Newest first means largest id first, and an id begins with a time. So the search goes back in steps and stops
 	// as soon as it has enough; the last step has no bound. What a run has caused is younger than the run, so that there
 	// one step does, with a day's allowance for the clocks of several servers.
@@ -408,40 +422,18 @@ func (c *Client) Lines(ctx context.Context, f core.LineFilter) ([]core.LoggedLin
 	if f.AfterAttempt > 0 || f.AfterSeq > 0 {
 		w.add("attempt >= {after_attempt:UInt16} AND (attempt > {after_attempt:UInt16} OR seq > {after_seq:UInt64})", ch.Named("after_attempt", uint16(f.AfterAttempt)), ch.Named("after_seq", f.AfterSeq))
 	}
+	if f.Text != "" {
+		w.add(containsText, ch.Named("text", f.Text))
+	}
 	w.args = append(w.args, ch.Named("limit", uint32(f.Limit)))
-	const query = `SELECT namespace, task, task_type, task_id, attempt, fire_at, seq, at, toInt8(level), toInt8(stream), message, attrs
+	const query = `SELECT namespace, task, task_type, task_id, run_id, attempt, fire_at, seq, at, toInt8(level), toInt8(stream), message, attrs
 FROM run_logs WHERE $WHERE ORDER BY attempt, seq LIMIT {limit:UInt32}`
-	var (
-		all    []core.LoggedLine
-		origin *core.Origin
-	)
-	_, err := c.ofRun(ctx, "run_logs", f.RunID, query, w, func(rows driver.Rows) error {
-		var (
-			o             = core.Origin{RunID: f.RunID}
-			l             core.LoggedLine
-			number        uint16
-			level, stream int8
-			attrs         map[string]string
-		)
-		if err := rows.Scan(&o.Namespace, &o.TaskName, &o.TaskType, &o.TaskID, &number, &o.FireAt, &l.Seq, &l.At, &level, &stream, &l.Message, &attrs); err != nil {
-			return err
-		}
-		o.Attempt = int(number)
-		if origin == nil || *origin != o {
-			origin = &o
-		}
-		l.Origin, l.Level, l.Stream = origin, core.Level(level), core.Stream(stream)
-		for key, value := range attrs {
-			l.Attrs = append(l.Attrs, core.Attr{Key: key, Value: value})
-		}
-		slices.SortFunc(l.Attrs, func(a, b core.Attr) int { return strings.Compare(a.Key, b.Key) })
-		all = append(all, l)
-		return nil
-	})
+	var lines lineReader
+	_, err := c.ofRun(ctx, "run_logs", f.RunID, query, w, lines.scan)
 	if err != nil {
 		return nil, serverError(op, err)
 	}
-	return all, nil
+	return lines.all, nil
 }
 
 // Samples gives what the attempts of a run were using, in the order of time.

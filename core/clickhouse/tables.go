@@ -59,17 +59,20 @@ var (
 	richLines  = newTable("run_logs", append(slices.Clone(lineColumns), attrsColumn)...)
 )
 
-var attrsColumn = column[core.LoggedLine]{name: "attrs", kind: "Map(String, String)", values: func(rows []core.LoggedLine, s *scratch) any {
-	s.spare = slices.Grow(s.spare[:0], len(rows))[:len(rows)]
-	return fill(&s.maps, rows, func() func(*core.LoggedLine) *attrMap {
+var attrsColumn = attrsOf("attrs", func(l *core.LoggedLine) []core.Attr { return l.Attrs })
+
+// attrsOf is a Map of texts, which come as attributes.
+func attrsOf[T any](name string, value func(*T) []core.Attr) column[T] {
+	return column[T]{name: name, kind: "Map(String, String)", values: func(rows []T, s *scratch) any {
+		s.spare = slices.Grow(s.spare[:0], len(rows))[:len(rows)]
 		at := -1
-		return func(l *core.LoggedLine) *attrMap {
+		return fill(&s.maps, rows, func(r *T) *attrMap {
 			at++
-			s.spare[at].attrs = l.Attrs
+			s.spare[at].attrs = value(r)
 			return &s.spare[at]
-		}
-	}())
-}}
+		})
+	}}
+}
 
 var _ chcolumn.IterableOrderedMap = (*attrMap)(nil)
 

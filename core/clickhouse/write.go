@@ -34,6 +34,7 @@ type scratch struct {
 	i16      []int16
 	i8       []int8
 	lists    [][]time.Time
+	words    [][]string
 	f64      []float64
 	bools    []bool
 	maps     []*attrMap
@@ -81,6 +82,10 @@ func maybeTimeOf[T any](name string, value func(*T) *time.Time) column[T] {
 
 func timesOf[T any](name string, value func(*T) []time.Time) column[T] {
 	return column[T]{name: name, kind: "Array(DateTime64(6, 'UTC'))", values: func(rows []T, s *scratch) any { return fill(&s.lists, rows, value) }}
+}
+
+func textsOf[T any](name string, value func(*T) []string) column[T] {
+	return column[T]{name: name, kind: "Array(String)", values: func(rows []T, s *scratch) any { return fill(&s.words, rows, value) }}
 }
 
 func u64Of[T any](name string, value func(*T) uint64) column[T] {
@@ -176,7 +181,7 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 		err = t.writeBatch(ctx, c, rows, s)
 	}
 	if err != nil {
-		return serverError("write "+t.name, err)
+		return writeError("write "+t.name, err)
 	}
 	c.putBack(s)
 	return nil
@@ -216,6 +221,7 @@ func (c *Client) putBack(s *scratch) {
 	clear(s.texts[:cap(s.texts)])
 	clear(s.nullable[:cap(s.nullable)])
 	clear(s.lists[:cap(s.lists)])
+	clear(s.words[:cap(s.words)])
 	clear(s.keys[:cap(s.keys)])
 	clear(s.known)
 	clear(s.maps[:cap(s.maps)])

@@ -121,6 +121,10 @@ func serverArgs(dir string, o Options) []string {
 	} {
 		args = append(args, fmt.Sprintf("--%s=%d", name, bytes))
 	}
+	if o.Backups != "" {
+		// Four threads are enough for one disk; ClickHouse would start sixteen.
+		args = append(args, "--backups.allowed_path="+o.Backups, "--backup_threads=4", "--restore_threads=4")
+	}
 	return append(args, sessionArgs(o)...)
 }
 
@@ -174,8 +178,9 @@ type work struct {
 	free func()
 }
 
-// begin waits for a place and opens a session. When ctx ends, the session's query is killed. The caller calls free.
-func (h *handler) begin(ctx context.Context, readOnly bool) (*work, context.Context, error) {
+// begin waits for a place and opens a session. When ctx ends, the session's query is killed. The caller calls free. id is
+// the client's query_id: libchdb has no way to set it, so it stands in log_comment, where system.processes shows it.
+func (h *handler) begin(ctx context.Context, readOnly bool, id string) (*work, context.Context, error) {
 	places := h.writers
 	if readOnly {
 		places = h.readers
@@ -195,7 +200,7 @@ func (h *handler) begin(ctx context.Context, readOnly bool) (*work, context.Cont
 		return nil, nil, err
 	}
 	h.running.Add(1)
-	name := "gnomon-request-" + strconv.FormatUint(h.serial.Add(1), 10)
+	name := "gnomon-request-" + strconv.FormatUint(h.serial.Add(1), 10) + " " + id
 	ctx, cancel := context.WithCancel(ctx)
 	h.cancelMu.Lock()
 	h.cancels[name] = cancel
@@ -227,13 +232,13 @@ func (h *handler) begin(ctx context.Context, readOnly bool) (*work, context.Cont
 // kill stops the query of a request, again and again until the request has ended: libchdb has no way to cancel a
 // query before its first rows, and the query may not have begun yet.
 func (h *handler) kill(name string, ended <-chan struct{}) {
-	const sql = "KILL QUERY WHERE Settings['log_comment'] = '%s' ASYNC FORMAT Null"
+	const sql = "KILL QUERY WHERE Settings['log_comment'] = %s ASYNC FORMAT Null"
 	wait := 10 * time.Millisecond
 	for {
 		h.keeperMu.Lock()
 		var err error
 		if h.keeper != nil {
-			err = h.keeper.exec(fmt.Sprintf(sql, name))
+			err = h.keeper.exec(fmt.Sprintf(sql, quoteText(name)))
 		}
 		h.keeperMu.Unlock()
 		if err != nil && !errors.Is(err, context.Canceled) {

@@ -235,7 +235,7 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, req request) error
 	if statement.WritesFile(req.sql) {
 		return wrong(codeNotImplemented, "NOT_IMPLEMENTED", "INTO OUTFILE and FROM INFILE are not allowed over HTTP")
 	}
-	job, ctx, err := h.begin(r.Context(), req.readOnly != "0")
+	job, ctx, err := h.begin(r.Context(), req.readOnly != "0", req.id)
 	if err != nil {
 		return err
 	}

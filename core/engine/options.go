@@ -13,6 +13,7 @@ type Options struct {
 	Log         *slog.Logger // required
 	MaxThreads  int          // threads of one query; 0: 2, because the scheduler shares the cores
 	MemoryBytes uint64       // limit of all queries and merges together; 0: 2 GiB
+	Backups     string       // folder in and out of which writers may BACKUP and RESTORE, absolute; empty: none
 	Readable    []Readable   // what analysts may read; nothing else
 }
 
@@ -26,6 +27,7 @@ type SupervisorOptions struct {
 	Library     string
 	MaxThreads  int
 	MemoryBytes uint64
+	Backups     string
 	Log         *slog.Logger  // required
 	StartTime   time.Duration // how long a start may take; 0: 60 s (a large history is opened in seconds)
 	StopTime    time.Duration // how long a graceful stop may take; 0: 10 s

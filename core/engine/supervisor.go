@@ -188,6 +188,9 @@ func (s *Supervisor) launch(ctx context.Context) (*child, error) {
 	if s.o.MemoryBytes > 0 {
 		args = append(args, "--memory-bytes", strconv.FormatUint(s.o.MemoryBytes, 10))
 	}
+	if s.o.Backups != "" {
+		args = append(args, "--backups", s.o.Backups)
+	}
 	cmd := exec.Command(s.o.Executable, args...)
 	cmd.Env = append(minimalEnv(), "GOMEMLIMIT=64MiB", parentEnv+"=1")
 	cmd.Env = append(cmd.Env, s.o.Env...)

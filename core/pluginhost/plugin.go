@@ -143,6 +143,9 @@ func (p *Plugin) Name() string { return p.manifest.Name }
 // Version gives the plugin's version, as in plugin.yaml.
 func (p *Plugin) Version() string { return p.manifest.Version }
 
+// SHA256 is the checksum of the executable that runs here, 64 hexadecimal digits.
+func (p *Plugin) SHA256() string { return p.manifest.Executables[platform].SHA256 }
+
 // Types gives the task types the plugin offers. The caller may keep the slice.
 func (p *Plugin) Types() []core.TaskType { return slices.Clone(p.types) }
 

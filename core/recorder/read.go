@@ -14,13 +14,6 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// ErrBehind tells the reader of a Tail that it was too slow: lines are missing from what Next gives. Read them with
-// Lines and from history, from the last line seen, and go on with Next.
-var ErrBehind error = core.Errorf(core.KindStale, "follow a run's log", "the reader fell behind; read again from the last line seen")
-
-// maxBehind is how many blocks may wait for a reader of a Tail; they wait on disk, not in memory.
-const maxBehind = 8192
-
 // ref is a block of the spool.
 type ref struct {
 	number uint64 // of the segment
@@ -65,7 +58,7 @@ func (r *Recorder) Lines(ctx context.Context, f core.LineFilter) ([]core.LoggedL
 				continue
 			}
 			last = l
-			if l.Level < f.MinLevel {
+			if !f.Wants(l.LogLine) {
 				continue
 			}
 			if out = append(out, l); len(out) == f.Limit {
@@ -291,113 +284,52 @@ func (rd *blockReader) lines(r *Recorder, x ref, runID string) ([]core.LoggedLin
 	return d.seg.Logs, nil
 }
 
-// Tail follows one run. It holds no lines, only where on disk they are: a slow reader costs a run nothing.
+// Tail tells when a run has said something. What that is each reader reads with Lines at its own pace: a slow one costs a
+// run nothing, and two hundred cost no more than what they read.
 type Tail struct {
-	r   *Recorder
-	run string
-
-	// Guarded by r.tailMu.
-	refs   []ref
-	behind bool
-
+	r    *Recorder
+	run  uint64
 	news chan struct{}
 	end  sync.Once
-	over chan struct{}
 }
 
-// Tail follows the lines of a run that become durable from now on, until Close or until ctx ends. To miss none, open
-// the Tail first and read Lines and history afterwards.
+// Tail watches a run until Close or until ctx ends. To miss no line, open the Tail first and read Lines and history then.
 func (r *Recorder) Tail(ctx context.Context, runID string) *Tail {
-	t := &Tail{r: r, run: runID, news: make(chan struct{}, 1), over: make(chan struct{})}
-	run := hashRun(runID)
+	t := &Tail{r: r, run: hashRun(runID), news: make(chan struct{}, 1)}
 	r.tailMu.Lock()
-	if r.tails[run] == nil {
-		r.tails[run] = map[*Tail]struct{}{}
+	if r.tails[t.run] == nil {
+		r.tails[t.run] = map[*Tail]struct{}{}
 	}
-	r.tails[run][t] = struct{}{}
+	r.tails[t.run][t] = struct{}{}
 	r.tailMu.Unlock()
 	context.AfterFunc(ctx, t.Close)
 	return t
 }
 
-// Close ends the Tail; Next then fails. Closing twice is allowed.
+// News gives a value when lines of the run have become durable since the last one, and now and then when none have.
+func (t *Tail) News() <-chan struct{} { return t.news }
+
+// Close ends the Tail: no more news comes. Closing twice is allowed.
 func (t *Tail) Close() {
 	t.end.Do(func() {
-		run := hashRun(t.run)
 		t.r.tailMu.Lock()
-		delete(t.r.tails[run], t)
-		if len(t.r.tails[run]) == 0 {
-			delete(t.r.tails, run)
+		defer t.r.tailMu.Unlock()
+		delete(t.r.tails[t.run], t)
+		if len(t.r.tails[t.run]) == 0 {
+			delete(t.r.tails, t.run)
 		}
-		t.r.tailMu.Unlock()
-		close(t.over)
 	})
 }
 
-// Next waits for lines and gives those of one group commit or less, in the order they were said. It fails with
-// ErrBehind if lines were passed over, with the cause of ctx, or with KindUnavailable once the Tail is closed or the
-// recorder has stopped and everything was given.
-func (t *Tail) Next(ctx context.Context) ([]core.LoggedLine, error) {
-	var rd blockReader
-	defer rd.close()
-	for {
-		t.r.tailMu.Lock()
-		behind, refs := t.behind, t.refs
-		if behind {
-			t.behind, t.refs = false, nil
-		} else if len(refs) > 0 {
-			t.refs = refs[1:]
-		}
-		t.r.tailMu.Unlock()
-		if behind {
-			return nil, ErrBehind
-		}
-		if len(refs) > 0 {
-			lines, err := rd.lines(t.r, refs[0], t.run)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, ErrBehind
-			}
-			if err != nil {
-				return nil, err
-			}
-			lines = slices.DeleteFunc(lines, func(l core.LoggedLine) bool { return l.Origin.Attempt != int(refs[0].attempt) })
-			if len(lines) > 0 {
-				return lines, nil
-			}
-			continue
-		}
-		select {
-		case <-t.news:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-t.over:
-			return nil, errStopped
-		case <-t.r.gone:
-			select {
-			case <-t.news: // the last commit
-			default:
-				return nil, errStopped
-			}
-		}
-	}
-}
-
-// publish tells the Tails which blocks of a batch hold lines of their runs.
+// publish tells the Tails of the runs that have lines in a batch.
 func (r *Recorder) publish(b *batch) {
 	r.tailMu.Lock()
 	defer r.tailMu.Unlock()
 	if len(r.tails) == 0 {
 		return
 	}
-	number := r.active.number
 	for _, e := range b.entries {
 		for t := range r.tails[e.run] {
-			if len(t.refs) >= maxBehind {
-				t.behind, t.refs = true, nil
-			}
-			if !t.behind {
-				t.refs = append(t.refs, ref{number: number, entry: e})
-			}
 			r.poke(t.news)
 		}
 	}

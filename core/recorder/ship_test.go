@@ -125,7 +125,12 @@ func TestTail(t *testing.T) {
 		}()
 		var late []time.Duration
 		for seq := uint64(0); seq < total; {
-			got, err := tail.Next(t.Context())
+			select {
+			case <-tail.News():
+			case <-t.Context().Done():
+				t.Fatal(t.Context().Err())
+			}
+			got, err := r.Lines(t.Context(), core.LineFilter{RunID: "r1", AfterAttempt: 1, AfterSeq: seq, Limit: total})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -143,57 +148,28 @@ func TestTail(t *testing.T) {
 		t.Logf("p50 %s p99 %s", late[len(late)/2], late[len(late)*99/100])
 	})
 
-	t.Run("ASlowReaderIsToldAndCostsNothing", func(t *testing.T) {
-		t.Parallel()
-		r := open(t, recorder.Options{SegmentAge: time.Millisecond, KeepShipped: time.Millisecond})
-		tail := r.Tail(t.Context(), "r1")
-		defer tail.Close()
-		a := r.Attempt(origin("r1"), 0, recorder.Wait)
-		say(t, a, "one")
-		flush(t, a)
-		eventually(t, "its segment is gone", func() bool { return len(lines(t, r, "r1")) == 0 })
-		if _, err := tail.Next(t.Context()); !errors.Is(err, recorder.ErrBehind) {
-			t.Fatalf("%v", err)
-		}
-		for {
-			say(t, a, "next")
-			got, err := tail.Next(t.Context())
-			if errors.Is(err, recorder.ErrBehind) {
-				continue
-			}
-			if err != nil || got[0].Message != "next" {
-				t.Fatalf("%v %+v", err, got)
-			}
-			return
-		}
-	})
-
-	t.Run("EndsWithItsContextItsCloseAndTheRecorder", func(t *testing.T) {
+	t.Run("EndsWithItsContextAndItsClose", func(t *testing.T) {
 		t.Parallel()
 		r := open(t, recorder.Options{})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		tail := r.Tail(ctx, "r1")
-		cancel(core.ErrShuttingDown)
-		if _, err := tail.Next(ctx); !errors.Is(err, core.ErrShuttingDown) && core.KindOf(err) != core.KindUnavailable {
-			t.Errorf("%v", err)
+		ctx, cancel := context.WithCancel(t.Context())
+		first, second := r.Tail(ctx, "r1"), r.Tail(t.Context(), "r1")
+		if got := r.Stats().Tails; got != 2 {
+			t.Errorf("%d tails", got)
 		}
-		eventually(t, "unsubscribed", func() bool { return r.Stats().Tails == 0 })
-		tail = r.Tail(t.Context(), "r1")
-		tail.Close()
-		tail.Close()
-		if _, err := tail.Next(t.Context()); core.KindOf(err) != core.KindUnavailable {
-			t.Errorf("%v", err)
+		cancel()
+		eventually(t, "unsubscribed", func() bool { return r.Stats().Tails == 1 })
+		second.Close()
+		second.Close()
+		first.Close()
+		if got := r.Stats().Tails; got != 0 {
+			t.Errorf("%d tails", got)
 		}
-		tail = r.Tail(t.Context(), "r1")
-		a := r.Attempt(origin("r1"), 0, recorder.Wait)
-		say(t, a, "last words")
+		say(t, r.Attempt(origin("r1"), 0, recorder.Wait), "to nobody")
 		stop(t, r)
-		got, err := tail.Next(t.Context())
-		if err != nil || len(got) != 1 || got[0].Message != "last words" {
-			t.Errorf("%v %+v", err, got)
-		}
-		if _, err := tail.Next(t.Context()); core.KindOf(err) != core.KindUnavailable {
-			t.Errorf("%v", err)
+		select {
+		case <-second.News():
+			t.Error("news after the end")
+		default:
 		}
 	})
 }

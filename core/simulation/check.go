@@ -157,14 +157,14 @@ func (w *world) checkDecisions(t *taskRow) {
 func (w *world) checkWaiting() {
 	before := make(map[*taskRow][]string)
 	for _, t := range w.store.tasks {
-		before[t] = atBreakers(t)
+		before[t] = w.atBreakers(t)
 	}
 	w.run(w.now.Add(10 * time.Second))
 	for _, t := range w.store.tasks {
 		w.checkBreakers(t, before[t])
 		for _, run := range t.live {
-			if w.now.Sub(run.StartAt) < overdue+lease {
-				continue // what a lost answer has left behind may still be found
+			if !w.found(run) {
+				continue
 			}
 			var h *held
 			for _, s := range w.servers {
@@ -203,16 +203,20 @@ func (w *world) checkBreakers(t *taskRow, before []string) {
 	case core.CatchUpAll:
 		most = p.CatchUpLimit
 	}
-	still := slices.DeleteFunc(atBreakers(t), func(id string) bool { return !slices.Contains(before, id) })
+	still := slices.DeleteFunc(w.atBreakers(t), func(id string) bool { return !slices.Contains(before, id) })
 	if len(still) > most {
 		w.fail("task %s: %v wait at breakers with %s(%d)", t.task.ID, still, t.task.Policies.CatchUp, most)
 	}
 }
 
+// found says whether a run must be in somebody's hands by now. What a lost answer has left behind is found a while after
+// it should have started, which is long if a clock was far ahead when it was claimed.
+func (w *world) found(run *core.Run) bool { return w.now.Sub(run.StartAt) >= overdue+lease }
+
 // atBreakers gives the fires of a task's schedule that wait at a breaker.
-func atBreakers(t *taskRow) (ids []string) {
+func (w *world) atBreakers(t *taskRow) (ids []string) {
 	for _, run := range t.live {
-		if run.State == core.RunWaiting && run.Gate == core.GateBreaker && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp) {
+		if w.found(run) && run.State == core.RunWaiting && run.Gate == core.GateBreaker && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp) {
 			ids = append(ids, run.ID)
 		}
 	}

@@ -7,5 +7,5 @@ import "github.com/gnomon-scheduler/gnomon/sdk"
 func main() { sdk.Serve(plugin()) }
 
 func plugin() sdk.Plugin {
-	return sdk.Plugin{Name: "noop", Version: "1.1.0", Types: []sdk.TaskType{noOp, witness, work}}
+	return sdk.Plugin{Name: "noop", Version: "1.2.0", Types: []sdk.TaskType{noOp, witness, work}}
 }

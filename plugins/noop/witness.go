@@ -37,7 +37,7 @@ var witness = sdk.Define(sdk.Definition{
 	if err := testify(run, p.Path, ""); err != nil {
 		return sdk.None{}, err
 	}
-	return sdk.None{}, pretend(ctx, run, p.Lines, p.SleepMS)
+	return sdk.None{}, pretend(ctx, run, p.Lines, 0, p.SleepMS)
 })
 
 // testify appends one line: what, then fire,attempt,token,host,monotonic_ns,run_id. One write with O_APPEND is whole or absent even

@@ -43,7 +43,7 @@ var work = sdk.Define(sdk.Definition{
 		return nil, err
 	}
 	fails := luck(run.ID, run.Attempt) < p.FailRate
-	err := pretend(ctx, run, 0, p.Millis)
+	err := pretend(ctx, run, 0, 0, p.Millis)
 	if err == nil && fails {
 		err = fail(ctx, p.Fails)
 	}

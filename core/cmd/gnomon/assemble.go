@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -58,6 +59,8 @@ type app struct {
 	scheduler     *scheduler.Scheduler
 	runner        *runner.Runner
 	accountant    *accountant
+	chronicle     *chronicle
+	sums          map[string]string // SHA-256 of plugins' executables, by provider
 	metrics       *metrics.Metrics
 	api           *api.API
 	gateway       *gateway.Gateway
@@ -93,8 +96,9 @@ func (a *app) openStore(starting, _ context.Context, started func(part)) (err er
 }
 
 func (a *app) openHistory(starting, live context.Context, started func(part)) (err error) {
-	options := clickhouse.Options{DSN: a.config.ClickHouseDSN, Log: a.log}
+	options := clickhouse.Options{DSN: a.config.ClickHouseDSN, Log: a.log, Patient: true}
 	if options.DSN == "" {
+		options.Patient = false // the engine has just been started
 		options.Socket = filepath.Join(runDir(a.config.Data), "engine.sock")
 		if err := os.MkdirAll(filepath.Dir(options.Socket), 0o700); err != nil {
 			return err
@@ -140,7 +144,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 		return err
 	}
 	started(part{"plugins", 4 * time.Second, a.host.Stop})
-	a.catalog = catalog.New()
+	a.catalog, a.sums = catalog.New(), map[string]string{}
 	dirs, err := pluginDirs(a.config.Plugins)
 	if err != nil {
 		return err
@@ -152,6 +156,7 @@ func (a *app) startExecutors(starting, live context.Context, started func(part))
 			a.catalog.Refuse("plugin "+filepath.Base(dir), err)
 			continue
 		}
+		a.sums["plugin:"+plugin.Name()] = plugin.SHA256()
 		if err := a.catalog.Offer("plugin:"+plugin.Name(), plugin, plugin.Types()); err != nil {
 			a.log.Error("plugin's task types not all offered", "plugin", plugin.Name(), "err", err)
 		}
@@ -239,6 +244,9 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 		return err
 	}
 	started(part{"shipper", 2 * time.Second, shipper.Stop})
+	a.chronicle = newChronicle(&chronicle{
+		store: a.store, types: func() []core.TaskType { return a.catalog.Types(nil) }, sums: a.sums, history: a.history, clock: a.clock, log: a.log, server: a.id,
+	})
 	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}
@@ -252,8 +260,13 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	a.runner = runner.New(runner.Options{
 		Store: kept, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: a.clock, Log: a.log, ServerID: a.id, MayAct: a.lease.MayAct,
 		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
-		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
-		Gated:    a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		Announce: func(task core.Task, removed bool) {
+			a.scheduler.Announce(task, removed)
+			if removed { // disabled, which is a new version; what else is announced here is only its next fire
+				a.chronicle.note(task.ID)
+			}
+		},
+		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd,
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
@@ -269,6 +282,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	}
 	started(part{"scheduler", 2 * time.Second, a.scheduler.Stop})
 	a.background(live, started, "definitions of other servers", a.followDefinitions)
+	a.background(live, started, "chronicle", a.chronicle.run)
 	return nil
 }
 
@@ -362,6 +376,7 @@ func (a *app) background(live context.Context, started func(part), name string, 
 // announce tells scheduler and runner that a task was stored or removed.
 func (a *app) announce(task core.Task, removed bool) {
 	a.scheduler.Announce(task, removed)
+	a.chronicle.note(task.ID)
 	reason := core.ReasonDisabled
 	switch {
 	case removed:
@@ -433,7 +448,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	a.api, err = api.New(api.Options{
 		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
-		Query: a.query, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
+		Query: a.query, Progress: a.queryProgress, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
@@ -487,9 +502,12 @@ func (a *app) Ready(context.Context) error {
 // Status is how the server stands.
 func (a *app) Status(ctx context.Context) api.Status {
 	began, spool := api.Time{Time: a.began}, a.spool.Stats()
-	kept := "embedded ClickHouse " + a.history.Version()
+	kept := "embedded ClickHouse"
 	if a.engine == nil {
-		kept = "ClickHouse " + a.history.Version()
+		kept = "ClickHouse"
+	}
+	if known := a.history.Version(); known != "" {
+		kept += " " + known
 	}
 	if err := a.history.Health(ctx); err != nil {
 		kept += ", does not answer"
@@ -532,7 +550,21 @@ func shortHash(text string) string {
 
 // query answers the API's questions to history.
 func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
-	rows, err := a.history.Query(ctx, q.SQL, clickhouse.QueryLimits{MaxRows: q.MaxRows}, q.Params, statement.Scope{All: q.All, Namespaces: q.Namespaces})
+	limits := clickhouse.QueryLimits{MaxRows: q.MaxRows, QueryID: q.ID}
+	if q.Export {
+		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
+	}
+	scope := statement.Scope{All: q.All, Namespaces: q.Namespaces}
+	if q.Format != "" {
+		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params, scope)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = file.Close() }()
+		_, err = io.Copy(q.Into, file)
+		return false, err
+	}
+	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params, scope)
 	if err != nil {
 		return false, err
 	}
@@ -554,4 +586,17 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 		}
 	}
 	return rows.More(), rows.Err()
+}
+
+// queryProgress gives how far the running queries are.
+func (a *app) queryProgress(ctx context.Context) (map[string]api.QueryProgress, error) {
+	running, err := a.history.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]api.QueryProgress, len(running))
+	for id, p := range running {
+		all[id] = api.QueryProgress{ReadRows: p.ReadRows, ReadBytes: p.ReadBytes, MemoryBytes: p.MemoryBytes}
+	}
+	return all, nil
 }

@@ -31,7 +31,7 @@ func newBenchCommand(s *session) *cobra.Command {
 		Long: "Each measurement starts a server of its own, with the embedded store and engine, in a temporary folder, and leaves\n" +
 			"a running server alone. Quote ratios, and say what else the machine was doing.",
 	}
-	cmd.AddCommand(s.benchFire(), s.benchThroughput(), s.benchTasks(), s.benchIngest())
+	cmd.AddCommand(s.benchFire(), s.benchThroughput(), s.benchTasks(), s.benchIngest(), s.benchTail(), s.benchHistory())
 	return cmd
 }
 
@@ -252,9 +252,16 @@ func (b *bench) settle(ctx context.Context, until time.Time) error {
 
 // progress overwrites one line on out with how far a measurement is, where somebody looks on.
 func progress(out io.Writer, format string, args ...any) {
-	if file, ok := out.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			fmt.Fprintf(out, "\r\033[K"+format, args...)
-		}
+	if isTerminal(out) {
+		fmt.Fprintf(out, "\r\033[K"+format, args...)
 	}
+}
+
+func isTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -245,6 +245,7 @@ const (
 	exitNotFound    = 3
 	exitRefused     = 4
 	exitUnreachable = 5
+	exitInterrupted = 130 // as shells have it: 128 and SIGINT
 )
 
 // report writes an error as a person reads it, one line each, and gives the exit code.
@@ -260,7 +261,7 @@ func (s *session) report(command string, err error) int {
 	case errors.As(err, &usage):
 		code = exitUsage
 	case errors.Is(err, context.Canceled):
-		lines = []string{s.say("已中断", "interrupted")}
+		code, lines = exitInterrupted, []string{s.say("已中断", "interrupted")}
 	case errors.As(err, &away):
 		code = exitUnreachable
 	case errors.As(err, &remote):
@@ -291,6 +292,10 @@ func (s *session) report(command string, err error) int {
 	}
 	for _, line := range lines {
 		_, _ = fmt.Fprintln(s.err, prefix+strings.ReplaceAll(harmless.Replace(strings.TrimSpace(line)), "\n", " "))
+	}
+	var statement *statementError
+	if errors.As(err, &statement) {
+		statement.excerpt(s.err)
 	}
 	return code
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
@@ -174,7 +178,7 @@ func TestOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and the en
 		"schedule-json": {"schedule", "next", "0 0 12 ? * 2#1", "--dialect", "quartz", "--from", "2026-01-01T00:00:00Z", "--count", "2", "-o", "json"},
 	} {
 		out, errOut, code := gnomon(t, m, "", args...)
-		if code != exitOK || errOut != "" {
+		if code != exitOK || errOut != "" && (name != "sql" || !strings.HasPrefix(errOut, "2 rows in ")) {
 			t.Errorf("%s: %d %s", name, code, errOut)
 		}
 		golden(t, name, out)
@@ -511,12 +515,139 @@ func TestSQLForms(t *testing.T) {
 		"json": "[\n  {\"n\":1},\n  {\"n\":2}\n]\n", "ndjson": "{\"n\":1}\n{\"n\":2}\n", "csv": "text/csv\n", "tsv": "text/tab-separated-values\n",
 	} {
 		out, errOut, code := gnomon(t, m, "SELECT 1", "sql", "-", "-o", form, "-p", "ns=Common", "--max-rows", "2")
-		if code != exitOK || out != want || !strings.Contains(errOut, "only the first 2 rows") {
+		if code != exitOK || out != want || !strings.Contains(errOut, "the answer was cut at 2 rows") {
 			t.Errorf("%s: %d %q %q", form, code, out, errOut)
 		}
 	}
-	if got := m.bodies["POST /v1/query"]; got != `{"sql":"SELECT 1","params":{"ns":"Common"},"max_rows":2}` {
+	if got := m.bodies["POST /v1/query"]; !strings.HasPrefix(got, `{"sql":"SELECT 1","params":{"ns":"Common"},"max_rows":2,"id":"`) {
 		t.Error(got)
+	}
+}
+
+func TestASQLTableIsAlignedAndCounted(t *testing.T) {
+	m := newRemote(t)
+	m.on("POST /v1/query", map[string]any{
+		"columns": []api.Column{{Name: "task", Type: "LowCardinality(String)"}, {Name: "n", Type: "UInt64"}, {Name: "说明", Type: "Nullable(String)"}, {Name: "p", Type: "Nullable(Float64)"}},
+		"rows":    [][]any{{"a", 5, "一\n行\x1b[31m", 1.5}, {"longer", 12345, nil, nil}}, "more": false,
+	})
+	out, errOut, code := gnomon(t, m, "", "sql", "SELECT 1")
+	if want := "task        n  说明           p\na           5  一⏎行␛[31m   1.5\nlonger  12345  NULL        NULL\n"; code != exitOK || out != want || !strings.HasPrefix(errOut, "2 rows in ") {
+		t.Errorf("%d\n%s\ninstead of\n%s\n%q", code, out, want, errOut)
+	}
+	if _, errOut, _ = gnomon(t, m, "", "--lang", "zh", "sql", "SELECT 1"); !strings.HasPrefix(errOut, "2 行，用时 ") {
+		t.Errorf("%q", errOut)
+	}
+}
+
+func TestAWideTableIsCutToTheTerminal(t *testing.T) {
+	cells := [][]string{{"n", "message", "名称", "x", "last"}, {"1", strings.Repeat("m", 200), strings.Repeat("名", 50), "12", strings.Repeat("y", 30)}}
+	if shown := fit(cells, 40); shown != 5 {
+		t.Errorf("%d columns are shown", shown)
+	}
+	for _, line := range cells {
+		total := 0
+		for _, cell := range line {
+			total += text.StringWidthWithoutEscSequences(cell) + 2
+		}
+		if total > 40 || line[0] == "…" || line[3] == "…" {
+			t.Errorf("%d wide: %q", total, line)
+		}
+	}
+	if shown := fit([][]string{{strings.Repeat("a", 20), strings.Repeat("b", 20), strings.Repeat("c", 20)}}, 20); shown != 2 {
+		t.Errorf("%d columns are shown", shown)
+	}
+}
+
+func TestSQLErrorsShowTheirPlace(t *testing.T) {
+	for _, c := range []struct{ statement, message, want string }{
+		{"SELEC 1", "Syntax error: failed at position 1 (SELEC): SELEC 1.", "  SELEC 1\n  ^\n"},
+		{"SELECT '中文',\n\tcount( FROM runs", "Syntax error: failed at position 26 (FROM) (line 2, col 9): FROM runs.", "  2:  count( FROM runs\n             ^\n"},
+		{"SELECT nope_, 中 nope FROM runs", "Unknown expression identifier `nope` in scope SELECT", "  SELECT nope_, 中 nope FROM runs\n                   ^~~~\n"},
+		{"SELECT 1", "Memory limit exceeded", ""},
+		{"SELECT 1", "Syntax error: failed at position 9 (end of query)", "  SELECT 1\n          ^\n"},
+		{"SELECT 1", "Syntax error: failed at position 900 (x)", ""},
+		{strings.Repeat("x, ", 60) + "bad", "Syntax error: failed at position 181 (bad)", "  …" + strings.Repeat("x, ", 20) + "bad\n   " + strings.Repeat(" ", 60) + "^\n"},
+	} {
+		m := newRemote(t)
+		m.answers["POST /v1/query"] = func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 422, "invalid", "", api.ProblemError{Location: "body.sql", MessageEn: c.message})
+		}
+		out, errOut, code := gnomon(t, m, c.statement, "sql")
+		if said := "gnomon: sql: sql: " + c.message + "\n"; code != exitRefused || out != "" || errOut != said+c.want {
+			t.Errorf("%d %q\n%s\ninstead of\n%s", code, out, errOut, said+c.want)
+		}
+	}
+}
+
+func TestSQLFilesAppearWholeOrNotAtAll(t *testing.T) {
+	m := newRemote(t)
+	whole := true
+	m.answers["POST /v1/query"] = func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Header.Get("Accept"))
+		if !whole {
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}
+	dir := t.TempDir()
+	statement := filepath.Join(dir, "monthly.sql")
+	if err := os.WriteFile(statement, []byte("SELECT 1 -- 月报"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, accept := range map[string]string{
+		"a.xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "a.parquet": "application/vnd.apache.parquet", "a.csv": "text/csv", "a.ndjson": "application/x-ndjson",
+	} {
+		path := filepath.Join(dir, name)
+		out, errOut, code := gnomon(t, m, "", "sql", "--from", statement, "--file", path)
+		got, err := os.ReadFile(path)
+		if code != exitOK || out != "" || err != nil || string(got) != accept || !strings.HasPrefix(errOut, "wrote "+path+": ") {
+			t.Errorf("%s: %d %q %q %q %v", name, code, out, errOut, got, err)
+		}
+	}
+	if got := m.bodies["POST /v1/query"]; !strings.HasPrefix(got, `{"sql":"SELECT 1 -- 月报","max_rows":1048575,"id":"`) {
+		t.Error(got)
+	}
+	whole = false
+	path := filepath.Join(dir, "broken.csv")
+	if _, errOut, code := gnomon(t, m, "SELECT 1", "sql", "--file", path); code != exitFailed || !strings.Contains(errOut, "the answer is not complete") {
+		t.Errorf("%d %q", code, errOut)
+	}
+	if left, _ := filepath.Glob(path + "*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	for _, args := range [][]string{{"sql", "SELECT 1", "--from", statement}, {"sql", "--from", filepath.Join(dir, "none.sql")}, {"sql", "-"}, {"sql", "SELECT 1", "-o", "pdf"}} {
+		if _, errOut, code := gnomon(t, m, " ", args...); code != exitUsage || errOut == "" {
+			t.Errorf("%v: %d %q", args, code, errOut)
+		}
+	}
+}
+
+func TestAnInterruptedQueryIsCancelled(t *testing.T) {
+	m := newRemote(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	var cancelled []string
+	m.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			cancelled = append(cancelled, r.URL.Path)
+			fmt.Fprint(w, `{"cancelled":true}`)
+			return
+		}
+		var q api.QueryRequest
+		_ = json.NewDecoder(r.Body).Decode(&q)
+		cancelled = append(cancelled, q.ID)
+		interrupt()
+		<-r.Context().Done()
+	})
+	var errOut bytes.Buffer
+	t.Setenv("GNOMON_SERVER", m.URL)
+	t.Setenv("GNOMON_TOKEN", noToken)
+	t.Setenv("GNOMON_CONTEXT", filepath.Join(t.TempDir(), "none"))
+	code := run(ctx, []string{"sql", "SELECT 1"}, strings.NewReader(""), io.Discard, &errOut)
+	if code != exitInterrupted || errOut.String() != "gnomon: sql: interrupted\n" {
+		t.Errorf("%d %q", code, errOut.String())
+	}
+	if len(cancelled) != 2 || cancelled[1] != "/v1/queries/"+cancelled[0] {
+		t.Errorf("%q", cancelled)
 	}
 }
 

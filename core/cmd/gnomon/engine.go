@@ -35,6 +35,7 @@ func newEngineCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Library, "library", "", "path of libchdb (default GNOMON_LIBCHDB, else beside the program)")
 	cmd.Flags().IntVar(&o.MaxThreads, "max-threads", 0, "threads of one query (default 2)")
 	cmd.Flags().Uint64Var(&o.MemoryBytes, "memory-bytes", 0, "limit of all queries and merges together, bytes (default 2 GiB)")
+	cmd.Flags().StringVar(&o.Backups, "backups", "", "folder that backups may be written to and restored from, absolute (default none)")
 	_ = cmd.MarkFlagRequired("dir")
 	_ = cmd.MarkFlagRequired("socket")
 	return cmd

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -18,12 +19,15 @@ type past interface {
 	api.History
 	recorder.Shipper
 	runner.History
+	annals
 	Fires(ctx context.Context, filter core.FireFilter) ([]core.Run, error)
 	EachFire(ctx context.Context, filter core.FireFilter, each func(*core.Run) error) error
 	Durations(ctx context.Context, namespaces, taskIDs []string, since time.Time) (map[string]core.Usual, error)
 	WriteReconciliations(ctx context.Context, batchID string, found []core.Reconciliation) error
 	WriteBreakerChanges(ctx context.Context, batchID string, changes []core.BreakerChange) error
 	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (*clickhouse.Rows, error)
+	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (io.ReadCloser, error)
+	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
 	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
 	Door(scope statement.Scope) (clickhouse.Door, error)
 	Health(ctx context.Context) error

@@ -22,7 +22,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root := &cobra.Command{
 		Use: "gnomon", Short: "Runs an organisation's background work", Version: version,
 		Long: "Gnomon (圭表) runs an organisation's background work on time, and keeps everything about it.\n\n" +
-			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 input refused, 5 server out of reach.",
+			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 input refused, 5 server out of reach, 130 interrupted.",
 		SilenceErrors: true, SilenceUsage: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil { // else cobra looks later

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,9 +222,12 @@ func (s *session) await(ctx context.Context, id string) error {
 func (s *session) runLogs() *cobra.Command {
 	var follow bool
 	var attempt int
-	var level string
+	var level, file, search string
 	cmd := &cobra.Command{
-		Use: "logs RUN", Short: "Print what a run said", Args: cobra.ExactArgs(1),
+		Use: "logs RUN", Short: "Print what a run said, or keep it in a file", Args: cobra.ExactArgs(1),
+		Long: "Print what a run said so far. The forms text (times in UTC) and ndjson come in one piece whatever their length; they\n" +
+			"are those of files too.",
+		Example: "  gnomon run logs RUN -f\n  gnomon run logs RUN --file run.log\n  gnomon run logs RUN -o ndjson --file run.ndjson",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := runPath(args[0])
 			if err != nil {
@@ -236,8 +240,28 @@ func (s *session) runLogs() *cobra.Command {
 			if level != "" {
 				query.Set("level", level)
 			}
+			if file != "" && !cmd.Flags().Changed("output") {
+				s.output = "text"
+				if ending := filepath.Ext(file); ending == ".ndjson" || ending == ".jsonl" {
+					s.output = "ndjson"
+				}
+			}
+			whole := s.output == "text" || s.output == "ndjson"
+			switch {
+			case file != "" && !whole:
+				return &usageError{fmt.Errorf("-o %s: a file takes the forms text and ndjson", s.output)}
+			case follow && whole:
+				return &usageError{fmt.Errorf("--follow prints the forms table and json, not %s", s.output)}
+			case search != "" && whole:
+				return &usageError{fmt.Errorf("--grep prints the forms table and json, not %s", s.output)}
+			case whole:
+				return s.wholeLog(cmd.Context(), path+"/log", query, file)
+			}
 			if follow {
 				return s.follow(cmd.Context(), path+"/logs/live", query)
+			}
+			if search != "" {
+				query.Set("search", search)
 			}
 			query.Set("limit", "10000")
 			for {
@@ -260,9 +284,47 @@ func (s *session) runLogs() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "only of this attempt")
+	cmd.Flags().StringVar(&search, "grep", "", "only lines that contain this, in whatever case")
+	cmd.MarkFlagsMutuallyExclusive("follow", "grep")
 	cmd.Flags().StringVar(&level, "level", "", "only this severe or more: debug, info, warn, error")
-	s.outputFlag(cmd, "table", "json")
+	cmd.Flags().StringVar(&file, "file", "", "write the whole log to this file, as text or, if its name ends in .ndjson, as JSON lines")
+	s.outputFlag(cmd, "table", "json", "text", "ndjson")
 	return cmd
+}
+
+// wholeLog prints the log of a run, or keeps it in a file.
+func (s *session) wholeLog(ctx context.Context, path string, query url.Values, file string) error {
+	accept := "text/plain"
+	if s.output == "ndjson" {
+		accept = "application/x-ndjson"
+	}
+	began := time.Now()
+	resp, err := s.ask(ctx, request{method: http.MethodGet, path: path, query: query, header: map[string]string{"Accept": accept}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got := counter{from: resp.Body}
+	stop := s.each500ms(ctx, func(context.Context) {
+		progress(s.err, s.say("  已收 %s（%s 行），%.1f 秒", "  %s received (%s lines), %.1f s"), sizeText(got.bytes.Load()), thousands(uint64(got.lines.Load())), time.Since(began).Seconds())
+	})
+	defer stop()
+	copyAll := func() error { _, err := io.Copy(s.out, &got); return err }
+	if file != "" {
+		err = s.toFile(file, copyAll)
+	} else {
+		err = copyAll()
+	}
+	stop()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%s: %w", s.say("日志不完整", "the log is not complete"), err)
+	case file != "":
+		fmt.Fprintf(s.err, s.say("已写入 %s：%s 行，%s，用时 %s\n", "wrote %s: %s lines, %s in %s\n"), file, resp.Trailer.Get("X-Gnomon-Lines"), sizeText(got.bytes.Load()), time.Since(began).Round(time.Millisecond))
+	}
+	return nil
 }
 
 // line prints one log line; as JSON, one document a line.

@@ -154,7 +154,7 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	mux.Handle("/", app.api.Handler())
 	mux.Handle("GET /metrics", app.metricsHandler())
 	mux.Handle(gatewayPrefix+"/", app.api.Beside(http.StripPrefix(gatewayPrefix, app.gateway)))
-	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnContext: shortSends}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
 	parts = append(parts, part{"http", 2 * time.Second, func(ctx context.Context) error {
@@ -176,6 +176,17 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 		}
 		return fmt.Errorf("serve the REST API: %w", err)
 	}
+}
+
+// sendBuffer is what the kernel takes over from an answer before its reader has read anything, bytes. Left to itself it
+// takes megabytes: two hundred readers of a byte a second would each have that much of a log made for them.
+const sendBuffer = 128 << 10
+
+func shortSends(ctx context.Context, conn net.Conn) context.Context {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // without it only more is made than is read
+	}
+	return ctx
 }
 
 // runDir is where sockets live: in the data folder, or, if its path is too long for a unix socket, in the system's

@@ -25,7 +25,7 @@ func newTaskCommand(s *session) *cobra.Command {
 	cmd.AddCommand(s.taskList(), s.taskGet(), s.taskCreate(), s.taskApply(), s.taskRun(), s.taskDelete(),
 		s.taskSwitch("enable", "Enable a task; nothing that was missed meanwhile fires"),
 		s.taskSwitch("disable", "Disable a task; a run that is live goes on"), s.taskPause(),
-		s.taskSwitch("resume", "End a task's pause; nothing that was skipped meanwhile fires"), s.taskBackfill())
+		s.taskSwitch("resume", "End a task's pause; nothing that was skipped meanwhile fires"), s.taskBackfill(), s.taskLogs())
 	return cmd
 }
 

@@ -1,0 +1,171 @@
+package clickhouse_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/engine"
+)
+
+// TestAHistoryThatComesLater: a server whose ClickHouse is down starts all the same and has it once it is there.
+func TestAHistoryThatComesLater(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "gnomon-later-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	socket := filepath.Join(dir, "s")
+	if _, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: socket, Log: log}); core.KindOf(err) != core.KindUnavailable {
+		t.Errorf("without patience: %v", err)
+	}
+	c, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: socket, Log: log, Patient: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for name, err := range map[string]error{
+		"health": c.Health(t.Context()), "write": c.WriteSegment(t.Context(), fullSegment("later")),
+		"query": func() error {
+			_, err := c.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{}, nil, everything)
+			return err
+		}(),
+	} {
+		if core.KindOf(err) != core.KindUnavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if c.Version() != "" {
+		t.Errorf("version %q of nothing", c.Version())
+	}
+	s, err := engine.NewSupervisor(engine.SupervisorOptions{Executable: os.Args[0], Dir: filepath.Join(dir, "d"), Socket: socket, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	until(t, "history to be taken up", func() error { return c.WriteSegment(t.Context(), fullSegment("later")) })
+	if c.Version() == "" || c.Health(t.Context()) != nil {
+		t.Errorf("version %q, health %v", c.Version(), c.Health(t.Context()))
+	}
+}
+
+// TestWhatTheServerRefusesIsKept: what an administrator can mend must not put a segment out of the way for ever.
+func TestWhatTheServerRefusesIsKept(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for away, back := range map[string]string{
+		"RENAME TABLE run_logs TO elsewhere":                          "RENAME TABLE elsewhere TO run_logs",
+		"ALTER TABLE run_logs ADD CONSTRAINT full CHECK message = ''": "ALTER TABLE run_logs DROP CONSTRAINT full",
+	} {
+		post(t, w.engine.Socket(), away)
+		if err := w.WriteSegment(t.Context(), fullSegment("kept")); core.KindOf(err) != core.KindUnavailable {
+			t.Errorf("%s: %v", away, err)
+		}
+		post(t, w.engine.Socket(), back)
+	}
+	if err := w.WriteSegment(t.Context(), fullSegment("kept")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestARealServerThatIsTooOld: ClickHouse 18.16, the newest that Debian has, over both of its protocols.
+func TestARealServerThatIsTooOld(t *testing.T) {
+	t.Parallel()
+	program, err := filepath.Abs("../../.cache/bin/clickhouse-old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Fatalf("%v: `make test` fetches the old ClickHouse that this test needs", err)
+	}
+	httpPort, nativePort := freePort(t), freePort(t)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"config.xml": fmt.Sprintf(`<yandex><logger><level>warning</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>
+			<http_port>%d</http_port><tcp_port>%d</tcp_port><path>%s/data/</path><tmp_path>%s/tmp/</tmp_path><mark_cache_size>8388608</mark_cache_size>
+			<users_config>users.xml</users_config><default_profile>default</default_profile><default_database>default</default_database></yandex>`, httpPort, nativePort, dir, dir),
+		"users.xml": `<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password></password>
+			<networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users></yandex>`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := exec.Command(program, "--config-file="+filepath.Join(dir, "config.xml"))
+	server.Dir = dir
+	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	server.Stdout, server.Stderr = out, out
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+	}()
+	until(t, "the old server to answer", func() error {
+		answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ping", httpPort))
+		if err != nil {
+			return err
+		}
+		return answer.Body.Close()
+	})
+	for _, dsn := range []string{fmt.Sprintf("http://default@127.0.0.1:%d/default", httpPort), fmt.Sprintf("clickhouse://default@127.0.0.1:%d/default", nativePort)} {
+		_, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: dsn, Log: slog.New(slog.DiscardHandler), Patient: true})
+		if core.KindOf(err) != core.KindInvalid || !strings.Contains(err.Error(), "at least 25.3") {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// until tries again and again, for at most half a minute.
+func until(t *testing.T, what string, try func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		if err = try(); err == nil {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	t.Fatalf("waited in vain for %s: %v", what, err)
+}
