@@ -116,13 +116,14 @@ func fill[T int | uint64 | time.Duration](field *T, value T) {
 
 // ServeHTTP answers what comes after the prefix: / and /ping.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := "/" + strings.TrimPrefix(r.URL.Path, "/") // some clients leave the last slash of the prefix out
 	switch {
-	case r.URL.Path == "/ping", r.URL.Path == "/replicas_status", r.URL.Path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "":
+	case path == "/ping", path == "/replicas_status", path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "":
 		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 		_, _ = io.WriteString(w, "Ok.\n") // whoever asked is gone if this fails
 		return
-	case r.URL.Path != "/":
-		g.refuse(w, &Error{Code: 404, Status: http.StatusNotFound, Text: "There is no handle " + r.URL.Path + " under /clickhouse"})
+	case path != "/":
+		g.refuse(w, &Error{Code: 404, Status: http.StatusNotFound, Text: "There is no handle " + path + " under /clickhouse"})
 		return
 	}
 	id := r.URL.Query().Get("query_id")

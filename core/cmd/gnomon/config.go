@@ -16,14 +16,16 @@ import (
 
 // Config is what an operator writes: a YAML file named by --config. Flags and GNOMON_ variables go before it.
 type Config struct {
-	Listen        string        `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
-	Data          string        `yaml:"data"`           // folder of everything that is kept
-	StoreDSN      string        `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
-	ClickHouseDSN string        `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
-	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
-	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
-	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
-	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
+	Listen        string `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
+	Data          string `yaml:"data"`           // folder of everything that is kept
+	StoreDSN      string `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
+	ClickHouseDSN string `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
+	// ClickHouseListen is an address at whose root ClickHouse's clients are answered, beside /clickhouse/ on Listen; empty: none.
+	ClickHouseListen string        `yaml:"clickhouse_listen"`
+	Plugins          string        `yaml:"plugins"`     // folder that holds one folder per plugin
+	Scripts          string        `yaml:"scripts"`     // folder that holds <Namespace>/<Type>.lua
+	LuaWorkers       int           `yaml:"lua_workers"` // worker processes per namespace at most; default: four for each core
+	Grants           []GrantConfig `yaml:"grants"`      // what tasks may use
 
 	notItself string // what every "http" grant ends with: the addresses of this server, excluded
 }
@@ -83,6 +85,7 @@ func (c *Config) complete() error {
 	set(&c.Listen, "GNOMON_LISTEN", "127.0.0.1:8080")
 	set(&c.StoreDSN, "GNOMON_STORE_DSN", "")
 	set(&c.ClickHouseDSN, "GNOMON_CLICKHOUSE_DSN", "")
+	set(&c.ClickHouseListen, "GNOMON_CLICKHOUSE_LISTEN", "")
 	set(&c.Plugins, "GNOMON_PLUGINS", beside("plugins"))
 	set(&c.Scripts, "GNOMON_SCRIPTS", beside("scripts"))
 	home, err := os.UserHomeDir()
