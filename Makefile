@@ -130,6 +130,14 @@ servers: $(TOOLS)/clickhouse-old ## install the servers that the tests start for
 		sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
 
+# Only its program is taken out of its package, so that no service is started.
+$(TOOLS)/clickhouse-old:
+	$(call say,installing an old ClickHouse for the tests (apt))
+	@mkdir -p $(TOOLS); sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	 $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends clickhouse-common >/dev/null; \
+	 dir=$$(mktemp -d); cd "$$dir"; apt-get download -qq clickhouse-server 2>/dev/null; dpkg -x clickhouse-server_*.deb .; \
+	 install -m 755 usr/sbin/clickhouse-server $(CURDIR)/$@; rm -rf "$$dir"
+
 clients: $(ASKJS) $(ASKPY) ## install the official ClickHouse clients for Node.js and Python, as the tests ask with them
 
 $(ASKJS): core/gateway/testdata/javascript/package-lock.json
@@ -141,14 +149,6 @@ $(ASKPY): core/gateway/testdata/python/requirements.txt
 	$(call need,python3,it runs the ClickHouse client for Python; install Python 3.10 or newer with venv)
 	$(call say,fetching the ClickHouse client for Python with pip (once))
 	@python3 -m venv .cache/python && .cache/python/bin/pip install --quiet --disable-pip-version-check --requirement $< && touch $@
-
-# Only its program is taken out of its package, so that no service is started.
-$(TOOLS)/clickhouse-old:
-	$(call say,installing an old ClickHouse for the tests (apt))
-	@mkdir -p $(TOOLS); sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	 $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends clickhouse-common >/dev/null; \
-	 dir=$$(mktemp -d); cd "$$dir"; apt-get download -qq clickhouse-server 2>/dev/null; dpkg -x clickhouse-server_*.deb .; \
-	 install -m 755 usr/sbin/clickhouse-server $(CURDIR)/$@; rm -rf "$$dir"
 
 clean: ## remove what was built and the demo's data
 	@rm -rf bin .data

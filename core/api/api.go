@@ -168,8 +168,8 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.breakers()
 	a.insights()
 	a.queries()
-	a.tokens()
 	a.runningQueries()
+	a.tokens()
 	a.server()
 	if more != nil {
 		more(a.huma)
