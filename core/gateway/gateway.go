@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := r.URL.Query().Get("query_id")
-	if id == "" || len(id) > 128 {
+	if !plainID.MatchString(id) { // it names the query to the engine and in the log: nothing but a name
 		id = newID()
 	}
 	w.Header().Set("X-ClickHouse-Query-Id", id)
@@ -348,6 +349,8 @@ func withoutCode(text string) string {
 	}
 	return text
 }
+
+var plainID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
 // newID makes a random UUID.
 func newID() string {
