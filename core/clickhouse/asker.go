@@ -58,6 +58,11 @@ func Readables() []Readable {
 		{"reconciliations", ofNamespace},
 		{"tasks", ofNamespace},
 		{"task_types", ofNamespace},
+		{"runs_hour", ofNamespace},
+		{"runs_day", ofNamespace},
+		{"errors_day", ofNamespace},
+		{"servers_day", ofNamespace},
+		{"rollups", ofNamespace},
 		// What a shared plugin's process uses, it uses for several namespaces: only those of a namespace's own are shown.
 		{"plugin_samples", ofNamespace},
 		// A downstream's breaker is shared; the changes that runs of the asker's namespaces made are shown.

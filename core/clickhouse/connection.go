@@ -97,6 +97,21 @@ func (n *connection) Query(ctx context.Context, query string, args ...any) (driv
 	return n.conn.Query(ctx, query, args...)
 }
 
+// QueryRow runs a statement with one row.
+func (n *connection) QueryRow(ctx context.Context, query string, args ...any) driver.Row {
+	if err := n.open(ctx); err != nil {
+		return noRow{err}
+	}
+	return n.conn.QueryRow(ctx, query, args...)
+}
+
+// noRow is the row of a statement that could not be asked.
+type noRow struct{ err error }
+
+func (r noRow) Err() error           { return r.err }
+func (r noRow) Scan(...any) error    { return r.err }
+func (r noRow) ScanStruct(any) error { return r.err }
+
 // QueryFormat runs a statement whose answer is a file in a form of ClickHouse's.
 func (n *connection) QueryFormat(ctx context.Context, format, query string, args ...any) (io.ReadCloser, error) {
 	if err := n.open(ctx); err != nil {

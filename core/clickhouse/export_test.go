@@ -1,6 +1,11 @@
 package clickhouse
 
-import "testing"
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
 
 // UseBatches makes the client write as it does over ClickHouse's native protocol: by clickhouse-go's batches.
 func (c *Client) UseBatches() { c.http = false }
@@ -24,3 +29,43 @@ func Views(t testing.TB) []View {
 
 // Protection is protection.
 func Protection(database, password string) []string { return protection(database, password) }
+
+// Due says how many days would be made anew at a time of the server's clock.
+func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
+	due, err := c.due(ctx, through, now)
+	return len(due), err
+}
+
+// Unit is one day of a namespace to make anew.
+type Unit struct {
+	Namespace string
+	Day       time.Time
+	Rows      uint64
+}
+
+// Steps says how days are put together, as text.
+func Steps(due []Unit) []string {
+	units := make([]unit, len(due))
+	for i, u := range due {
+		units[i] = unit{u.Namespace, u.Day, u.Rows}
+	}
+	var all []string
+	for _, s := range steps(units) {
+		text := fmt.Sprint(s.namespaces)
+		for _, day := range s.days {
+			text += " " + day.Format(time.DateOnly)
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+// MigrationCount gives how many migrations there are.
+func MigrationCount(t testing.TB) int {
+	t.Helper()
+	known, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(known)
+}

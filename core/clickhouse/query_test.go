@@ -64,11 +64,11 @@ func TestQuery(t *testing.T) {
 	})
 	t.Run("OtherReadingStatements", func(t *testing.T) {
 		for sql, want := range map[string]string{
-			"SHOW TABLES LIKE 'run%'":   "[[run_logs] [run_samples] [runs]]",
-			"EXISTS TABLE runs":         "[[1]]",
-			"SELECT * FROM numbers(2)":  "[[0] [1]]",
-			"WITH 2 AS x SELECT x":      "[[2]]",
-			"SELECT count() FROM fires": "[[0]]",
+			"SHOW TABLES LIKE '%_samples'": "[[host_samples] [plugin_samples] [run_samples]]",
+			"EXISTS TABLE runs":            "[[1]]",
+			"SELECT * FROM numbers(2)":     "[[0] [1]]",
+			"WITH 2 AS x SELECT x":         "[[2]]",
+			"SELECT count() FROM fires":    "[[0]]",
 		} {
 			if got := fmt.Sprint(w.ask(t, sql)); got != want {
 				t.Errorf("%s: %s", sql, got)

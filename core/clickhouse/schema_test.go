@@ -75,7 +75,7 @@ func TestSchema(t *testing.T) {
 		w := setup(t)
 		second := open(t, w.engine.Socket())
 		defer second.Close()
-		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != fmt.Sprint(countMigrations(t)) {
+		if got := w.one(t, "SELECT count() FROM schema_migrations"); got != fmt.Sprint(clickhouse.MigrationCount(t)) {
 			t.Errorf("%s migrations", got)
 		}
 		if !strings.HasPrefix(second.Version(), "26.7") || second.Health(t.Context()) != nil {
@@ -156,15 +156,6 @@ func TestSchema(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-}
-
-func countMigrations(t *testing.T) int {
-	t.Helper()
-	files, err := filepath.Glob("migrations/*.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(files)
 }
 
 // hello is the first answer of a server of some version, at the protocol revision clickhouse-go asks with.

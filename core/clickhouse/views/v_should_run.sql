@@ -28,7 +28,7 @@ CREATE OR REPLACE VIEW v_should_run
 AS SELECT
     r.day AS day, r.namespace AS namespace, r.task AS task, r.task_id AS task_id, r.expected AS expected, r.decided AS decided, r.started AS started,
     r.skipped AS skipped, r.missing AS missing, r.doubled AS doubled, r.unexpected AS unexpected, f.reasons AS reasons,
-    r.missing = 0 AND r.doubled = 0 AND r.unexpected = 0 AND r.miscounted = 0 AS complete, r.checked_at AS checked_at
+    toBool(r.missing = 0 AND r.doubled = 0 AND r.unexpected = 0 AND r.miscounted = 0) AS complete, r.checked_at AS checked_at
 FROM (SELECT * FROM reconciliations FINAL) AS r
 LEFT JOIN
 (

@@ -112,10 +112,13 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 		}
 		started(part{"engine", 4 * time.Second, a.engine.Stop})
 	}
-	if a.history, err = clickhouse.Open(starting, options); err != nil {
+	history, err := clickhouse.Open(starting, options)
+	if err != nil {
 		return err
 	}
+	a.history = history
 	started(part{"history", time.Second, func(context.Context) error { return a.history.Close() }})
+	a.background(live, started, "roll-ups", history.KeepRolledUp)
 	return nil
 }
 

@@ -82,6 +82,7 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	} else {
 		say("history", "error", true, nil, "历史库有应答", "history answers")
 	}
+	i.examineRollups(ctx, say)
 	spool := i.a.spool.Stats()
 	used := float64(spool.SpoolBytes) / float64(max(spool.MaxBytes, 1))
 	say("spool", "warning", used < 0.8 && spool.LinesDropped == 0, spool,
@@ -90,6 +91,22 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 		free := float64(host.DataFreeBytes) / float64(host.DataTotalBytes)
 		say("disk", "error", free > 0.05, host.DataFreeBytes, fmt.Sprintf("数据目录所在磁盘剩余 %.0f%%（%.1f GiB）", 100*free, float64(host.DataFreeBytes)/(1<<30)),
 			fmt.Sprintf("the disk of the data folder has %.0f %% left (%.1f GiB)", 100*free, float64(host.DataFreeBytes)/(1<<30)))
+	}
+}
+
+// rollupsLate is how far the roll-ups may be behind: they are made anew within minutes, also on a large history.
+const rollupsLate = 15 * time.Minute
+
+// examineRollups says how far the roll-ups are of which the views are made.
+func (i insight) examineRollups(ctx context.Context, say sayFunc) {
+	r, err := i.a.history.RollupState(ctx)
+	switch {
+	case err != nil:
+		say("rollups", "warning", false, nil, "汇总进度未能读取："+err.Error(), "how far the roll-ups are cannot be read: "+err.Error())
+	case r.Through.IsZero():
+		say("rollups", "warning", false, nil, "历史汇总正在首次生成，视图 v_* 尚不完整；表 rollups 记录进度", "the roll-ups are being made for the first time, so the views v_* are not complete; table rollups says how far they are")
+	default:
+		say("rollups", "warning", r.Behind < rollupsLate, r.Behind.Seconds(), fmt.Sprintf("历史汇总落后 %.0f 秒", r.Behind.Seconds()), fmt.Sprintf("the roll-ups are %.0f s behind", r.Behind.Seconds()))
 	}
 }
 

@@ -30,6 +30,7 @@ type past interface {
 	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
 	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
 	Door(scope statement.Scope) (clickhouse.Door, error)
+	RollupState(ctx context.Context) (clickhouse.RolledUp, error)
 	Health(ctx context.Context) error
 	Version() string
 	Close() error

@@ -1,0 +1,76 @@
+-- Makes some days of some namespaces anew: what their fires, runs and attempts say, each row once.
+INSERT INTO runs_day
+(
+    namespace, task, day, task_type, task_id, fires_started, fires_skipped, skip_reasons, runs, succeeded, failed, timed_out, crashed, lost,
+    cancelled, retried, attempts, duration_sum_us, duration_max_us, duration_p50_us, duration_p95_us, duration_p99_us, duration_hist,
+    lateness_sum_us, lateness_max_us, lateness_p50_us, lateness_p95_us, lateness_p99_us, lateness_hist, waited_sum_us, waited_max_us,
+    waited_p50_us, waited_p95_us, waited_p99_us, waited_hist, queue_sum_us, queue_max_us, queue_p50_us, queue_p95_us, queue_p99_us,
+    queue_hist, cpu_us, cpu_shared_us, cpu_unknown, peak_rss_bytes, read_bytes, write_bytes, changes, rows_seen, computed_at
+)
+SELECT * EXCEPT (duration_q, lateness_q, waited_q, queue_q, results, before, starts, firsts)
+FROM
+(
+    SELECT
+        namespace, task, day, argMax(t.task_type, fire_at) AS task_type, argMax(t.task_id, fire_at) AS task_id,
+        sumIf(fire_count, decision = 'started') AS fires_started, sumIf(fire_count, decision = 'skipped') AS fires_skipped,
+        CAST(sumMapIf([reason], [fire_count], decision = 'skipped'), 'Map(String, UInt64)') AS skip_reasons,
+        countIf(outcome != '') AS runs, countIf(outcome = 'succeeded') AS succeeded, countIf(outcome = 'failed') AS failed, countIf(outcome = 'timed_out') AS timed_out,
+        countIf(outcome = 'crashed') AS crashed, countIf(outcome = 'lost') AS lost, countIf(outcome = 'cancelled') AS cancelled, countIf(tries > 1) AS retried, sum(tries) AS attempts,
+        -- duration
+        sum(toUInt64(greatest(ifNull(duration, 0), 0))) AS duration_sum_us, max(toUInt64(greatest(ifNull(duration, 0), 0))) AS duration_max_us,
+        if(count(duration) = 0, [NULL, NULL, NULL], quantilesExact(0.5, 0.95, 0.99)(toFloat32(duration))) AS duration_q, duration_q[1] AS duration_p50_us, duration_q[2] AS duration_p95_us, duration_q[3] AS duration_p99_us,
+        CAST(sumMapIf([toUInt16(floor(log2(greatest(ifNull(duration, 1), 1)) * 16))], [toUInt32(1)], duration IS NOT NULL), 'Map(UInt16, UInt32)') AS duration_hist,
+        -- lateness
+        sum(toUInt64(greatest(ifNull(lateness, 0), 0))) AS lateness_sum_us, max(toUInt64(greatest(ifNull(lateness, 0), 0))) AS lateness_max_us,
+        if(count(lateness) = 0, [NULL, NULL, NULL], quantilesExact(0.5, 0.95, 0.99)(toFloat32(lateness))) AS lateness_q, lateness_q[1] AS lateness_p50_us, lateness_q[2] AS lateness_p95_us, lateness_q[3] AS lateness_p99_us,
+        CAST(sumMapIf([toUInt16(floor(log2(greatest(ifNull(lateness, 1), 1)) * 16))], [toUInt32(1)], lateness IS NOT NULL), 'Map(UInt16, UInt32)') AS lateness_hist,
+        -- waited
+        sum(toUInt64(greatest(ifNull(waited, 0), 0))) AS waited_sum_us, max(toUInt64(greatest(ifNull(waited, 0), 0))) AS waited_max_us,
+        if(count(waited) = 0, [NULL, NULL, NULL], quantilesExact(0.5, 0.95, 0.99)(toFloat32(waited))) AS waited_q, waited_q[1] AS waited_p50_us, waited_q[2] AS waited_p95_us, waited_q[3] AS waited_p99_us,
+        CAST(sumMapIf([toUInt16(floor(log2(greatest(ifNull(waited, 1), 1)) * 16))], [toUInt32(1)], waited IS NOT NULL), 'Map(UInt16, UInt32)') AS waited_hist,
+        -- queue
+        sum(toUInt64(greatest(ifNull(queue, 0), 0))) AS queue_sum_us, max(toUInt64(greatest(ifNull(queue, 0), 0))) AS queue_max_us,
+        if(count(queue) = 0, [NULL, NULL, NULL], quantilesExact(0.5, 0.95, 0.99)(toFloat32(queue))) AS queue_q, queue_q[1] AS queue_p50_us, queue_q[2] AS queue_p95_us, queue_q[3] AS queue_p99_us,
+        CAST(sumMapIf([toUInt16(floor(log2(greatest(ifNull(queue, 1), 1)) * 16))], [toUInt32(1)], queue IS NOT NULL), 'Map(UInt16, UInt32)') AS queue_hist,
+        sumIf(t.cpu_us, cpu_source != 'unknown') AS cpu_us, sumIf(t.cpu_us, cpu_source = 'shared') AS cpu_shared_us, countIf(cpu_source = 'unknown') AS cpu_unknown,
+        maxIf(t.peak_rss_bytes, rss_source != 'unknown') AS peak_rss_bytes, sumIf(t.read_bytes, io_source != 'unknown') AS read_bytes, sumIf(t.write_bytes, io_source != 'unknown') AS write_bytes,
+        -- The results in the order of their instants, and where a stretch of like results begins.
+        arraySort(groupArrayIf((fire_at, run_id, ended_at, outcome = 'succeeded', task_version), outcome NOT IN ('', 'cancelled'))) AS results,
+        if(empty(results), [], arrayPushFront(arrayPopBack(results), (toDateTime64(0, 6, 'UTC'), '', toDateTime64(0, 6, 'UTC'), false, -1))) AS before,
+        arrayFilter((i, result, last) -> (result.4, result.5) != (last.4, last.5), arrayEnumerate(results), results, before) AS starts,
+        arrayFilter((result, last) -> (result.4, result.5) != (last.4, last.5), results, before) AS firsts,
+        arrayMap((first, start, next) -> (first.3, first.4, first.5, next - start), firsts, starts, if(empty(starts), [], arrayPushBack(arrayPopFront(starts), toUInt32(length(results) + 1)))) AS changes,
+        count() AS rows_seen, now64(6, 'UTC') AS computed_at
+    FROM
+    (
+        SELECT namespace, task, task_type, task_id, toDate(fire_at) AS day, fire_at, run_id, task_version, toString(outcome) AS outcome, ended_at, toUInt64(attempts) AS tries,
+            dateDiff('microsecond', started_at, ended_at) AS duration,
+            if(attempts <= 1, dateDiff('microsecond', fire_at, started_at), NULL) AS lateness,
+            if(attempts <= 1, dateDiff('microsecond', wait_since, coalesce(started_at, ended_at)), NULL) AS waited,
+            NULL AS queue, cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source, '' AS decision, '' AS reason, toUInt64(0) AS fire_count
+        FROM runs FINAL
+        WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+        UNION ALL
+        -- The last attempt's usage is in its run; one with a planned retry may be the last all the same, if the run was stopped meanwhile.
+        SELECT namespace, task, task_type, task_id, toDate(fire_at) AS day, fire_at, run_id, 0, '', ended_at, 0, NULL, NULL, NULL, dateDiff('microsecond', started_at, began_at),
+            if(earlier, cpu_us, 0), if(earlier, cpu_source, ''), if(earlier, peak_rss_bytes, 0), rss_source, if(earlier, read_bytes, 0), if(earlier, write_bytes, 0), io_source, '', '', 0
+        FROM
+        (
+            SELECT *, retry_at IS NOT NULL AND (run_id, attempt) NOT IN
+            (
+                SELECT run_id, attempts FROM runs FINAL
+                WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+                    AND (outcome != 'succeeded' OR attempts > 1)
+            ) AS earlier
+            FROM attempts FINAL
+            WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+        )
+        UNION ALL
+        SELECT namespace, task, task_type, task_id, toDate(fire_at) AS day, fire_at, run_id, 0, '', decided_at, 0, NULL, NULL, NULL, NULL,
+            0, '', 0, '', 0, 0, '', decision, toString(reason), fire_count
+        FROM fires FINAL
+        WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+    ) AS t
+    GROUP BY namespace, task, day
+)
+SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1
