@@ -245,15 +245,19 @@ func TestNoStatementShowsAnothersRows(t *testing.T) {
 			if got := strings.TrimSpace(all.body); got != w.owner("SELECT count() FROM `"+table+"` SETTINGS final = 1") {
 				t.Errorf("%s: one who may see all sees %s rows", table, got)
 			}
-			if shown := w.must("all", "SELECT * FROM `"+table+"`"); !strings.Contains(shown, secret) {
+			if shown := w.must("all", "SELECT * FROM `"+table+"`"); !strings.Contains(shown, secret) && !strings.Contains(shown, "Foreign") {
 				t.Errorf("%s has no secret to be kept", table)
 			}
 		}
 		for _, attack := range attacks {
 			asked <- strings.ReplaceAll(attack, "$t", table)
 		}
+		texts := 0
 		for _, c := range columns[table] {
 			if strings.Contains(c.kind, "String") && !strings.HasPrefix(c.kind, "Map") && !strings.HasPrefix(c.kind, "Array") && table != "schema_migrations" {
+				if texts++; derived[table] && texts > 4 {
+					break // a view reads through the policies of its tables, whose columns are all tried
+				}
 				for _, attack := range columnAttacks {
 					asked <- strings.NewReplacer("$t", table, "$c", "`"+c.name+"`").Replace(attack)
 				}

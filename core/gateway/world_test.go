@@ -261,31 +261,40 @@ func (w *world) fill() {
 
 // value makes a value for a column: a number as text in one's own rows, the secret in others'.
 func value(c column) string {
-	text := "if(mine, toString(n), '" + secret + "' || toString(n))"
-	inner := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(c.kind, "LowCardinality("), "Nullable("), ")")
-	switch {
-	case c.name == "namespace":
+	if c.name == "namespace" {
 		return "ns"
-	case strings.HasPrefix(c.kind, "Map("):
-		return "map(" + text + ", " + text + ")"
-	case strings.HasPrefix(c.kind, "Array(DateTime64"):
-		return "[now64(6)]"
-	case strings.HasPrefix(c.kind, "Array("):
-		return "[" + text + "]"
-	case strings.HasPrefix(inner, "String"), strings.HasPrefix(inner, "FixedString"):
-		return text
-	case strings.HasPrefix(inner, "DateTime64"):
+	}
+	return valueOf(c.kind)
+}
+
+func valueOf(kind string) string {
+	outer, inner, wraps := strings.Cut(kind, "(")
+	inner = strings.TrimSuffix(inner, ")")
+	switch {
+	case wraps && (outer == "LowCardinality" || outer == "Nullable"):
+		return valueOf(inner)
+	case wraps && outer == "SimpleAggregateFunction":
+		_, of, _ := strings.Cut(inner, ", ")
+		return valueOf(of)
+	case outer == "Map": // keys hold no comma
+		key, of, _ := strings.Cut(inner, ", ")
+		return "map(" + valueOf(key) + ", " + valueOf(of) + ")"
+	case outer == "Array":
+		return "[" + valueOf(inner) + "]"
+	case outer == "String", outer == "FixedString":
+		return "if(mine, toString(n), '" + secret + "' || toString(n))"
+	case outer == "DateTime64", outer == "DateTime":
 		return "toDateTime64(if(mine, '2026-11-01 00:00:00', '2026-11-02 03:04:05'), 6, 'UTC')"
-	case strings.HasPrefix(inner, "Date"):
+	case outer == "Date", outer == "Date32":
 		return "toDate(if(mine, '2026-11-01', '2026-11-02'))"
-	case strings.HasPrefix(inner, "Enum8"):
-		return "2"
-	case inner == "Bool":
+	case outer == "Enum8", outer == "Enum16":
+		return "CAST(2, '" + strings.ReplaceAll(kind, "'", "\\'") + "')"
+	case outer == "Bool":
 		return "mine"
-	case strings.HasPrefix(inner, "UInt8"), strings.HasPrefix(inner, "Int8"):
+	case outer == "UInt8", outer == "Int8":
 		return "1"
-	case strings.HasPrefix(inner, "UInt"), strings.HasPrefix(inner, "Int"), strings.HasPrefix(inner, "Float"), strings.HasPrefix(inner, "Decimal"):
+	case strings.HasPrefix(outer, "UInt"), strings.HasPrefix(outer, "Int"), strings.HasPrefix(outer, "Float"), strings.HasPrefix(outer, "Decimal"):
 		return "if(mine, n, 31337)"
 	}
-	return "defaultValueOfTypeName('" + strings.ReplaceAll(c.kind, "'", "\\'") + "')"
+	return "defaultValueOfTypeName('" + strings.ReplaceAll(kind, "'", "\\'") + "')"
 }
