@@ -21,7 +21,7 @@ type RunningQuery struct {
 	Principal   string `json:"principal" doc:"Who asks"`
 	Since       *Time  `json:"since" doc:"When it was asked"`
 	SQL         string `json:"sql" doc:"The statement"`
-	ReadRows    uint64 `json:"read_rows" doc:"Rows read of tables so far; 0 while it waits for its turn, or while history does not say"`
+	ReadRows    uint64 `json:"read_rows" doc:"Rows read of tables so far; 0 while it waits for its turn, while history does not say, or for one who may see some namespaces only"`
 	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of them, not compressed"`
 	MemoryBytes uint64 `json:"memory_bytes" doc:"Memory it uses in ClickHouse now"`
 	GivenRows   int64  `json:"given_rows" doc:"Rows answered so far"`
@@ -48,8 +48,13 @@ func (a *API) runningQueries() {
 			if err != nil { // which there are is known all the same
 				requestOf(ctx).log.Debug("progress of queries not known", "request_id", requestOf(ctx).id, "err", err)
 			}
+			// Rows read are others' too: they are for those who may see all.
+			everything, _ := requestOf(ctx).principal.Scope("history:query")
 			for _, q := range all {
 				p := far[q.id]
+				if !everything {
+					p.ReadRows, p.ReadBytes = 0, 0
+				}
 				out.Body.Items = append(out.Body.Items, RunningQuery{
 					ID: q.id, Principal: q.who, Since: instant(q.since), SQL: q.sql,
 					ReadRows: p.ReadRows, ReadBytes: p.ReadBytes, MemoryBytes: p.MemoryBytes, GivenRows: q.given.Load(),

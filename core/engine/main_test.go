@@ -59,6 +59,7 @@ func serve(args []string) int {
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
+	o.Readable = readable
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

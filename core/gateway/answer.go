@@ -54,6 +54,10 @@ func (g *Gateway) pass(w http.ResponseWriter, r *http.Request, q *question, scop
 	if err := body.Close(); err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	if err := out.Flush(); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_ = out.control.SetWriteDeadline(time.Time{}) // the connection may carry another request, that takes its time
 }
 
 // body is the answer in the form the client can read.

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core/gateway"
 )
@@ -198,13 +201,24 @@ var columnAttacks = []string{
 // TestNoStatementShowsAnothersRows is the generated proof of the second half of promise S8.
 func TestNoStatementShowsAnothersRows(t *testing.T) {
 	t.Parallel()
-	w := setup(t, gateway.Limits{})
+	w := setup(t, gateway.Limits{PerPrincipal: 6, Overall: 6, Patience: time.Minute}) // more wait for the engine than work in it
 	w.owner("CREATE VIEW IF NOT EXISTS v_probe AS SELECT namespace, task, max(message) AS message, count() AS n FROM run_logs GROUP BY ALL")
 	w.fill()
 	names, columns, derived := w.tables()
 	if len(names) < 10 {
 		t.Fatalf("only %v", names)
 	}
+	asked := make(chan string)
+	var askers sync.WaitGroup
+	for range 4 { // as many as one principal may have at once
+		askers.Go(func() { // ends when asked is closed
+			for sql := range asked {
+				w.attack(sql)
+			}
+		})
+	}
+	defer askers.Wait()
+	defer close(asked)
 	for _, table := range names {
 		// A table without a rule is refused; forgetting a rule must be noticed.
 		if strings.HasPrefix(table, ".inner") {
@@ -231,31 +245,41 @@ func TestNoStatementShowsAnothersRows(t *testing.T) {
 			if got := strings.TrimSpace(all.body); got != w.owner("SELECT count() FROM `"+table+"` SETTINGS final = 1") {
 				t.Errorf("%s: one who may see all sees %s rows", table, got)
 			}
-			if shown := w.must("all", "SELECT * FROM `"+table+"`"); !strings.Contains(shown, secret) && !strings.Contains(shown, "31337") {
+			if shown := w.must("all", "SELECT * FROM `"+table+"`"); !strings.Contains(shown, secret) && !strings.Contains(shown, "31337") && !strings.Contains(shown, "Foreign") {
 				t.Errorf("%s has no secret to be kept", table)
 			}
 		}
 		for _, attack := range attacks {
-			w.attack(strings.ReplaceAll(attack, "$t", table))
+			asked <- strings.ReplaceAll(attack, "$t", table)
 		}
+		texts := 0
 		for _, c := range columns[table] {
 			if strings.Contains(c.kind, "String") && !strings.HasPrefix(c.kind, "Map") && !strings.HasPrefix(c.kind, "Array") && table != "schema_migrations" {
+				if texts++; derived[table] && texts > 4 {
+					break // a view reads through the policies of its tables, whose columns are all tried
+				}
 				for _, attack := range columnAttacks {
-					w.attack(strings.NewReplacer("$t", table, "$c", "`"+c.name+"`").Replace(attack))
+					asked <- strings.NewReplacer("$t", table, "$c", "`"+c.name+"`").Replace(attack)
 				}
 			}
 		}
 	}
 }
 
+// uuid is in messages about tables; it may hold any number.
+var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
+
 // attack asks one and looks at everything that comes back.
 func (w *world) attack(sql string) {
 	w.t.Helper()
-	a := w.ask("some", sql, "param_x=_part_offset", "param_db=system", "param_tb=parts", "query_id=attack")
+	a, err := w.try(w.t.Context(), "some", sql, "param_x=_part_offset", "param_db=system", "param_tb=parts", "query_id=attack")
+	if err != nil {
+		w.t.Errorf("%s: %v", sql, err)
+	}
 	for _, random := range []string{"X-Clickhouse-Exception-Tag", "Date"} {
 		a.header.Del(random)
 	}
-	text := a.everything()
+	text := uuid.ReplaceAllString(a.everything(), "")
 	// An error repeats the statement, which may hold the word the attacker guessed.
 	text = strings.ReplaceAll(text, "sEcReT4711", "")
 	for _, leak := range []string{secret, "Foreign", fmt.Sprint(foreignRows), fmt.Sprint(foreignRows + 3*rowsEach), fmt.Sprint(foreignRows + 2*rowsEach), fmt.Sprint(foreignRows + rowsEach), "31337", "03:04:05", "root:", "'there'", "there:", "many:", "Read_rows", "read_rows"} {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,17 +117,18 @@ func fill[T int | uint64 | time.Duration](field *T, value T) {
 
 // ServeHTTP answers what comes after the prefix: / and /ping.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := "/" + strings.TrimPrefix(r.URL.Path, "/") // some clients leave the last slash of the prefix out
 	switch {
-	case r.URL.Path == "/ping", r.URL.Path == "/replicas_status", r.URL.Path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "":
+	case path == "/ping", path == "/replicas_status", path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "":
 		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 		_, _ = io.WriteString(w, "Ok.\n") // whoever asked is gone if this fails
 		return
-	case r.URL.Path != "/":
-		g.refuse(w, &Error{Code: 404, Status: http.StatusNotFound, Text: "There is no handle " + r.URL.Path + " under /clickhouse"})
+	case path != "/":
+		g.refuse(w, &Error{Code: 404, Status: http.StatusNotFound, Text: "There is no handle " + path + " under /clickhouse"})
 		return
 	}
 	id := r.URL.Query().Get("query_id")
-	if id == "" || len(id) > 128 {
+	if !plainID.MatchString(id) { // it names the query to the engine and in the log: nothing but a name
 		id = newID()
 	}
 	w.Header().Set("X-ClickHouse-Query-Id", id)
@@ -347,6 +349,8 @@ func withoutCode(text string) string {
 	}
 	return text
 }
+
+var plainID = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
 
 // newID makes a random UUID.
 func newID() string {

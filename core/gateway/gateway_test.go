@@ -238,6 +238,33 @@ func TestProtocol(t *testing.T) {
 			}
 		}
 	})
+	t.Run("AClientThatReadsNothingHoldsNoPlace", func(t *testing.T) {
+		slow := setup(t, gateway.Limits{PerPrincipal: 1, Patience: 20 * time.Second, WriteTime: 200 * time.Millisecond})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, slow.url, strings.NewReader("SELECT repeat('x', 1000) FROM numbers(10000000)"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("", "some")
+		resp, err := slow.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		// It is cut off, and the next statement gets the place.
+		if got := slow.must("some", "SELECT 1"); got != "1" {
+			t.Error(got)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			t.Error("half an answer looks whole")
+		}
+	})
+	t.Run("ABrokenAnswerDoesNotLookWhole", func(t *testing.T) {
+		a := w.ask("some", "SELECT throwIf(number = 3000000, 'late') FROM numbers(4000000)", "max_block_size=65536")
+		tag := a.header.Get("X-ClickHouse-Exception-Tag")
+		if a.status != 200 || tag == "" || !strings.Contains(a.body, "__exception__\r\n"+tag) || !strings.Contains(a.body, "late") {
+			t.Errorf("%d, %d bytes, ends with %q", a.status, len(a.body), a.body[max(0, len(a.body)-300):])
+		}
+	})
 	t.Run("SummaryOnlyForThoseWhoSeeAll", func(t *testing.T) {
 		if a := w.ask("all", "SELECT count() FROM runs", "default_format=JSON"); !strings.Contains(a.header.Get("X-ClickHouse-Summary"), "read_rows") || !strings.Contains(a.body, "rows_read") {
 			t.Error(a)

@@ -273,68 +273,34 @@ func value(c column) string {
 	return valueOf(c.kind)
 }
 
-// valueOf makes a value of a type.
 func valueOf(kind string) string {
-	text := "if(mine, toString(n), '" + secret + "' || toString(n))"
-	name, rest, composed := strings.Cut(strings.TrimSuffix(kind, ")"), "(")
-	if composed {
-		switch name {
-		case "LowCardinality", "Nullable":
-			return valueOf(rest)
-		case "SimpleAggregateFunction":
-			return valueOf(split(rest)[1])
-		case "Array":
-			return "[" + valueOf(rest) + "]"
-		case "Map":
-			parts := split(rest)
-			return "map(" + valueOf(parts[0]) + ", " + valueOf(parts[1]) + ")"
-		case "Tuple":
-			var values []string
-			for _, part := range split(rest) {
-				if _, of, named := strings.Cut(part, " "); named && !strings.Contains(strings.Fields(part)[0], "(") {
-					part = of
-				}
-				values = append(values, valueOf(part))
-			}
-			return "tuple(" + strings.Join(values, ", ") + ")"
-		}
-	}
+	outer, inner, wraps := strings.Cut(kind, "(")
+	inner = strings.TrimSuffix(inner, ")")
 	switch {
-	case name == "String", name == "FixedString":
-		return text
-	case name == "DateTime64":
+	case wraps && (outer == "LowCardinality" || outer == "Nullable"):
+		return valueOf(inner)
+	case wraps && outer == "SimpleAggregateFunction":
+		_, of, _ := strings.Cut(inner, ", ")
+		return valueOf(of)
+	case outer == "Map": // keys hold no comma
+		key, of, _ := strings.Cut(inner, ", ")
+		return "map(" + valueOf(key) + ", " + valueOf(of) + ")"
+	case outer == "Array":
+		return "[" + valueOf(inner) + "]"
+	case outer == "String", outer == "FixedString":
+		return "if(mine, toString(n), '" + secret + "' || toString(n))"
+	case outer == "DateTime64", outer == "DateTime":
 		return "toDateTime64(if(mine, '2026-11-01 00:00:00', '2026-11-02 03:04:05'), 6, 'UTC')"
-	case name == "DateTime":
-		return "toDateTime(if(mine, '2026-11-01 00:00:00', '2026-11-02 03:04:05'), 'UTC')"
-	case strings.HasPrefix(name, "Date"):
+	case outer == "Date", outer == "Date32":
 		return "toDate(if(mine, '2026-11-01', '2026-11-02'))"
-	case name == "Enum8":
-		return "2"
-	case name == "Bool":
+	case outer == "Enum8", outer == "Enum16":
+		return "CAST(2, '" + strings.ReplaceAll(kind, "'", "\\'") + "')"
+	case outer == "Bool":
 		return "mine"
-	case name == "UInt8", name == "Int8":
+	case outer == "UInt8", outer == "Int8":
 		return "1"
-	case strings.HasPrefix(name, "UInt"), strings.HasPrefix(name, "Int"), strings.HasPrefix(name, "Float"), name == "Decimal":
-		return "CAST(if(mine, n, 31337) AS " + kind + ")"
+	case strings.HasPrefix(outer, "UInt"), strings.HasPrefix(outer, "Int"), strings.HasPrefix(outer, "Float"), strings.HasPrefix(outer, "Decimal"):
+		return "if(mine, n, 31337)"
 	}
 	return "defaultValueOfTypeName('" + strings.ReplaceAll(kind, "'", "\\'") + "')"
-}
-
-// split parts the arguments of a type at its outermost commas.
-func split(arguments string) (parts []string) {
-	depth, from := 0, 0
-	for i, r := range arguments {
-		switch r {
-		case '(':
-			depth++
-		case ')':
-			depth--
-		case ',':
-			if depth == 0 {
-				parts = append(parts, strings.TrimSpace(arguments[from:i]))
-				from = i + 1
-			}
-		}
-	}
-	return append(parts, strings.TrimSpace(arguments[from:]))
 }

@@ -1,5 +1,5 @@
 -- What each task did on each day: the roll-up of fires, runs and attempts. Made anew as a whole, never added to, so a row
--- that was sent twice cannot be counted twice (ADR 014). Nothing is lost when the rows it was made of have expired:
+-- that was sent twice cannot be counted twice (ADR 016). Nothing is lost when the rows it was made of have expired:
 -- a row made of fewer rows does not replace one made of more.
 -- Read by: the views v_*; analysts who group otherwise than these do.
 -- ORDER BY: one task's days, and one namespace's, are asked for together; (namespace, task, day) is the row's identity.

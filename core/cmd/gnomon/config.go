@@ -17,17 +17,19 @@ import (
 
 // Config is what an operator writes: a YAML file named by --config. Flags and GNOMON_ variables go before it.
 type Config struct {
-	Listen        string        `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
-	Data          string        `yaml:"data"`           // folder of everything that is kept
-	StoreDSN      string        `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
-	ClickHouseDSN string        `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
-	Backups       string        `yaml:"backups"`        // folder that backups of history lie in; default backups in the data folder
-	Plugins       string        `yaml:"plugins"`        // folder that holds one folder per plugin
-	Scripts       string        `yaml:"scripts"`        // folder that holds <Namespace>/<Type>.lua
-	LuaWorkers    int           `yaml:"lua_workers"`    // worker processes per namespace at most; default: four for each core
-	OTLPEndpoint  string        `yaml:"otlp_endpoint"`  // collector of traces, OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else runs are not traced
-	TraceRatio    float64       `yaml:"trace_ratio"`    // share of runs that are traced, above 0 to 1; default all
-	Grants        []GrantConfig `yaml:"grants"`         // what tasks may use
+	Listen        string `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
+	Data          string `yaml:"data"`           // folder of everything that is kept
+	StoreDSN      string `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
+	ClickHouseDSN string `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
+	// ClickHouseListen is an address at whose root ClickHouse's clients are answered, beside /clickhouse/ on Listen; empty: none.
+	ClickHouseListen string        `yaml:"clickhouse_listen"`
+	Backups          string        `yaml:"backups"`       // folder that backups of history lie in; default backups in the data folder
+	Plugins          string        `yaml:"plugins"`       // folder that holds one folder per plugin
+	Scripts          string        `yaml:"scripts"`       // folder that holds <Namespace>/<Type>.lua
+	LuaWorkers       int           `yaml:"lua_workers"`   // worker processes per namespace at most; default: four for each core
+	OTLPEndpoint     string        `yaml:"otlp_endpoint"` // collector of traces, OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else runs are not traced
+	TraceRatio       float64       `yaml:"trace_ratio"`   // share of runs that are traced, above 0 to 1; default all
+	Grants           []GrantConfig `yaml:"grants"`        // what tasks may use
 
 	notItself string // what every "http" grant ends with: the addresses of this server, excluded
 }
@@ -93,6 +95,7 @@ func (c *Config) complete() error {
 			return fmt.Errorf("GNOMON_TRACE_RATIO %q is not a number between 0 and 1", text)
 		}
 	}
+	set(&c.ClickHouseListen, "GNOMON_CLICKHOUSE_LISTEN", "")
 	set(&c.Plugins, "GNOMON_PLUGINS", beside("plugins"))
 	set(&c.Scripts, "GNOMON_SCRIPTS", beside("scripts"))
 	home, err := os.UserHomeDir()

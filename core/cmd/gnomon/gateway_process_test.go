@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -323,7 +324,31 @@ func askByCurl(t *testing.T, w *world, token string) (answers []string) {
 func TestTheGatewayAnswersUnderTheServersNameOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := taken.Addr().String()
+	_ = taken.Close() // only its number was wanted
+	w.env = append(w.env, "GNOMON_CLICKHOUSE_LISTEN="+own)
 	w.start()
+	// A port of its own, and a prefix without its last slash, answer too.
+	for _, place := range []string{"http://" + own, w.url + "/clickhouse"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, place, strings.NewReader("SELECT 6 * 7"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.SetBasicAuth("x", w.token)
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil || string(text) != "42\n" {
+			t.Errorf("%s: %s %v", place, text, err)
+		}
+	}
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/clickhouse/ping", http.NoBody)
 	if err != nil {
 		t.Fatal(err)

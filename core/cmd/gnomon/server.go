@@ -48,6 +48,11 @@ func newServerCommand() *cobra.Command {
 			if err := checkListen(config.Listen, openListen); err != nil {
 				return err
 			}
+			if config.ClickHouseListen != "" {
+				if err := checkListen(config.ClickHouseListen, openListen); err != nil {
+					return fmt.Errorf("clickhouse_listen: %w", err)
+				}
+			}
 			stopProfile, err := profile(cpuProfile)
 			if err != nil {
 				return err
@@ -143,6 +148,18 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	if config.notItself, err = excluding(listener.Addr().String()); err != nil {
 		return fmt.Errorf("find this machine's addresses: %w", err)
 	}
+	var own net.Listener // for ClickHouse's clients; nil: none
+	if config.ClickHouseListen != "" {
+		if own, err = (&net.ListenConfig{Control: boundSending}).Listen(ctx, "tcp", config.ClickHouseListen); err != nil {
+			return fmt.Errorf("listen for ClickHouse's clients on %s: %w; choose another address for GNOMON_CLICKHOUSE_LISTEN", config.ClickHouseListen, err)
+		}
+		defer func() { _ = own.Close() }() // as above
+		more, err := excluding(own.Addr().String())
+		if err != nil {
+			return fmt.Errorf("find this machine's addresses: %w", err)
+		}
+		config.notItself += more
+	}
 	app, err := assemble(ctx, live, config, log, func(p part) { parts = append(parts, p) })
 	if err != nil {
 		return err
@@ -154,7 +171,12 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 	mux := http.NewServeMux()
 	mux.Handle("/", app.api.Handler())
 	mux.Handle("GET /metrics", app.metricsHandler())
-	mux.Handle(gatewayPrefix+"/", app.api.Beside(http.StripPrefix(gatewayPrefix, app.gateway)))
+	for _, pattern := range []string{gatewayPrefix, gatewayPrefix + "/"} {
+		mux.Handle(pattern, app.api.Beside(http.StripPrefix(gatewayPrefix, app.gateway)))
+	}
+	if own != nil {
+		parts = append(parts, app.answerClickHouse(own))
+	}
 	httpServer := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	go func() { failed <- httpServer.Serve(listener) }() // ends with Shutdown
@@ -177,6 +199,27 @@ func serve(ctx context.Context, config Config, log *slog.Logger, writeContext bo
 		}
 		return fmt.Errorf("serve the REST API: %w", err)
 	}
+}
+
+// answerClickHouse answers ClickHouse's clients at the root of a port of their own, for those that know no path.
+func (a *app) answerClickHouse(listener net.Listener) part {
+	server := &http.Server{Handler: a.api.Beside(a.gateway), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	served := make(chan struct{})
+	go func() { // ends with Shutdown or Close
+		defer close(served)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error("clients of ClickHouse not answered any more", "err", err)
+		}
+	}()
+	a.log.Info("listening for clients of ClickHouse", "url", "http://"+listener.Addr().String())
+	return part{"clickhouse clients", 2 * time.Second, func(ctx context.Context) error {
+		err := server.Shutdown(ctx)
+		if err != nil {
+			err = server.Close()
+		}
+		<-served
+		return err
+	}}
 }
 
 // sendBuffer is how many bytes of an answer may be on their way. The system would let it grow to 4 MiB, all of which is made
