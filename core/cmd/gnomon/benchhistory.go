@@ -319,6 +319,11 @@ func (b *historyBench) jobs() (months [][]job) {
 // fill makes the world's tasks and all that has become of them.
 func (b *historyBench) fill(ctx context.Context) error {
 	b.began = time.Now()
+	months := b.jobs()
+	b.all = 2
+	for _, jobs := range months {
+		b.all += int64(len(jobs))
+	}
 	for _, sql := range []string{"DROP DATABASE IF EXISTS bench", "CREATE DATABASE bench", createBenchTasks} {
 		if err := b.send(ctx, sql, nil); err != nil {
 			return err
@@ -334,9 +339,10 @@ func (b *historyBench) fill(ctx context.Context) error {
 	if err := b.send(ctx, "INSERT INTO bench.tasks FORMAT JSONEachRow", rows.Bytes()); err != nil {
 		return err
 	}
-	months := b.jobs()
-	for _, jobs := range months {
-		b.all += int64(len(jobs))
+	for _, table := range []string{"tasks", "task_types"} {
+		if err := b.do(ctx, job{table: table, from: b.world.from, to: b.world.to}); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(b.err, b.say("正在生成：%d 个任务，约 %d 次运行，%d 天；Ctrl-C 可中断\n", "filling: %d tasks, about %d runs, %d days; Ctrl-C ends it\n"), len(b.world.tasks), b.runs, b.days)
 	for _, jobs := range months {
