@@ -31,11 +31,12 @@ type Options struct {
 // Client is a connection to history. It is safe for concurrent use. A server that goes away makes calls fail with
 // KindUnavailable until it is back; nothing needs to be opened again.
 type Client struct {
-	conn      driver.Conn
-	log       *slog.Logger
-	version   string
-	http      bool      // ClickHouse's HTTP protocol; else its native one
-	scratches sync.Pool // of *scratch
+	conn          driver.Conn
+	log           *slog.Logger
+	version       string
+	defersIndexes bool      // see deferWordIndexes
+	http          bool      // ClickHouse's HTTP protocol; else its native one
+	scratches     sync.Pool // of *scratch
 
 	placesMu sync.Mutex
 	places   map[string]place // by run id; see placeOf
@@ -83,7 +84,10 @@ func (c *Client) start(ctx context.Context) error {
 			En: fmt.Sprintf("at least %d.%d is needed; upgrade the server, or leave GNOMON_CLICKHOUSE_DSN out to use the embedded engine", oldest[0], oldest[1]),
 		}}}}
 	}
-	return c.migrate(ctx)
+	if err := c.migrate(ctx); err != nil {
+		return err
+	}
+	return serverError(op, c.deferWordIndexes(ctx))
 }
 
 // driverOptions turns Options into clickhouse-go's.

@@ -243,7 +243,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	a.chronicle = newChronicle(&chronicle{
 		store: a.store, types: func() []core.TaskType { return a.catalog.Types(nil) }, sums: a.sums, history: a.history, clock: a.clock, log: a.log, server: a.id,
 	})
-	a.retention = newRetention(&retention{namespaces: a.store.Namespaces, history: a.history, clock: a.clock, log: a.log})
+	a.retention = newRetention(&retention{store: a.store, history: a.history, clock: a.clock, log: a.log})
 	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func (b *historyBench) close(ctx context.Context) error {
 
 // send has the engine carry out a statement; body is the data of an INSERT, or nil.
 func (b *historyBench) send(ctx context.Context, sql string, body []byte) error {
-	q := url.Values{"database": {"gnomon"}, "max_threads": {"1"}, "optimize_on_insert": {"0"}, "max_partitions_per_insert_block": {"0"}, "min_insert_block_size_rows": {"1048576"}}
+	q := url.Values{"database": {"gnomon"}, "max_threads": {"1"}, "optimize_on_insert": {"0"}, "max_partitions_per_insert_block": {"0"}, "min_insert_block_size_rows": {"1048576"}, "exclude_materialize_skip_indexes_on_insert": {"message_words,message_pairs"}}
 	reader := io.Reader(strings.NewReader(sql))
 	if body != nil {
 		q.Set("query", sql)
@@ -357,6 +357,10 @@ func (b *historyBench) fill(ctx context.Context) error {
 		if !isTerminal(b.err) {
 			fmt.Fprintf(b.err, "  %3.0f %%  %s\n", 100*float64(b.done.Load())/float64(b.all), time.Since(b.began).Round(time.Second))
 		}
+	}
+	progress(b.err, b.say("  为日志行建立索引", "  indexing log lines"))
+	if _, err := b.history.IndexLines(ctx, b.world.from, b.world.to); err != nil { // as the server does once a day is over
+		return err
 	}
 	progress(b.err, "")
 	return nil // roll-ups that are not made as rows arrive would be made here, from b.world.from to b.world.to
