@@ -298,7 +298,11 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 			break
 		}
 	}
+	enough := time.Duration(0) // how far back the page reaches if all went on as in the step before
 	for _, step := range steps {
+		if step > 0 && step < enough {
+			continue
+		}
 		bounded := w
 		if step > 0 {
 			bounded = w.with("run_id >= {oldest:String}", ch.Named("oldest", idFrom(newest.Add(-step))))
@@ -314,6 +318,9 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 		}
 		if len(found) == f.Limit || step == 0 {
 			return found, nil
+		}
+		if len(found) > 0 {
+			enough = step * time.Duration(f.Limit) / time.Duration(len(found))
 		}
 	}
 	return nil, nil
