@@ -282,9 +282,11 @@ type LineSearch struct {
 	TaskID    string
 	From, To  time.Time // nominal instants of the runs: From <= FireAt < To; required
 	Text      string    // in the message, in whatever case; empty: every line
-	MinLevel  Level     // 0: all
-	Before    *LinePlace
-	Limit     int // 1 to 10000
+	// WholeWords: letters and digits of Text must be whole words in the message, which is found ten times as fast.
+	WholeWords bool
+	MinLevel   Level // 0: all
+	Before     *LinePlace
+	Limit      int // 1 to 10000
 }
 
 // LinePlace is a line's place among all lines of a task.

@@ -15,6 +15,40 @@ type Namespace struct {
 	Defaults   Policies       // what tasks of the namespace that say nothing else follow
 	MaxRunning int            // runs of the namespace at once; 0: no limit
 	TypeLimits map[string]int // runs of one task type at once, by the type's name
+
+	Retention Retention // how long its history is kept
+}
+
+// Retention is how long history is kept, in whole days after the nominal instant (of samples of plugins: after they were
+// taken). 0: the default; KeepForever: for ever.
+type Retention struct {
+	RunsDays    int // fires, runs and attempts
+	LinesDays   int // log lines
+	SamplesDays int // samples of runs, plugins and Lua workers
+}
+
+// KeepForever is a number of days.
+const KeepForever = -1
+
+// DefaultRetention holds for namespaces that say nothing else, and for what belongs to none.
+var DefaultRetention = Retention{RunsDays: KeepForever, LinesDays: 90, SamplesDays: 30}
+
+// HostSamplesDays is how long samples of hosts are kept, which belong to no namespace.
+const HostSamplesDays = 400
+
+// OrDefault fills in what is not said. By default nothing is kept longer than the runs it belongs to.
+func (r Retention) OrDefault() Retention {
+	for _, f := range []struct {
+		days *int
+		rest int
+	}{{&r.RunsDays, DefaultRetention.RunsDays}, {&r.LinesDays, DefaultRetention.LinesDays}, {&r.SamplesDays, DefaultRetention.SamplesDays}} {
+		if *f.days == 0 {
+			if *f.days = f.rest; r.RunsDays > 0 {
+				*f.days = min(f.rest, r.RunsDays)
+			}
+		}
+	}
+	return r
 }
 
 // TaskType is something that can be run. Its provider describes it; nobody edits it.

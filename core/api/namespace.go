@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -18,6 +20,45 @@ type Namespace struct {
 	Defaults    Policies       `json:"defaults" doc:"What its tasks follow where they say nothing else"`
 	MaxRunning  int            `json:"max_running" doc:"Runs of the namespace at once; 0: no limit"`
 	TypeLimits  map[string]int `json:"type_limits" doc:"Runs of one task type at once, by the type's name"`
+	Retention   Retention      `json:"retention" doc:"How long its history is kept; what is absent takes the default"`
+	Kept        Retention      `json:"effective_retention" readOnly:"true" doc:"How long its history is kept, defaults filled in"`
+}
+
+// Retention is how long history is kept. Days are counted from the nominal instant; what is gone is gone in whole days, of
+// runs in whole months.
+type Retention struct {
+	Runs    string `json:"runs,omitempty" doc:"Fires, runs and attempts: days, or forever; absent: forever" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"730d"`
+	Lines   string `json:"lines,omitempty" doc:"Log lines: days, or forever; absent: 90d" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"90d"`
+	Samples string `json:"samples,omitempty" doc:"Samples of runs and Lua workers: days, or forever; absent: 30d" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"30d"`
+}
+
+func retentionOut(r core.Retention) Retention {
+	return Retention{Runs: days(r.RunsDays), Lines: days(r.LinesDays), Samples: days(r.SamplesDays)}
+}
+
+func days(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case core.KeepForever:
+		return "forever"
+	}
+	return strconv.Itoa(n) + "d"
+}
+
+// retention reads one; its form was checked by the schema.
+func (r *Retention) retention() core.Retention {
+	if r == nil {
+		return core.Retention{}
+	}
+	read := func(text string) int {
+		if text == "forever" {
+			return core.KeepForever
+		}
+		n, _ := strconv.Atoi(strings.TrimSuffix(text, "d"))
+		return n
+	}
+	return core.Retention{RunsDays: read(r.Runs), LinesDays: read(r.Lines), SamplesDays: read(r.Samples)}
 }
 
 // NamespaceInput is what can be said about a namespace. What is left out takes its default.
@@ -27,12 +68,13 @@ type NamespaceInput struct {
 	Defaults    *Policies      `json:"defaults,omitempty" doc:"What its tasks follow where they say nothing else"`
 	MaxRunning  int            `json:"max_running,omitempty" minimum:"0" maximum:"100000" doc:"Runs of the namespace at once; absent: no limit" example:"20"`
 	TypeLimits  map[string]int `json:"type_limits,omitempty" doc:"Runs of one task type at once, by the type's name" example:"{\"Common.SendMail\":2}"`
+	Retention   *Retention     `json:"retention,omitempty" doc:"How long its history is kept"`
 }
 
 func namespaceOut(n core.Namespace) Namespace {
 	out := Namespace{
 		Name: n.Name, Title: text(n.Title), Description: n.Description, CreatedAt: instant(n.CreatedAt), Defaults: policiesOut(n.Defaults),
-		MaxRunning: n.MaxRunning, TypeLimits: n.TypeLimits,
+		MaxRunning: n.MaxRunning, TypeLimits: n.TypeLimits, Retention: retentionOut(n.Retention), Kept: retentionOut(n.Retention.OrDefault()),
 	}
 	if out.TypeLimits == nil {
 		out.TypeLimits = map[string]int{}
@@ -86,7 +128,7 @@ func (a *API) namespaces() {
 		})
 	register(a, huma.Operation{
 		OperationID: "put-namespace", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}", Tags: []string{"namespaces"},
-		Summary: "Create a namespace, or make it what is said here: title, default policies, limits",
+		Summary: "Create a namespace, or make it what is said here: title, default policies, limits, retention",
 	}, rule{permission: "namespace:write", source: fromPath, changes: true},
 		func(ctx context.Context, in *struct {
 			NamespacePath
@@ -106,7 +148,7 @@ func (a *API) namespaces() {
 			var findings []core.Finding
 			n := core.Namespace{
 				Name: in.Namespace, Description: in.Body.Description, Defaults: in.Body.Defaults.policies("defaults", &findings),
-				MaxRunning: in.Body.MaxRunning, TypeLimits: in.Body.TypeLimits,
+				MaxRunning: in.Body.MaxRunning, TypeLimits: in.Body.TypeLimits, Retention: in.Body.Retention.retention(),
 			}
 			if len(findings) > 0 {
 				return nil, core.Invalid(op, findings...)

@@ -54,6 +54,7 @@ func (a *API) searchLogs() {
 		func(ctx context.Context, in *struct {
 			TaskPath
 			Search string    `query:"search" maxLength:"1000" doc:"Only lines whose message contains this, in whatever case" example:"connection refused"`
+			Words  bool      `query:"whole_words" doc:"Letters and digits of search must be whole words; ten times as fast where there are very many lines"`
 			From   time.Time `query:"from" doc:"Only runs whose nominal instant is this or later; default 31 days before to"`
 			To     time.Time `query:"to" doc:"Only runs whose nominal instant is earlier; default now"`
 			Level  string    `query:"level" enum:"debug,info,warn,error" doc:"Only this severe or more"`
@@ -66,7 +67,7 @@ func (a *API) searchLogs() {
 			}
 			task := requestOf(ctx).task
 			search := core.LineSearch{
-				Namespace: task.Namespace, TaskName: task.Name, TaskID: task.ID, From: in.From.UTC(), To: in.To.UTC(), Text: in.Search, Before: before, Limit: in.Limit,
+				Namespace: task.Namespace, TaskName: task.Name, TaskID: task.ID, From: in.From.UTC(), To: in.To.UTC(), Text: in.Search, WholeWords: in.Words, Before: before, Limit: in.Limit,
 			}
 			if in.To.IsZero() {
 				search.To = a.opts.Clock.Now().UTC().Add(time.Minute) // a fire is claimed a little ahead

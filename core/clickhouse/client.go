@@ -39,12 +39,13 @@ type Options struct {
 // Client is a connection to history. It is safe for concurrent use. A server that goes away makes calls fail with
 // KindUnavailable until it is back; nothing needs to be opened again.
 type Client struct {
-	conn      *connection // for reading
-	writes    *connection // for rows: however many readers wait for an answer, they do not wait
-	log       *slog.Logger
-	version   atomic.Pointer[string]
-	http      bool      // ClickHouse's HTTP protocol; else its native one
-	scratches sync.Pool // of *scratch
+	conn          *connection // for reading
+	writes        *connection // for rows: however many readers wait for an answer, they do not wait
+	log           *slog.Logger
+	version       atomic.Pointer[string]
+	defersIndexes bool      // see deferWordIndexes
+	http          bool      // ClickHouse's HTTP protocol; else its native one
+	scratches     sync.Pool // of *scratch
 
 	asker    driver.Conn // for analysts' statements, unless askerErr says why not
 	askerErr error       // written before conn is good, read when it is
@@ -119,6 +120,9 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	}
 	if err := c.replaceViews(ctx, conn); err != nil {
 		return err
+	}
+	if err := c.deferWordIndexes(ctx, conn); err != nil {
+		return serverError(op, err)
 	}
 	c.protect(ctx, conn)
 	c.version.Store(&version)

@@ -144,7 +144,11 @@ func (c *Client) ofRun(ctx context.Context, table, runID, query string, w where,
 }
 
 func (c *Client) each(ctx context.Context, query string, args []any, scan func(driver.Rows) error) error {
-	rows, err := c.conn.Query(settings(ctx, reading()), query, args...)
+	return eachOf(ctx, c.conn, query, args, scan)
+}
+
+func eachOf(ctx context.Context, conn driver.Conn, query string, args []any, scan func(driver.Rows) error) error {
+	rows, err := conn.Query(settings(ctx, reading()), query, args...)
 	if err != nil {
 		return err
 	}
@@ -298,7 +302,11 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 			break
 		}
 	}
+	enough := time.Duration(0) // how far back the page reaches if all went on as in the step before
 	for _, step := range steps {
+		if step > 0 && step < enough {
+			continue
+		}
 		bounded := w
 		if step > 0 {
 			bounded = w.with("run_id >= {oldest:String}", ch.Named("oldest", idFrom(newest.Add(-step))))
@@ -314,6 +322,9 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 		}
 		if len(found) == f.Limit || step == 0 {
 			return found, nil
+		}
+		if len(found) > 0 {
+			enough = step * time.Duration(f.Limit) / time.Duration(len(found))
 		}
 	}
 	return nil, nil

@@ -84,8 +84,9 @@ func (c *Client) SearchLines(ctx context.Context, f core.LineSearch) ([]core.Log
 	// only messages are read of what does not match.
 	prewhere := ""
 	if f.Text != "" {
-		prewhere = " PREWHERE " + containsText
-		w.args = append(w.args, ch.Named("text", f.Text))
+		condition, args := textConditions(f.Text, f.WholeWords)
+		prewhere = " PREWHERE " + condition
+		w.args = append(w.args, args...)
 	}
 	var lines lineReader
 	for step := 0; to.After(f.From) && len(lines.all) < f.Limit; step++ {

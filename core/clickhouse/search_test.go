@@ -2,6 +2,7 @@ package clickhouse_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,17 @@ func TestSearchLines(t *testing.T) {
 			}
 		}
 	})
+	t.Run("WholeWordsAlsoBesideChinese", func(t *testing.T) {
+		t.Parallel()
+		f := month
+		f.WholeWords = true
+		for text, want := range map[string]int{"connection REFUSED": 40, "D007": 1, "d00": 0, "7": 1, "第7条": 1, "失败": 40, "%": 0, "失_": 0} {
+			f.Text = text
+			if got := ask(t, f); len(got) != want {
+				t.Errorf("%q: %d lines, want %d: %q", text, len(got), want, got)
+			}
+		}
+	})
 	t.Run("PageByPageEachLineOnce", func(t *testing.T) {
 		t.Parallel()
 		f := month
@@ -122,4 +134,52 @@ func TestSearchLines(t *testing.T) {
 			t.Errorf("%+v %v", lines, err)
 		}
 	})
+}
+
+func TestIndexLines(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	today := now().Truncate(24 * time.Hour)
+	s := core.Segment{ID: "indexed"}
+	for day := range 3 {
+		o := &core.Origin{RunID: newID(), Attempt: 1, TaskID: "t", Namespace: "Common", TaskName: "x", TaskType: "Common.X", FireAt: today.AddDate(0, 0, -day).Add(time.Hour)}
+		for i := range 20_000 {
+			s.Logs = append(s.Logs, core.LoggedLine{Origin: o, LogLine: core.LogLine{At: o.FireAt, Level: core.LevelInfo, Stream: core.StreamLog, Seq: uint64(i + 1), Message: fmt.Sprintf("同步患者P%d的记录 synchronised", i)}})
+		}
+	}
+	if err := w.WriteSegment(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	post(t, w.engine.Socket(), "OPTIMIZE TABLE gnomon.run_logs FINAL")
+	// granules gives how many of them a condition would read.
+	granules := func(condition string) string {
+		t.Helper()
+		var last string
+		for _, row := range w.ask(t, "EXPLAIN indexes = 1 SELECT count() FROM run_logs WHERE "+condition) {
+			if line := strings.TrimSpace(fmt.Sprint(row[0])); strings.HasPrefix(line, "Granules: ") {
+				last = strings.TrimPrefix(line, "Granules: ")
+			}
+		}
+		return last
+	}
+	const word, pair = "hasToken(replaceRegexpAll(lower(message), '[^ -~]+', ' '), 'p40000')", "replaceRegexpAll(message, '[ -~]+', ' ') LIKE '%脑梗死%'"
+	whole := granules(word)
+	if from, to, _ := strings.Cut(whole, "/"); from != to || from == "0" {
+		t.Errorf("inserts and merges have made the indexes: %s", whole)
+	}
+	until, err := w.IndexLines(t.Context(), time.Time{}, today)
+	if err != nil || !until.Equal(today) {
+		t.Fatal(until, err)
+	}
+	for _, condition := range []string{word, pair} {
+		if got := granules(condition + " AND fire_at < '" + today.Format(time.DateTime) + "'"); !strings.HasPrefix(got, "0/") {
+			t.Errorf("%s reads granules %s", condition, got)
+		}
+	}
+	for text, want := range map[string]int{"P777": 3, "患者P777的": 3, "脑梗死": 0, "P40000": 0} {
+		lines, err := w.SearchLines(t.Context(), core.LineSearch{Namespace: "Common", TaskName: "x", TaskID: "t", From: today.AddDate(0, 0, -5), To: today.AddDate(0, 0, 1), Text: text, WholeWords: true, Limit: 100})
+		if err != nil || len(lines) != want {
+			t.Errorf("%s: %d lines, %v", text, len(lines), err)
+		}
+	}
 }

@@ -181,13 +181,17 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 	if len(rows) == 0 {
 		return nil
 	}
-	ctx = settings(ctx, ch.Settings{
+	how := ch.Settings{
 		"insert_deduplication_token":      token + "/" + t.name,
 		"insert_deduplicate":              1,
 		"async_insert":                    0,
 		"optimize_on_insert":              0, // a batch has no repeats in itself, so looking for them is a waste
 		"max_partitions_per_insert_block": 0, // a skipped range may lie a hundred months back
-	})
+	}
+	if c.defersIndexes {
+		how["exclude_materialize_skip_indexes_on_insert"] = wordIndexes
+	}
+	ctx = settings(ctx, how)
 	s := c.scratch()
 	var err error
 	if c.http {

@@ -11,6 +11,9 @@ import (
 
 const maxRunning = 100_000
 
+// maxRetentionDays is a hundred years.
+const maxRetentionDays = 36_500
+
 // PutNamespace creates a namespace, or changes its title, description, default policies and limits.
 func (d *Definitions) PutNamespace(ctx context.Context, ns core.Namespace) (core.Namespace, error) {
 	d.linking.Lock()
@@ -68,6 +71,17 @@ func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 			add(path, fmt.Sprintf("没有作用：比整个命名空间的 max_running（%d）还大；请改小，或去掉", ns.MaxRunning),
 				fmt.Sprintf("has no effect: it is more than max_running of the whole namespace (%d); lower it or leave it out", ns.MaxRunning))
 		}
+	}
+	for _, kept := range []struct {
+		path string
+		days int
+	}{{"retention.runs", ns.Retention.RunsDays}, {"retention.lines", ns.Retention.LinesDays}, {"retention.samples", ns.Retention.SamplesDays}} {
+		if kept.days < core.KeepForever || kept.days > maxRetentionDays {
+			add(kept.path, fmt.Sprintf("必须在 1d 到 %dd 之间，或写 forever", maxRetentionDays), fmt.Sprintf("must be between 1d and %dd, or forever", maxRetentionDays))
+		}
+	}
+	if r := ns.Retention.OrDefault(); r.RunsDays > 0 && ns.Retention.LinesDays != 0 && (r.LinesDays == core.KeepForever || r.LinesDays > r.RunsDays) {
+		add("retention.lines", "不能比 retention.runs 更久：没有运行记录的日志行无处可看", "must not be longer than retention.runs: lines of a run that is gone are found nowhere")
 	}
 	j := judge{at: "defaults", own: ns.Defaults, all: ns.Defaults, hard: ns.Defaults.Timeout, shares: d.held.Load().shares, checks: d.opts.Preconditions}
 	return append(found, j.judge()...)

@@ -230,6 +230,9 @@ func TestANamespacesDefaultsAndLimitsAreJudged(t *testing.T) {
 		"NegativeRunning": {core.Namespace{MaxRunning: -1}, "max_running", "no limit"},
 		"NoType":          {core.Namespace{TypeLimits: map[string]int{"KeepAlive": 1}}, "type_limits.KeepAlive", "Common.KeepAlive"},
 		"ZeroOfAType":     {core.Namespace{TypeLimits: map[string]int{"Common.KeepAlive": 0}}, "type_limits.Common.KeepAlive", "between 1"},
+		"NegativeDays":    {core.Namespace{Retention: core.Retention{RunsDays: -2}}, "retention.runs", "forever"},
+		"TooManyDays":     {core.Namespace{Retention: core.Retention{SamplesDays: 40_000}}, "retention.samples", "36500d"},
+		"LinesWithoutRun": {core.Namespace{Retention: core.Retention{RunsDays: 30, LinesDays: 60}}, "retention.lines", "longer than retention.runs"},
 		"MoreOfAType":     {core.Namespace{MaxRunning: 2, TypeLimits: map[string]int{"Common.KeepAlive": 3}}, "type_limits.Common.KeepAlive", "no effect"},
 		"LongDescription": {core.Namespace{Description: strings.Repeat("x", 17<<10)}, "description", "16 KiB"},
 	}

@@ -14,6 +14,14 @@ type namespaceDoc struct {
 	Defaults   policyDoc      `json:"defaults,omitzero"`
 	MaxRunning int            `json:"max_running,omitempty"`
 	TypeLimits map[string]int `json:"type_limits,omitempty"`
+	Retention  retentionDoc   `json:"retention,omitzero"`
+}
+
+// retentionDoc is core.Retention as it is stored.
+type retentionDoc struct {
+	RunsDays    int `json:"runs_days,omitempty"`
+	LinesDays   int `json:"lines_days,omitempty"`
+	SamplesDays int `json:"samples_days,omitempty"`
 }
 
 // PutNamespace creates a namespace, or changes all but the creation time of the one of that name.
@@ -23,7 +31,7 @@ func (s *Store) PutNamespace(ctx context.Context, ns core.Namespace) error {
 	if err != nil {
 		return core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	doc, err := json.Marshal(namespaceDoc{Defaults: policyDoc(ns.Defaults), MaxRunning: ns.MaxRunning, TypeLimits: ns.TypeLimits})
+	doc, err := json.Marshal(namespaceDoc{Defaults: policyDoc(ns.Defaults), MaxRunning: ns.MaxRunning, TypeLimits: ns.TypeLimits, Retention: retentionDoc(ns.Retention)})
 	if err != nil {
 		return core.Errorf(core.KindInvalid, op, "%w", err)
 	}
@@ -49,7 +57,7 @@ func (s *Store) namespaceOf(r sqlcgen.Namespace) core.Namespace {
 		s.log.Error("namespace's defaults and limits cannot be read: they do not hold", "namespace", r.Name, "err", err)
 		return ns
 	}
-	ns.Defaults, ns.MaxRunning, ns.TypeLimits = core.Policies(doc.Defaults), doc.MaxRunning, doc.TypeLimits
+	ns.Defaults, ns.MaxRunning, ns.TypeLimits, ns.Retention = core.Policies(doc.Defaults), doc.MaxRunning, doc.TypeLimits, core.Retention(doc.Retention)
 	return ns
 }
 

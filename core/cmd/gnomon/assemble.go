@@ -64,6 +64,7 @@ type app struct {
 	runner        *runner.Runner
 	accountant    *accountant
 	chronicle     *chronicle
+	retention     *retention
 	sums          map[string]string // SHA-256 of plugins' executables, by provider
 	watch         *historyWatch
 	metrics       *metrics.Metrics
@@ -244,6 +245,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	a.chronicle = newChronicle(&chronicle{
 		store: a.store, types: func() []core.TaskType { return a.catalog.Types(nil) }, sums: a.sums, history: a.history, clock: a.clock, log: a.log, server: a.id,
 	})
+	a.retention = newRetention(&retention{store: a.store, history: a.history, clock: a.clock, log: a.log})
 	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}
@@ -280,6 +282,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	started(part{"scheduler", 2 * time.Second, a.scheduler.Stop})
 	a.background(live, started, "definitions of other servers", a.followDefinitions)
 	a.background(live, started, "chronicle", a.chronicle.run)
+	a.background(live, started, "retention", a.retention.run)
 	return nil
 }
 
@@ -288,6 +291,7 @@ func (a *app) startDefinitions(starting, _ context.Context, _ func(part)) error 
 	a.definitions = definition.New(definition.Options{
 		Store: a.store, Catalog: a.catalog, Clock: a.clock, Log: a.log, Announce: a.announce, Preconditions: preconditionCheck{a},
 		Changed: func() {
+			a.retention.look()
 			if a.scheduler != nil { // else nobody has made anything of it yet
 				a.scheduler.Refresh()
 				a.runner.Look()

@@ -200,7 +200,7 @@ func (b *historyBench) close(ctx context.Context) error {
 
 // send has the engine carry out a statement; body is the data of an INSERT, or nil.
 func (b *historyBench) send(ctx context.Context, sql string, body []byte) error {
-	q := url.Values{"database": {"gnomon"}, "max_threads": {"1"}, "optimize_on_insert": {"0"}, "max_partitions_per_insert_block": {"0"}, "min_insert_block_size_rows": {"1048576"}}
+	q := url.Values{"database": {"gnomon"}, "max_threads": {"1"}, "optimize_on_insert": {"0"}, "max_partitions_per_insert_block": {"0"}, "min_insert_block_size_rows": {"1048576"}, "exclude_materialize_skip_indexes_on_insert": {"message_words,message_pairs"}}
 	reader := io.Reader(strings.NewReader(sql))
 	if body != nil {
 		q.Set("query", sql)
@@ -319,6 +319,11 @@ func (b *historyBench) jobs() (months [][]job) {
 // fill makes the world's tasks and all that has become of them.
 func (b *historyBench) fill(ctx context.Context) error {
 	b.began = time.Now()
+	months := b.jobs()
+	b.all = 2
+	for _, jobs := range months {
+		b.all += int64(len(jobs))
+	}
 	for _, sql := range []string{"DROP DATABASE IF EXISTS bench", "CREATE DATABASE bench", createBenchTasks} {
 		if err := b.send(ctx, sql, nil); err != nil {
 			return err
@@ -334,9 +339,10 @@ func (b *historyBench) fill(ctx context.Context) error {
 	if err := b.send(ctx, "INSERT INTO bench.tasks FORMAT JSONEachRow", rows.Bytes()); err != nil {
 		return err
 	}
-	months := b.jobs()
-	for _, jobs := range months {
-		b.all += int64(len(jobs))
+	for _, table := range []string{"tasks", "task_types"} {
+		if err := b.do(ctx, job{table: table, from: b.world.from, to: b.world.to}); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(b.err, b.say("正在生成：%d 个任务，约 %d 次运行，%d 天；Ctrl-C 可中断\n", "filling: %d tasks, about %d runs, %d days; Ctrl-C ends it\n"), len(b.world.tasks), b.runs, b.days)
 	for _, jobs := range months {
@@ -351,6 +357,10 @@ func (b *historyBench) fill(ctx context.Context) error {
 		if !isTerminal(b.err) {
 			fmt.Fprintf(b.err, "  %3.0f %%  %s\n", 100*float64(b.done.Load())/float64(b.all), time.Since(b.began).Round(time.Second))
 		}
+	}
+	progress(b.err, b.say("  为日志行建立索引", "  indexing log lines"))
+	if _, err := b.history.IndexLines(ctx, b.world.from, b.world.to); err != nil { // as the server does once a day is over
+		return err
 	}
 	progress(b.err, "")
 	return nil // roll-ups that are not made as rows arrive would be made here, from b.world.from to b.world.to

@@ -277,17 +277,19 @@ func (b *historyBench) questions(ctx context.Context) ([]question, error) {
 		if t == nil || b.lines == 0 {
 			continue
 		}
-		search := func(name, text string) {
-			all = append(all, question{name: fmt.Sprintf("search %q in a month of a task of %d s", name, period), goal: coldGoal, ask: func(ctx context.Context) (int, error) {
+		search := func(name, text string, words bool) {
+			all = append(all, question{name: fmt.Sprintf("search %s in a month of a task of %d s", name, period), goal: coldGoal, ask: func(ctx context.Context) (int, error) {
 				lines, err := b.history.SearchLines(ctx, core.LineSearch{
-					Namespace: t.Namespace, TaskName: t.Task, TaskID: t.TaskID, From: b.world.to.AddDate(0, 0, -31), To: b.world.to, Text: text, Limit: 100,
+					Namespace: t.Namespace, TaskName: t.Task, TaskID: t.TaskID, From: b.world.to.AddDate(0, 0, -31), To: b.world.to, Text: text, WholeWords: words, Limit: 100,
 				})
 				return len(lines), err
 			}})
 		}
-		search("处理完成", "处理完成")
-		search("connection refused", "connection refused")
-		search("a word that is not there", "脑梗死 8842117x")
+		search("处理完成", "处理完成", false)
+		search("脑梗死", "脑梗死", false)
+		search("connection refused", "connection refused", false)
+		search("8842117x", "8842117x", false)
+		search("the whole word 8842117x", "8842117x", true)
 	}
 	return all, nil
 }

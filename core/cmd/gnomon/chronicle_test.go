@@ -3,7 +3,11 @@
 package main_test
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -68,5 +72,41 @@ func TestHistoryHasEveryVersion(t *testing.T) {
 	w.start()
 	w.until(20*time.Second, "history is as it was", func() bool {
 		return rows(versions) == "[[says 1 wang false] [says 2 li false] [says 3 zhao false] [gone 1  true]]"
+	})
+}
+
+// TestNamespacesKeepTheirHistoryForTheirTime: what a namespace keeps no longer goes soon after it was set, others' stays.
+func TestNamespacesKeepTheirHistoryForTheirTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	w.namespace("Bench")
+	w.namespace("Kept")
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(w.data, "run", "engine.sock"))
+	}}}
+	defer client.CloseIdleConnections()
+	answer, err := client.Post("http://engine/?database=gnomon", "text/plain", strings.NewReader(
+		"INSERT INTO run_logs (namespace, task, run_id, attempt, seq, fire_at, at, message) SELECT ['Bench', 'Kept'][1 + number % 2], 'old', 'r', 1, number, now64(6) - toIntervalDay(20), now64(6), 'old' FROM numbers(10)"))
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatal(err, answer)
+	}
+	_ = answer.Body.Close()
+	if _, errOut, code := w.line("namespace", "create", "Bench", "--keep-lines", "7d"); code != 0 {
+		t.Fatalf("%s %d", errOut, code)
+	}
+	if out, _, _ := w.line("namespace", "get", "Bench"); !strings.Contains(out, "lines: 7d") || !strings.Contains(out, "samples: 30d") || !strings.Contains(out, "runs: forever") {
+		t.Errorf("%s", out)
+	}
+	if _, errOut, code := w.line("namespace", "create", "Bench", "--keep-lines", "a week"); code != 4 || !strings.Contains(errOut, "retention.lines") {
+		t.Errorf("%s %d", errOut, code)
+	}
+	type count struct {
+		Namespace string `json:"namespace"`
+		Lines     int    `json:"lines"`
+	}
+	w.until(60*time.Second, "only what is kept is there", func() bool {
+		left, err := query[count](w, "SELECT namespace, toInt32(count()) AS lines FROM run_logs WHERE task = 'old' GROUP BY namespace")
+		return err == nil && len(left) == 1 && left[0] == count{"Kept", 5}
 	})
 }

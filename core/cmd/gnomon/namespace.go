@@ -38,8 +38,9 @@ func newNamespaceCommand(s *session) *cobra.Command {
 
 	var description string
 	var title api.Text
+	var keep api.Retention
 	create := &cobra.Command{
-		Use: "create NAME", Short: "Create a namespace, or change its title and description", Args: cobra.ExactArgs(1),
+		Use: "create NAME", Short: "Create a namespace, or change its title, description and retention", Args: cobra.ExactArgs(1),
 		Example: "  gnomon namespace create ImageArchive --title-zh 影像归档 --title-en 'Image archive'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/namespaces/" + url.PathEscape(args[0])
@@ -55,6 +56,21 @@ func newNamespaceCommand(s *session) *cobra.Command {
 			if cmd.Flags().Changed("description") {
 				input.Description = description
 			}
+			for _, kept := range []struct {
+				said string
+				into func(*api.Retention) *string
+			}{
+				{keep.Runs, func(r *api.Retention) *string { return &r.Runs }}, {keep.Lines, func(r *api.Retention) *string { return &r.Lines }},
+				{keep.Samples, func(r *api.Retention) *string { return &r.Samples }},
+			} {
+				if kept.said == "" {
+					continue
+				}
+				if input.Retention == nil {
+					input.Retention = &api.Retention{}
+				}
+				*kept.into(input.Retention) = kept.said
+			}
 			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: path, body: input}, nil)
 			if err != nil {
 				return err
@@ -68,6 +84,9 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	create.Flags().StringVar(&title.Zh, "title-zh", "", "title in Chinese")
 	create.Flags().StringVar(&title.En, "title-en", "", "title in English")
 	create.Flags().StringVar(&description, "description", "", "what it is")
+	create.Flags().StringVar(&keep.Runs, "keep-runs", "", "how long fires, runs and attempts are kept: 730d, or forever (default forever)")
+	create.Flags().StringVar(&keep.Lines, "keep-lines", "", "how long log lines are kept (default 90d)")
+	create.Flags().StringVar(&keep.Samples, "keep-samples", "", "how long samples are kept (default 30d)")
 	s.outputFlag(create, "table", "json", "yaml")
 
 	get := &cobra.Command{
@@ -84,13 +103,13 @@ func newNamespaceCommand(s *session) *cobra.Command {
 
 	var file string
 	put := &cobra.Command{
-		Use: "put NAME -f FILE", Short: "Create a namespace, or make it what a YAML or JSON file says: title, defaults, limits", Args: cobra.ExactArgs(1),
+		Use: "put NAME -f FILE", Short: "Create a namespace, or make it what a YAML or JSON file says: title, defaults, limits, retention", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body, err := s.readDocument(file)
 			if err != nil {
 				return err
 			}
-			for _, key := range []string{"name", "created_at"} { // what get prints may stand in the file
+			for _, key := range []string{"name", "created_at", "effective_retention"} { // what get prints may stand in the file
 				delete(body, key)
 			}
 			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: body}, nil)

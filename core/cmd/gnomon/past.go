@@ -20,6 +20,7 @@ type past interface {
 	recorder.Shipper
 	runner.History
 	annals
+	retaining
 	Fires(ctx context.Context, filter core.FireFilter) ([]core.Run, error)
 	EachFire(ctx context.Context, filter core.FireFilter, each func(*core.Run) error) error
 	Durations(ctx context.Context, namespaces, taskIDs []string, since time.Time) (map[string]core.Usual, error)

@@ -1,0 +1,184 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+// retained is a table whose rows go when they are old.
+type retained struct {
+	table string
+	at    string // the column that its partitions are cut by
+	days  func(core.Retention) int
+	host  bool // it has no namespaces
+}
+
+var allRetained = []retained{
+	{table: "run_logs", at: "fire_at", days: func(r core.Retention) int { return r.LinesDays }},
+	{table: "run_samples", at: "fire_at", days: func(r core.Retention) int { return r.SamplesDays }},
+	{table: "plugin_samples", at: "at", days: func(r core.Retention) int { return r.SamplesDays }},
+	{table: "attempts", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "runs", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "fires", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "host_samples", at: "at", host: true},
+}
+
+// Removal is what Retain has taken from a table.
+type Removal struct {
+	Table      string
+	Partition  string   // 202611 or 20261129
+	Namespaces []string // whose rows went; nil: the whole partition
+}
+
+// removeTime bounds the rewriting of one partition.
+const removeTime = 30 * time.Minute
+
+// Retain removes what is older than each namespace keeps it. A namespace that is not in kept, and rows without one, follow
+// the default. It works by partitions: one goes as a whole once all in it is over, at no cost; while others' rows stay, those
+// that are over are deleted from it, which rewrites it once. So rows stay for the time said and at most a partition longer:
+// a day, of fires, runs and attempts a month. Doing it again, or on two servers at once, does nothing more. What was removed
+// before an error is given with it.
+//
+// It is not done by ClickHouse's TTL because a part with rows that expire is merged again each four hours: a month of runs
+// would be rewritten six times a day for as long as it has rows of two namespaces.
+func (c *Client) Retain(ctx context.Context, now time.Time, kept map[string]core.Retention) ([]Removal, error) {
+	const op = "remove what history keeps no longer"
+	var removed []Removal
+	for _, t := range allRetained {
+		partitions, err := c.partitions(ctx, t.table)
+		if err != nil {
+			return removed, serverError(op, err)
+		}
+		for _, id := range partitions {
+			from, to, ok := partitionTime(id)
+			if !ok || !overAt(to, now, t.shortest(kept)) {
+				continue
+			}
+			r, err := c.retain(ctx, t, id, from, to, now, kept)
+			if err != nil {
+				return removed, serverError(op+": "+t.table+" "+id, err)
+			}
+			if r != nil {
+				removed = append(removed, *r)
+			}
+		}
+	}
+	return removed, nil
+}
+
+// shortest is the least number of days that anybody's rows are kept; KeepForever if all are kept for ever.
+func (t retained) shortest(kept map[string]core.Retention) int {
+	if t.host {
+		return core.HostSamplesDays
+	}
+	least := t.days(core.DefaultRetention)
+	for _, r := range kept {
+		if days := t.days(r.OrDefault()); least == core.KeepForever || days != core.KeepForever && days < least {
+			least = days
+		}
+	}
+	return least
+}
+
+// overAt says whether what happened before an instant is over now if it is kept for some days.
+func overAt(at, now time.Time, days int) bool {
+	return days != core.KeepForever && !at.AddDate(0, 0, days).After(now)
+}
+
+func (c *Client) retain(ctx context.Context, t retained, id string, from, to, now time.Time, kept map[string]core.Retention) (*Removal, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, removeTime, core.Errorf(core.KindExhausted, "rewrite partition "+id, "it took more than %s", removeTime))
+	defer cancel()
+	parts, err := c.parts(ctx, t.table, id) // before it is looked what they hold: what arrives meanwhile stays
+	if err != nil {
+		return nil, err
+	}
+	var over, stay []string
+	if !t.host {
+		err := c.each(ctx, "SELECT DISTINCT namespace FROM "+t.table+" WHERE "+t.at+" >= {from:"+inUTC+"} AND "+t.at+" < {to:"+inUTC+"}",
+			[]any{instant("from", from), instant("to", to)}, func(rows driver.Rows) error {
+				var namespace string
+				if err := rows.Scan(&namespace); err != nil {
+					return err
+				}
+				if overAt(to, now, t.days(kept[namespace].OrDefault())) {
+					over = append(over, namespace)
+				} else {
+					stay = append(stay, namespace)
+				}
+				return nil
+			})
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case len(stay) == 0:
+		for _, part := range parts {
+			err := c.conn.Exec(ctx, "ALTER TABLE "+t.table+" DROP PART '"+part+"'")
+			if exception, ok := errors.AsType[*ch.Exception](err); ok && exception.Code == noSuchPart { // merged meanwhile: the next time
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		return &Removal{Table: t.table, Partition: id}, nil
+	case len(over) == 0:
+		return nil, nil
+	}
+	slices.Sort(over)
+	quoted := make([]string, len(over)) // an ALTER takes no parameters
+	for i, namespace := range over {
+		quoted[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(namespace) + "'"
+	}
+	err = c.conn.Exec(settings(ctx, ch.Settings{"mutations_sync": 1}),
+		"ALTER TABLE "+t.table+" DELETE IN PARTITION ID '"+id+"' WHERE namespace IN ("+strings.Join(quoted, ", ")+")")
+	return &Removal{Table: t.table, Partition: id, Namespaces: over}, err
+}
+
+// noSuchPart is ClickHouse's NO_SUCH_DATA_PART.
+const noSuchPart = 232
+
+func (c *Client) parts(ctx context.Context, table, partition string) (names []string, err error) {
+	err = c.each(ctx, "SELECT name FROM system.parts WHERE active AND database = currentDatabase() AND table = {table:String} AND partition_id = {partition:String}",
+		[]any{ch.Named("table", table), ch.Named("partition", partition)}, func(rows driver.Rows) error {
+			var name string
+			err := rows.Scan(&name)
+			names = append(names, name)
+			return err
+		})
+	return names, err
+}
+
+// partitions gives the partitions of a table, the oldest first.
+func (c *Client) partitions(ctx context.Context, table string) ([]string, error) {
+	ids := map[string]bool{}
+	err := c.each(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = currentDatabase() AND table = {table:String}",
+		[]any{ch.Named("table", table)}, func(rows driver.Rows) error {
+			var id string
+			err := rows.Scan(&id)
+			ids[id] = true
+			return err
+		})
+	return slices.Sorted(maps.Keys(ids)), err
+}
+
+// partitionTime gives the time that a partition named by toYYYYMM or toYYYYMMDD holds.
+func partitionTime(id string) (from, to time.Time, ok bool) {
+	if from, err := time.Parse("20060102", id); err == nil {
+		return from, from.AddDate(0, 0, 1), true
+	}
+	if from, err := time.Parse("200601", id); err == nil {
+		return from, from.AddDate(0, 1, 0), true
+	}
+	return time.Time{}, time.Time{}, false
+}

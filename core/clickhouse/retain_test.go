@@ -1,0 +1,117 @@
+package clickhouse_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
+
+func TestRetain(t *testing.T) {
+	t.Parallel()
+	today := now().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	// fill writes for each namespace a run with a line, a sample and an attempt so many days ago, and samples of plugins and hosts.
+	fill := func(t *testing.T, w *world, days ...int) {
+		t.Helper()
+		s := core.Segment{ID: "retain"}
+		var runs []core.Run
+		for _, ago := range days {
+			at := today.AddDate(0, 0, -ago)
+			for _, ns := range []string{"Short", "Long", "O'Neill"} {
+				o := core.Origin{RunID: newID(), Attempt: 1, TaskID: newID(), Namespace: ns, TaskName: "x", TaskType: ns + ".X", FireAt: at}
+				s.Logs = append(s.Logs, core.LoggedLine{Origin: &o, LogLine: core.LogLine{At: at, Level: core.LevelInfo, Stream: core.StreamLog, Seq: 1, Message: "said"}})
+				s.RunSamples = append(s.RunSamples, core.RunSample{Origin: o, At: at})
+				s.Attempts = append(s.Attempts, core.AttemptRecord{Origin: o, StartedAt: at, EndedAt: at, Verdict: core.Succeeded})
+				s.PluginSamples = append(s.PluginSamples, core.PluginSample{Plugin: "lua-worker", Namespace: ns, PID: 1, ProcSample: core.ProcSample{At: at}})
+				runs = append(runs, core.Run{ID: o.RunID, TaskID: o.TaskID, Namespace: ns, TaskName: "x", TaskType: o.TaskType, FireAt: at, FireThrough: at, FireCount: 1, DecidedAt: at, StartedAt: at, EndedAt: at, State: core.RunEnded, Verdict: core.Succeeded, Attempt: 1})
+			}
+			s.HostSamples = append(s.HostSamples, core.HostSample{Host: "h", At: at})
+		}
+		if err := w.WriteSegment(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteRuns(t.Context(), "retain", runs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ages := func(t *testing.T, w *world, table, column string) string {
+		t.Helper()
+		return fmt.Sprint(w.ask(t, "SELECT namespace, groupArray(d) FROM (SELECT namespace, dateDiff('day', "+column+", toDateTime64('"+today.Format(time.DateTime)+"', 6, 'UTC')) AS d FROM "+table+" ORDER BY d) GROUP BY namespace ORDER BY namespace"))
+	}
+	kept := map[string]core.Retention{"Short": {RunsDays: 40, LinesDays: 10, SamplesDays: 5}, "Long": {LinesDays: core.KeepForever, SamplesDays: core.KeepForever}, "O'Neill": {LinesDays: 20}}
+
+	t.Run("EachNamespaceGoesByItsOwnDays", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		fill(t, w, 0, 6, 12, 25, 100)
+		removed, err := w.Retain(t.Context(), today, kept)
+		if err != nil || len(removed) == 0 {
+			t.Fatal(removed, err)
+		}
+		for table, want := range map[string]string{
+			"run_logs":       "[[Long [0 6 12 25 100]] [O'Neill [0 6 12]] [Short [0 6]]]",
+			"run_samples":    "[[Long [0 6 12 25 100]] [O'Neill [0 6 12 25]] [Short [0]]]",
+			"plugin_samples": "[[Long [0 6 12 25 100]] [O'Neill [0 6 12 25]] [Short [0]]]",
+		} {
+			column := "fire_at"
+			if table == "plugin_samples" {
+				column = "at"
+			}
+			if got := ages(t, w, table, column); got != want {
+				t.Errorf("%s: %s, want %s", table, got, want)
+			}
+		}
+		for _, table := range []string{"runs", "attempts", "fires"} {
+			if got := w.one(t, "SELECT count() FROM "+table+" WHERE namespace = 'Short' AND fire_at < toDateTime64('"+today.AddDate(0, 0, -99).Format(time.DateTime)+"', 6, 'UTC')"); got != "0" {
+				t.Errorf("%s: %s old rows of Short", table, got)
+			}
+			if got := w.one(t, "SELECT count() FROM "+table+" WHERE namespace = 'Long'"); got != "5" {
+				t.Errorf("%s: %s rows of Long", table, got)
+			}
+		}
+		if again, err := w.Retain(t.Context(), today, kept); err != nil || len(again) != 0 {
+			t.Errorf("the second time: %v %v", again, err)
+		}
+	})
+	t.Run("APartitionThatIsOverForAllIsDroppedWhole", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		fill(t, w, 0, 500)
+		all := core.Retention{RunsDays: 30, LinesDays: 30, SamplesDays: 30}
+		removed, err := w.Retain(t.Context(), today, map[string]core.Retention{"Short": all, "Long": all, "O'Neill": all})
+		if err != nil || len(removed) != 7 {
+			t.Fatalf("%v %v", removed, err)
+		}
+		for _, r := range removed {
+			if r.Namespaces != nil {
+				t.Errorf("%+v was not dropped whole", r)
+			}
+		}
+		for _, table := range []string{"fires", "runs", "attempts", "run_logs", "run_samples", "plugin_samples", "host_samples"} {
+			if got := w.one(t, "SELECT uniqExact(_partition_id) FROM "+table); got != "1" {
+				t.Errorf("%s has %s partitions", table, got)
+			}
+		}
+		if got := w.one(t, "SELECT count() FROM system.mutations WHERE database = currentDatabase()"); got != "0" {
+			t.Errorf("%s mutations", got)
+		}
+	})
+	t.Run("WhatNobodySetFollowsTheDefault", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		fill(t, w, 0, 29, 91, 800)
+		if _, err := w.Retain(t.Context(), today, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.one(t, "SELECT count() FROM runs"); got != "12" {
+			t.Errorf("%s runs", got)
+		}
+		if got := ages(t, w, "run_logs", "fire_at"); got != "[[Long [0 29]] [O'Neill [0 29]] [Short [0 29]]]" {
+			t.Errorf("lines %s", got)
+		}
+		if got := w.one(t, "SELECT count() FROM host_samples"); got != "3" {
+			t.Errorf("%s samples of hosts", got)
+		}
+	})
+}
