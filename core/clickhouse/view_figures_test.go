@@ -504,6 +504,7 @@ func TestShouldRunAgainstDidRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	rollUp(t, w.Client)
 	got := raw(t, w, "SELECT day, task, expected, decided, started, skipped, missing, doubled, reasons, complete FROM v_should_run ORDER BY task")
 	date := day.Format(time.DateOnly)
 	if want := date + "\tfine\t3\t3\t3\t0\t0\t0\t{}\ttrue\n" + date + "\tt\t10\t9\t4\t5\t1\t0\t{'overlap':4,'paused':1}\tfalse\n"; got != want {

@@ -18,8 +18,7 @@ FROM
         replaceRegexpAll(p4, '(?i)\\b(0x[0-9a-f]+|[0-9a-f]*[0-9][0-9a-f]*[a-f][0-9a-f]*|[0-9a-f]*[a-f][0-9a-f]*[0-9][0-9a-f]*)\\b', '<hex>') AS p5,
         replaceRegexpAll(p5, '[0-9]+([.,][0-9]+)*', '<n>') AS pattern
     FROM runs FINAL
-    PREWHERE outcome NOT IN ('succeeded', 'cancelled')
-    WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+    PREWHERE outcome NOT IN ('succeeded', 'cancelled') AND namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
 ) AS r
 GROUP BY namespace, task, day, r.pattern
 SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1

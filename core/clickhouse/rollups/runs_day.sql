@@ -1,4 +1,5 @@
--- Makes some days of some namespaces anew: what their fires, runs and attempts say, each row once.
+-- Makes some days of some namespaces anew: what their fires, runs and attempts say, each row once. PREWHERE may
+-- come before FINAL because a row that was sent twice has the values of the first.
 INSERT INTO runs_day
 (
     namespace, task, day, task_type, task_id, fires_started, fires_skipped, skip_reasons, runs, succeeded, failed, timed_out, crashed, lost,
@@ -49,7 +50,7 @@ FROM
             if(attempts <= 1, dateDiff('microsecond', wait_since, coalesce(started_at, ended_at)), NULL) AS waited,
             NULL AS queue, cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source, '' AS decision, '' AS reason, toUInt64(0) AS fire_count
         FROM runs FINAL
-        WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+        PREWHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
         UNION ALL
         -- The last attempt's usage is in its run; one with a planned retry may be the last all the same, if the run was stopped meanwhile.
         SELECT namespace, task, task_type, task_id, toDate(fire_at) AS day, fire_at, run_id, 0, '', ended_at, 0, NULL, NULL, NULL, dateDiff('microsecond', started_at, began_at),
@@ -59,17 +60,17 @@ FROM
             SELECT *, retry_at IS NOT NULL AND (run_id, attempt) NOT IN
             (
                 SELECT run_id, attempts FROM runs FINAL
-                WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+                PREWHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
                     AND (outcome != 'succeeded' OR attempts > 1)
             ) AS earlier
             FROM attempts FINAL
-            WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+            PREWHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
         )
         UNION ALL
         SELECT namespace, task, task_type, task_id, toDate(fire_at) AS day, fire_at, run_id, 0, '', decided_at, 0, NULL, NULL, NULL, NULL,
             0, '', 0, '', 0, 0, '', decision, toString(reason), fire_count
         FROM fires FINAL
-        WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+        PREWHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
     ) AS t
     GROUP BY namespace, task, day
 )

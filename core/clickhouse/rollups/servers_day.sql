@@ -10,6 +10,6 @@ SELECT
     sumIf(r.read_bytes, io_source != 'unknown') AS read_bytes, sumIf(r.write_bytes, io_source != 'unknown') AS write_bytes,
     count() AS rows_seen, now64(6, 'UTC') AS computed_at
 FROM runs AS r FINAL
-WHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
+PREWHERE namespace IN {namespaces:Array(String)} AND fire_at >= {from:DateTime64(6, 'UTC')} AND fire_at < {to:DateTime64(6, 'UTC')} AND toDate(fire_at) IN {days:Array(Date)}
 GROUP BY namespace, task_type, day, server
 SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1

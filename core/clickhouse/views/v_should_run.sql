@@ -1,7 +1,7 @@
 -- What each task should have done on each day against what was decided and done.
 -- 每个任务每天应当执行的次数与实际决定、执行的次数之对照。
 -- Read by: analysts, the ledger page, the alert on missing and doubled fires.
--- From: reconciliations (computed from the schedules alone) and fires, both without repeats.
+-- From: reconciliations (computed from the schedules alone) without repeats, and the reasons in runs_day, the roll-up.
 -- Fresh: a day is there once the server has checked it, soon after midnight UTC; `gnomon reconcile` checks it again.
 -- Example:
 --   SELECT day, namespace, task, expected, started, skipped, missing, doubled, reasons
@@ -21,7 +21,7 @@ CREATE OR REPLACE VIEW v_should_run
     missing     UInt32 COMMENT 'of them not decided about; from reconciliations',
     doubled     UInt32 COMMENT 'of them decided about more than once; from reconciliations',
     unexpected  UInt32 COMMENT 'fires at instants that the schedule does not have; from reconciliations',
-    reasons     Map(String, UInt64) COMMENT 'nominal instants skipped, by reason; from fires whose first instant lies in the day',
+    reasons     Map(String, UInt64) COMMENT 'nominal instants skipped, by reason, those of backfills and chains included; a range counts on the day it begins; from fires',
     complete    Bool COMMENT 'true: every expected instant was decided exactly once, and no other',
     checked_at  DateTime64(6, 'UTC') COMMENT 'when the day was checked; clock of the server'
 )
@@ -32,9 +32,7 @@ AS SELECT
 FROM (SELECT * FROM reconciliations FINAL) AS r
 LEFT JOIN
 (
-    SELECT namespace, task_id, day, sumMap(map(toString(reason), toUInt64(fire_count))) AS reasons
-    FROM (SELECT namespace, task_id, toDate(fire_at) AS day, reason, fire_count FROM fires FINAL WHERE decision = 'skipped' AND series = '')
-    GROUP BY namespace, task_id, day
+    SELECT namespace, task_id, day, sumMap(skip_reasons) AS reasons FROM (SELECT namespace, task_id, day, skip_reasons FROM runs_day FINAL) GROUP BY namespace, task_id, day
 ) AS f ON f.namespace = r.namespace AND f.task_id = r.task_id AND f.day = r.day
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'what each task should have done on each day against what was decided'

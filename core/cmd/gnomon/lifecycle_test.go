@@ -217,6 +217,12 @@ func TestTheDayOfATask(t *testing.T) {
 		out, _, code := w.line("sql", "SELECT outcome FROM runs WHERE run_id = '"+id+"'")
 		return code == 0 && strings.Contains(out, "cancelled")
 	})
+	runs := func(of string) string {
+		return do("sql", "SELECT toString(sum(n)), toString(sum(c)) FROM ("+of+") WHERE task = 'day'", "-o", "json")
+	}
+	w.until(60*time.Second, "the views tell of its runs", func() bool {
+		return runs("SELECT task, runs AS n, cancelled AS c FROM v_success_by_day") == runs("SELECT task, 1 AS n, outcome = 'cancelled' AS c FROM runs")
+	})
 	w.interrupt()
 	out, errOut, code = w.line("task", "list")
 	refused(t, out, errOut, code, 5, w.url, "is it running")
