@@ -91,7 +91,7 @@ func TestTheTraceOfAnAttemptIsHandedOnAndForgotten(t *testing.T) {
 	t.Parallel()
 	p := load(t, setup(t))
 	for i, parent := range []string{"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", ""} { // requests are used again
-		attempt := do("echo").Attempt(fmt.Sprint("r", i))
+		attempt := do("trace").Attempt(fmt.Sprint("r", i))
 		attempt.Traceparent = parent
 		out, err := p.Execute(t.Context(), attempt, &coretest.Sink{})
 		var got struct{ Traceparent string }

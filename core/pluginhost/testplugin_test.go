@@ -169,7 +169,10 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 			say(pluginv1.Level_LEVEL_ERROR, "three"),
 			&pluginv1.RunResponse{Event: &pluginv1.RunResponse_Checkpoint{Checkpoint: []byte("here")}}, done(`{"ok":true}`))
 	case "echo":
-		out, _ := json.Marshal(map[string]any{"run_id": req.GetRunId(), "attempt": req.GetAttempt(), "checkpoint": string(req.GetCheckpoint()), "traceparent": req.GetTraceparent()})
+		out, _ := json.Marshal(map[string]any{"run_id": req.GetRunId(), "attempt": req.GetAttempt(), "checkpoint": string(req.GetCheckpoint())})
+		return send(done(string(out)))
+	case "trace":
+		out, _ := json.Marshal(map[string]any{"traceparent": req.GetTraceparent()})
 		return send(done(string(out)))
 	case "fail":
 		return send(failed(&pluginv1.Failure{Message: "no luck"}))

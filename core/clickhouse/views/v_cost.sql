@@ -1,6 +1,6 @@
 -- What everything costs, by hour: CPU, memory and storage of each task, and of Gnomon beside them, so that the sum over all rows is what a machine spent on Gnomon.
 -- 每小时的成本：每个任务的 CPU、内存与读写，以及 Gnomon 自身的开销；所有行之和即整台机器花在 Gnomon 上的总量。
--- Read by: analysts, whoever pays for the machines, the page of a namespace.
+-- Read by: analysts, whoever pays for the machines, the page of a namespace. Who may not see all namespaces sees its runs as measured.
 -- From: process_hours (what process trees used, exited children too) and attempts. A task's CPU is what its attempts
 --   measured. Attempts that shared a process measured their own thread only: of what the process used beyond that while
 --   anything ran they are given a part, in proportion (cpu_apportioned_s). What is left is the overhead of the process.

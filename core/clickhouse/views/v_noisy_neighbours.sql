@@ -1,6 +1,6 @@
 -- Who takes a machine's cores, memory and disks, five minutes by five minutes of the last seven days, and whose attempts were slow meanwhile.
 -- 最近七天内每台机器每五分钟由谁占用 CPU、内存与磁盘，以及同一时段哪些任务变慢。
--- Read by: analysts, the host page, whoever looks for the reason why everything is slow.
+-- Read by: whoever may see all namespaces (others get no rows: a machine is everybody's), the host page.
 -- From: attempts (what each measured), host_samples (what the machine has and did) and servers (which machine).
 -- Fresh: seconds after an attempt has ended; one that runs on is not in it yet.
 -- Example:

@@ -258,7 +258,13 @@ func TestTheNoisiestNeighboursComeFirst(t *testing.T) {
 	for _, l := range lines[:min(5, len(lines))] {
 		t.Logf("%-16s %-10s noise %.5f: cpu %.5f, memory %.5f", l.Task, l.Plugin, l.Noise, l.CPU, l.Memory)
 	}
-	if len(lines) < 10 || lines[0].Task != "Clinic/burner" || lines[0].Noise != lines[0].CPU || lines[1].Task != "Bench/hog" || lines[1].Noise != lines[1].Memory {
+	// Which of the two is noisier depends on how much of a core the machine has left for the script.
+	first := map[string]line{}
+	for _, l := range lines[:2] {
+		first[l.Task] = l
+	}
+	burnt, held := first["Clinic/burner"], first["Bench/hog"]
+	if len(lines) < 10 || burnt.Noise == 0 || burnt.Noise != burnt.CPU || held.Noise == 0 || held.Noise != held.Memory || lines[1].Noise < 2*lines[2].Noise {
 		t.Errorf("the first lines of %d: %+v", len(lines), lines[:min(3, len(lines))])
 	}
 }
