@@ -182,7 +182,7 @@ func anyOf(value any) api.Any {
 func (a *app) figures(ctx context.Context) metrics.Figures {
 	stats, spool, kept := a.scheduler.Stats(), a.spool.Stats(), a.store.Stats()
 	executing, held := a.runner.Executing(), a.lease.MayAct()
-	down, since, storage, known := a.watch.last()
+	storage, known, since, down := a.watch.last()
 	reachable := down == nil
 	f := metrics.Figures{
 		Scheduler: &metrics.Scheduler{Decided: stats.Decided, Window: stats.Window, ClockSteps: stats.ClockSteps},

@@ -24,7 +24,7 @@ const (
 // examineHistory looks at the road from the spool to history, and at how history lies on disk.
 func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	i.a.watch.look(ctx, 0)
-	down, since, storage, known := i.a.watch.last()
+	storage, known, since, down := i.a.watch.last()
 	if down != nil {
 		what, todo := "the ClickHouse server", bilingual("请检查 GNOMON_CLICKHOUSE_DSN 所指的服务器", "look at the server that GNOMON_CLICKHOUSE_DSN names")
 		if i.a.engine != nil {

@@ -71,10 +71,10 @@ func (w *historyWatch) look(ctx context.Context, since time.Duration) {
 }
 
 // last gives what is known: why history does not answer and since when, and how it lay on disk when it was last looked at.
-func (w *historyWatch) last() (down error, since time.Time, storage clickhouse.Storage, known bool) {
+func (w *historyWatch) last() (storage clickhouse.Storage, known bool, since time.Time, down error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.down, w.since, w.storage, !w.storageAt.IsZero()
+	return w.storage, !w.storageAt.IsZero(), w.since, w.down
 }
 
 // watchHistory begins to watch.
@@ -99,7 +99,7 @@ func (a *app) engineMemory(storage clickhouse.Storage) uint64 {
 
 // historyStatus is how history stands, as the API shows it.
 func (a *app) historyStatus() api.HistoryStatus {
-	down, since, storage, known := a.watch.last()
+	storage, known, since, down := a.watch.last()
 	h := api.HistoryStatus{Embedded: a.engine != nil, Version: a.history.Version(), Answers: down == nil, DownSince: instant(since)}
 	if down != nil {
 		h.Why = down.Error()
