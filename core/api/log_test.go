@@ -198,7 +198,7 @@ func TestSilentLiveLogBeatsAndEndsWithTheServer(t *testing.T) {
 	w := setup(t)
 	w.live("r3")
 	s := w.follow("/v1/runs/r3/logs/live", "")
-	time.AfterFunc(150*time.Millisecond, w.api.Stop)
+	time.AfterFunc(500*time.Millisecond, w.api.Stop)
 	if e, ok := s.next(); ok {
 		t.Fatalf("%+v", e)
 	}

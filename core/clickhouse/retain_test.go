@@ -93,7 +93,7 @@ func TestRetain(t *testing.T) {
 				t.Errorf("%s has %s partitions", table, got)
 			}
 		}
-		if got := w.one(t, "SELECT count() FROM system.mutations WHERE database = currentDatabase()"); got != "0" {
+		if got := w.one(t, "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command NOT LIKE '%MATERIALIZE%'"); got != "0" {
 			t.Errorf("%s mutations", got)
 		}
 	})

@@ -290,7 +290,7 @@ func TestRollUps(t *testing.T) {
 			post(t, w.engine.Socket(), "DROP TABLE "+table)
 		}
 		post(t, w.engine.Socket(), "TRUNCATE TABLE schema_migrations")
-		for _, file := range []string{"0001_create_fires", "0002_create_runs", "0003_create_attempts", "0008_extend_fires", "0009_extend_runs"} {
+		for _, file := range []string{"0001_create_fires", "0002_create_runs", "0003_create_attempts", "0008_extend_fires", "0009_extend_runs", "0025_extend_attempts"} {
 			text, err := os.ReadFile("migrations/" + file + ".sql")
 			if err != nil {
 				t.Fatal(err)
