@@ -362,8 +362,18 @@ func (b *historyBench) fill(ctx context.Context) error {
 	if _, err := b.history.IndexLines(ctx, b.world.from, b.world.to); err != nil { // as the server does once a day is over
 		return err
 	}
-	progress(b.err, "")
-	return nil // roll-ups that are not made as rows arrive would be made here, from b.world.from to b.world.to
+	for began := time.Now(); ; { // likewise
+		rolled, err := b.history.RollUp(ctx)
+		if err != nil {
+			return err
+		}
+		progress(b.err, b.say("  汇总：还有 %d 天", "  rolling up: %d days of namespaces are left"), rolled.Left)
+		if rolled.Left == 0 {
+			progress(b.err, "")
+			fmt.Fprintf(b.err, b.say("  汇总用时 %s\n", "  rolled up in %s\n"), time.Since(began).Round(time.Second))
+			return nil
+		}
+	}
 }
 
 func (b *historyBench) do(ctx context.Context, j job) error {

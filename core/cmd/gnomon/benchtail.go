@@ -21,15 +21,16 @@ import (
 )
 
 func (s *session) benchTail() *cobra.Command {
-	var lines, readers int
+	var lines, rate, readers int
 	cmd := &cobra.Command{
 		Use: "tail", Short: "Delay of a live log, with and without slow readers", Args: cobra.NoArgs,
-		Long: "A run says as many lines as it can, and a reader follows it: how long is each line on its way from the plugin to the\n" +
+		Long: "A run says lines at a steady rate, and a reader follows it: how long is each line on its way from the plugin to the\n" +
 			"reader, and does the reader miss any? Then again while other readers of the same log take one byte a second: they must\n" +
 			"slow neither the run nor the reader.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return s.tailed(cmd.Context(), lines, readers) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.tailed(cmd.Context(), lines, rate, readers) },
 	}
 	cmd.Flags().IntVar(&lines, "lines", 1_000_000, "lines the run says")
+	cmd.Flags().IntVar(&rate, "rate", 50_000, "lines a second; 0: as many as are taken, which is more than a reader of JSON keeps up with")
 	cmd.Flags().IntVar(&readers, "readers", 200, "readers of one byte a second in the second round")
 	return cmd
 }
@@ -43,7 +44,7 @@ type tailRound struct {
 	slowRead int64         // bytes that the slow readers have taken
 }
 
-func (s *session) tailed(ctx context.Context, lines, readers int) error {
+func (s *session) tailed(ctx context.Context, lines, rate, readers int) error {
 	b, err := newBench(ctx, s.err, "@every 8760h", 24*time.Hour, time.Now().Add(time.Hour), load{"Bench.NoOp", 1})
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (s *session) tailed(ctx context.Context, lines, readers int) error {
 		if i == 1 {
 			slow = readers
 		}
-		if rounds[i], err = b.tail(ctx, lines, slow); err != nil {
+		if rounds[i], err = b.tail(ctx, lines, rate, slow); err != nil {
 			return err
 		}
 		r := &rounds[i]
@@ -78,7 +79,7 @@ func (s *session) tailed(ctx context.Context, lines, readers int) error {
 }
 
 // tail starts a run and follows it to its end.
-func (b *bench) tail(ctx context.Context, lines, slow int) (tailRound, error) {
+func (b *bench) tail(ctx context.Context, lines, rate, slow int) (tailRound, error) {
 	var r tailRound
 	var tasks struct {
 		Items []struct {
@@ -94,7 +95,7 @@ func (b *bench) tail(ctx context.Context, lines, slow int) (tailRound, error) {
 		EndedAt   *time.Time `json:"ended_at"`
 	}
 	// It waits at its end, so that the readers are there before it says anything worth measuring and stay for a while.
-	if err := b.call(ctx, http.MethodPost, "/v1/tasks/"+tasks.Items[0].ID+"/run", map[string]any{"params": map[string]any{"lines": lines, "sleep_ms": 1000}}, &run); err != nil {
+	if err := b.call(ctx, http.MethodPost, "/v1/tasks/"+tasks.Items[0].ID+"/run", map[string]any{"params": map[string]any{"lines": lines, "line_rate": rate, "sleep_ms": 1000}}, &run); err != nil {
 		return r, err
 	}
 	path := "/v1/runs/" + run.ID + "/logs/live"

@@ -223,8 +223,8 @@ func (a *app) answerClickHouse(listener net.Listener) part {
 }
 
 // sendBuffer is how many bytes of an answer may be on their way. The system would let it grow to 4 MiB, all of which is made
-// for a reader who takes a byte a second; this carries 5 MB/s over a line of 100 ms.
-const sendBuffer = 256 << 10
+// for a reader who takes a byte a second; this carries 2.5 MB/s over a line of 100 ms.
+const sendBuffer = 128 << 10
 
 // boundSending bounds the send buffers of the connections that a listener takes: they inherit its own.
 func boundSending(_, _ string, c syscall.RawConn) (err error) {
