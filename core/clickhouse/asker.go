@@ -25,7 +25,7 @@ import (
 const Asker = "gnomon_asker"
 
 // scopeSetting carries what an asker may see to the row policies: names of namespaces, parted by commas, or allRows. It is a
-// text that ClickHouse itself does nothing with as long as there is no query cache, every ClickHouse from 25.3 has it, and
+// text that ClickHouse itself does nothing with as long as there is no query cache, every ClickHouse from 25.8 has it, and
 // a read-only statement cannot change it. A setting of our own would need a configuration file on a real server.
 const (
 	scopeSetting = "query_cache_tag"
@@ -106,6 +106,7 @@ func AskSettings(scope statement.Scope) (map[string]string, error) {
 	s := map[string]string{
 		"readonly": "1", scopeSetting: tag, "use_query_cache": "0",
 		"final": "1", "do_not_merge_across_partitions_select_final": "1", "use_skip_indexes_if_final": "1",
+		"use_skip_indexes_if_final_exact_mode": "0", // see exact
 	}
 	if !scope.All {
 		s["output_format_write_statistics"] = "0" // rows read are others' too

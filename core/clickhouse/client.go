@@ -59,7 +59,7 @@ type Client struct {
 }
 
 // oldest is the oldest ClickHouse whose settings and functions are all that is used here (a long-term release).
-var oldest = [2]uint64{25, 3}
+var oldest = [2]uint64{25, 8}
 
 // writeConnections bounds the writers at once: spool, ended runs, what was found about a day, changes of breakers.
 const writeConnections = 4
@@ -300,6 +300,7 @@ func exact(s ch.Settings) ch.Settings {
 	s["final"] = 1
 	s["do_not_merge_across_partitions_select_final"] = 1
 	s["use_skip_indexes_if_final"] = 1
+	s["use_skip_indexes_if_final_exact_mode"] = 0 // else every granule that might hold a repeat is read again
 	return s
 }
 

@@ -138,7 +138,7 @@ func TestARealServerThatIsTooOld(t *testing.T) {
 	})
 	for _, dsn := range []string{fmt.Sprintf("http://default@127.0.0.1:%d/default", httpPort), fmt.Sprintf("clickhouse://default@127.0.0.1:%d/default", nativePort)} {
 		_, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: dsn, Log: slog.New(slog.DiscardHandler), Patient: true})
-		if core.KindOf(err) != core.KindInvalid || !strings.Contains(err.Error(), "at least 25.3") {
+		if core.KindOf(err) != core.KindInvalid || !strings.Contains(err.Error(), "at least 25.8") {
 			t.Errorf("%s: %v", dsn, err)
 		}
 	}

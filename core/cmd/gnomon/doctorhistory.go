@@ -45,7 +45,24 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	}
 	i.examineDisk(ctx, say)
 	if down == nil {
+		i.examineRollups(ctx, say)
 		i.examineSpans(ctx, say)
+	}
+}
+
+// rollupsLate is how far the roll-ups may be behind: they are made anew within minutes, also on a large history.
+const rollupsLate = 15 * time.Minute
+
+// examineRollups says how far the roll-ups are of which the views are made.
+func (i insight) examineRollups(ctx context.Context, say sayFunc) {
+	r, err := i.a.history.RollupState(ctx)
+	switch {
+	case err != nil:
+		say("rollups", "warning", false, nil, "汇总进度未能读取："+err.Error(), "how far the roll-ups are cannot be read: "+err.Error())
+	case r.Through.IsZero():
+		say("rollups", "warning", false, nil, "历史汇总正在首次生成，视图 v_* 尚不完整；表 rollups 记录进度", "the roll-ups are being made for the first time, so the views v_* are not complete; table rollups says how far they are")
+	default:
+		say("rollups", "warning", r.Behind < rollupsLate, r.Behind.Seconds(), fmt.Sprintf("历史汇总落后 %.0f 秒", r.Behind.Seconds()), fmt.Sprintf("the roll-ups are %.0f s behind", r.Behind.Seconds()))
 	}
 }
 
