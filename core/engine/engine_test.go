@@ -369,6 +369,47 @@ func TestSupervisor(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+	t.Run("StandsBackBehindTheScheduler", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		w.must(t, "CREATE TABLE merged (a UInt64) ENGINE=MergeTree ORDER BY a")
+		niceness := func(stat string) int {
+			_, fields, _ := strings.Cut(stat, ") ")
+			n, err := strconv.Atoi(strings.Fields(fields)[16])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		own, err := os.ReadFile("/proc/self/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", w.PID()))
+		if err != nil || len(stats) == 0 {
+			t.Fatalf("%d threads, %v", len(stats), err)
+		}
+		merging := 0
+		for _, name := range stats {
+			stat, err := os.ReadFile(name)
+			if err != nil {
+				continue // the thread has ended
+			}
+			comm, _, _ := strings.Cut(string(stat), ") ")
+			if strings.HasSuffix(comm, "(MemoryWorker") {
+				continue // ClickHouse hurries this one itself
+			}
+			if nice, want := niceness(string(stat)), min(niceness(string(own))+5, 19); nice != want {
+				t.Errorf("thread %s) has niceness %d, not %d", comm, nice, want)
+			}
+			if strings.HasSuffix(comm, "(MergeMutate") {
+				merging++
+			}
+		}
+		if merging == 0 {
+			t.Error("no thread that merges was found")
+		}
+	})
 	t.Run("StopLeavesNoProcess", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)

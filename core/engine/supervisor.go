@@ -206,6 +206,9 @@ func (s *Supervisor) launch(ctx context.Context) (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	if err := standBack(cmd.Process.Pid); err != nil {
+		s.o.Log.Warn("engine runs at the scheduler's own priority", "err", err)
+	}
 	c := &child{cmd: cmd, stdin: stdin, ended: make(chan struct{}), tail: &tail{}}
 	s.mu.Lock()
 	s.cmd, s.pid, s.ready = cmd, cmd.Process.Pid, false
