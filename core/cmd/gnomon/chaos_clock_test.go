@@ -139,9 +139,13 @@ func (v *verdict) deciders(s *subject, d decision) (list []int64) {
 		return nil
 	}
 	begun, started := v.begun[d.RunID]
+	// What waited, was adopted from a dead server and was cancelled before it was admitted: its claim is dated by the one, and
+	// names the other.
+	_, tried := v.account.attempts[key{d.RunID, 1}]
+	handedOn := v.account.runs[d.RunID].Attempts > 1 || s.steps != nil || d.Decision == "started" && !tried && !started
 	for _, n := range v.nodes {
 		for _, l := range n.lives {
-			if l != by && s.steps == nil && v.account.runs[d.RunID].Attempts < 2 {
+			if l != by && !handedOn {
 				continue
 			}
 			for _, at := range n.clock.moments(l, d.Decided) {
