@@ -170,7 +170,8 @@ func (n *node) sight(instant time.Time) time.Duration {
 		for _, l := range n.lives {
 			for _, r := range l.ran {
 				from, to := max(r.from, m.at), min(r.to, until)
-				if first := max(from, at); from < to && at-int64(noticing) <= to && first < best {
+				first := min(max(from, at), to) // a fire is claimed ahead: it may have been as the setting ended
+				if from < to && at-int64(noticing) <= to && first < best {
 					best, late = first, time.Duration(max(0, first-at))
 				}
 			}
