@@ -69,6 +69,7 @@ type Skip struct {
 	RunID     string
 	TaskID    string
 	Token     int64
+	Owner     string // server that decides so: the ledger names it beside DecidedAt, which is by its clock; empty: the run's owner
 	Reason    Reason
 	Facts     json.RawMessage
 	DecidedAt time.Time

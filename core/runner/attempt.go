@@ -113,7 +113,7 @@ func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
 	text, _ := json.Marshal(facts) // maps of plain values cannot fail
 	now := r.opts.Clock.Now()
 	skip := core.Skip{
-		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Reason: reason, Facts: text, DecidedAt: now,
+		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, Reason: reason, Facts: text, DecidedAt: now,
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, // no run will end, so the skip sets the next fire
 		Breaches: r.breaches(l, now, true),
 	}

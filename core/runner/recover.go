@@ -147,7 +147,7 @@ const missedAfter = 10 * time.Second
 // bury skips a run that has not started and shall not: its task is deleted, or its time has passed.
 func (r *Runner) bury(ctx context.Context, task *core.Task, run core.Run, reason core.Reason, facts json.RawMessage, now time.Time) bool {
 	skip := core.Skip{
-		RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Reason: reason, Facts: facts, DecidedAt: now,
+		RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, Reason: reason, Facts: facts, DecidedAt: now,
 		NextFire: r.nextFire(task, now), Version: run.TaskVersion, // no run will end, so the skip sets the next fire
 	}
 	if _, err := r.opts.Store.Skip(ctx, []core.Skip{skip}); err != nil {

@@ -72,6 +72,8 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 	w.wantEnded(t, stops.ID, core.Lost, "")
 	if run := w.wantEnded(t, missed.ID, core.Skipped, core.ReasonCatchUp); !strings.Contains(string(run.Facts), `"policy":"none"`) {
 		t.Errorf("claimed before the crash, and missed: %s", run.Facts)
+	} else if run.Owner != "next" {
+		t.Errorf("it was skipped by the next server, by whose clock it is dated, and the ledger names %q", run.Owner)
 	}
 	w.wantEnded(t, late.ID, core.Succeeded, "")
 	if task := w.task(t, stopping.ID); task.Enabled || !strings.Contains(task.DisabledReason, "lost") {

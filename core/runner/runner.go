@@ -353,7 +353,7 @@ func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) 
 			continue
 		}
 		r.leave(id, l)
-		skips = append(skips, core.Skip{RunID: id, TaskID: taskID, Token: l.run.Token, Reason: reason, DecidedAt: r.opts.Clock.Now()})
+		skips = append(skips, core.Skip{RunID: id, TaskID: taskID, Token: l.run.Token, Owner: r.opts.ServerID, Reason: reason, DecidedAt: r.opts.Clock.Now()})
 		r.changedLocked(l.run)
 	}
 	r.open(core.GateOverlap, taskID)

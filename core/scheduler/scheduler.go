@@ -389,7 +389,7 @@ func (s *Scheduler) decide(due []*entry, now time.Time) ([]core.Claim, []*entry)
 	for _, e := range due {
 		if e.problem != nil {
 			s.opts.Log.Error("task not readable", "task_id", e.TaskID, "err", e.problem)
-			claims = append(claims, poisoned(e, now))
+			claims = append(claims, poisoned(e, now, s.opts.ServerID))
 			entries = append(entries, e)
 			continue
 		}
@@ -408,12 +408,12 @@ func (s *Scheduler) decide(due []*entry, now time.Time) ([]core.Claim, []*entry)
 }
 
 // poisoned skips the fire of a task whose row cannot be read, and with it all later ones until the row changes.
-func poisoned(e *entry, now time.Time) core.Claim {
+func poisoned(e *entry, now time.Time, server string) core.Claim {
 	facts, _ := json.Marshal(map[string]string{"problem": e.problem.Error()}) // a map of strings cannot fail
 	task := e.unreadable
 	task.ID, task.Version = e.TaskID, e.Version
 	run := skipped(newRun(&task, e.NextFire, now), core.ReasonPoisoned, facts)
-	run.ID = newID()
+	run.ID, run.Owner = newID(), server
 	return core.Claim{TaskID: e.TaskID, Version: e.Version, NextFire: e.NextFire, Runs: []core.Run{run}}
 }
 

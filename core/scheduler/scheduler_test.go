@@ -337,8 +337,8 @@ func TestAPoisonedRowIsSkippedOnceAndDelaysNoOther(t *testing.T) {
 		if len(rows) != 1 || rows[0].Verdict != core.Skipped || rows[0].Reason != core.ReasonPoisoned || len(rows[0].Facts) < 20 || len(w.taken(task.ID)) != 0 {
 			t.Fatalf("decisions about %s: %+v; want one, skipped as poisoned", task.Name, rows)
 		}
-		if rows[0].Namespace != "Lab" || rows[0].TaskName != task.Name {
-			t.Errorf("the skipped fire belongs to %q/%q; want Lab/%s", rows[0].Namespace, rows[0].TaskName, task.Name)
+		if rows[0].Namespace != "Lab" || rows[0].TaskName != task.Name || rows[0].Owner != "me" {
+			t.Errorf("the skipped fire belongs to %q/%q and was decided by %q; want Lab/%s by me", rows[0].Namespace, rows[0].TaskName, rows[0].Owner, task.Name)
 		}
 	}
 	// A change mends it: the definition is read anew.

@@ -104,6 +104,31 @@ func (w *world) checkMarks() {
 	}
 }
 
+// deciding is how long a server at work may have a fire due before it is decided: it looks again after two seconds at the
+// latest, whatever has become of its clock.
+const deciding = 2500 * time.Millisecond
+
+// checkUndecided: no fire lies undecided while a server is at work whose clock has it due.
+func (w *world) checkUndecided(s *server, tasks ...*taskRow) {
+	if s.dead || s.stalled.After(w.now) || !w.mayAct(s) || !w.registered(s) {
+		return
+	}
+	for _, t := range tasks {
+		if t.nextFire.IsZero() {
+			continue
+		}
+		since := t.nextFire.Add(-w.clocks[s.slot]) // the true time at which its clock shows it
+		for _, other := range []time.Time{s.since, t.marked} {
+			if other.After(since) {
+				since = other
+			}
+		}
+		if lies := w.now.Sub(since); lies > deciding {
+			w.fail("task %s: %s lies undecided for %s, and %s is at work and has it due", t.task.ID, t.nextFire, lies, s.id)
+		}
+	}
+}
+
 // checkDecisions: the rows of a task cover each of its nominal instants exactly once. The instants are found here one by
 // one, not by the functions that skip over ranges.
 func (w *world) checkDecisions(t *taskRow) {
@@ -116,6 +141,9 @@ func (w *world) checkDecisions(t *taskRow) {
 	for _, run := range w.store.runs {
 		if run.TaskID == id && run.Series == "" {
 			exact[run.FireAt] = true
+			if run.FireCount == 1 { // the rest of a range whose others had their decisions begins some microseconds after one of them
+				exact[run.FireThrough] = true
+			}
 			if run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp {
 				byVersion[run.TaskVersion] = append(byVersion[run.TaskVersion], run)
 			}

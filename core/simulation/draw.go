@@ -53,6 +53,9 @@ func (w *world) draw() {
 		outage: pick(r, 0, 0, 20*time.Second, 5*time.Minute, 40*time.Minute),
 	}
 	w.cfg.longSteps = w.cfg.clockStep > 0 && r.IntN(4) == 0
+	if w.cfg.servers > 1 {
+		w.cfg.apart = pick(r, 0, 0, 0, 2*time.Second, 20*time.Second, time.Hour)
+	}
 	if w.slow {
 		w.cfg.outage = pick(r, 0, time.Minute, 24*time.Hour, 9*24*time.Hour, 400*24*time.Hour)
 	}

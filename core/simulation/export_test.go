@@ -57,6 +57,7 @@ func Tally(seed uint64, met map[string]int) {
 			}
 		}
 	}
+	met["missed by one clock of several"] += w.seen.alone
 	met["events"] += w.serial
 	met["starts"] += len(w.seen.starts)
 }

@@ -36,13 +36,16 @@ const (
 	tokensKept         Mutant = "a run that is taken over keeps its token"
 	waitersForgotten   Mutant = "a waiting run of a dead server is not found"
 	patienceWithoutEnd Mutant = "a run waits at a breaker although it may try"
+	anothersClock      Mutant = "a decision goes by the clock that is furthest ahead"
+	missedElsewhere    Mutant = "a fire is missed that another server's clock has left behind"
+	stepsUnnoticed     Mutant = "a server sleeps on when its clock is set"
 )
 
 // Mutants are all ways in which a world can be broken on purpose.
 func Mutants() []Mutant {
 	return []Mutant{peersIgnored, waitersIgnored, aboutToAskIgnored, waitersMakeWay, waitersWait, earlierWins, newcomersPass, nobodyMakesWay, limitsIgnored, catchUpTooMuch, catchUpTooOld,
 		spreadIgnored, fireForgotten, rowForgotten, pauseIgnored, maxRunsIgnored, claimedNotStarted, startedAlways, holdsStay, probesStay,
-		causedTwice, neverStops, tokensIgnored, tokensKept, waitersForgotten, patienceWithoutEnd}
+		causedTwice, neverStops, tokensIgnored, tokensKept, waitersForgotten, patienceWithoutEnd, anothersClock, missedElsewhere, stepsUnnoticed}
 }
 
 // mutate breaks the decisions, if the world's mutant is one of them; the store and the servers ask for the others.
@@ -120,11 +123,32 @@ func (w *world) mutate() {
 		w.decide = func(task *core.Task, v *version, next, now time.Time, rules scheduler.Rules) scheduler.Decision {
 			return w.wrongly(decide, *task, v, next, now, rules)
 		}
+	case anothersClock:
+		w.decide = func(task *core.Task, v *version, next, now time.Time, rules scheduler.Rules) scheduler.Decision {
+			return decide(task, v, next, w.furthest(now), rules)
+		}
+	case missedElsewhere:
+		w.decide = func(task *core.Task, v *version, next, now time.Time, rules scheduler.Rules) scheduler.Decision {
+			if w.furthest(now).Sub(next) > rules.MissedAfter {
+				rules.MissedAfter = min(rules.MissedAfter, now.Sub(next)-1)
+			}
+			return decide(task, v, next, now, rules)
+		}
 	case claimedNotStarted:
 		w.started = func(state core.RunState) bool { return state != core.RunClaimed && started(state) }
 	case startedAlways:
 		w.started = func(state core.RunState) bool { return state == core.RunWaiting || started(state) }
 	}
+}
+
+// furthest gives what the clock shows that is furthest ahead.
+func (w *world) furthest(now time.Time) time.Time {
+	for _, s := range w.servers {
+		if wall := w.wall(s); wall.After(now) {
+			now = wall
+		}
+	}
+	return now
 }
 
 func withoutPeers(admit func(core.Admission, core.Standings) core.Ruling, which func(core.Standings, core.Standing) bool) func(core.Admission, core.Standings) core.Ruling {

@@ -23,6 +23,30 @@ type observer struct {
 	stopped  map[string]bool                // by stop_after
 	fired    map[string]map[string]struct{} // runs of the schedule that began, by task
 	mixed    map[string]bool                // tasks whose runs did not all have one overlap policy
+	clocks   map[*server][]reading          // what a server's clock showed when it looked at it
+	alone    int                            // fires that were missed by the clock of the server that decided, and not by another's
+}
+
+// reading is what a clock showed at a true time.
+type reading struct{ at, wall time.Time }
+
+// reads keeps what a server's clock shows as it is about to decide.
+func (o *observer) reads(s *server, at, wall time.Time) {
+	o.clocks[s] = append(o.clocks[s], reading{at, wall})
+}
+
+// showed says whether a server's clock showed a wall time a moment ago, or a moment before it stood still.
+func (o *observer) showed(s *server, now, wall time.Time) bool {
+	const moment = 30 * time.Millisecond // from reading the clock to the claim
+	for _, r := range slices.Backward(o.clocks[s]) {
+		switch {
+		case now.Sub(r.at) > moment && s.stood.Sub(r.at) > moment:
+			return false
+		case r.wall.Equal(wall):
+			return true
+		}
+	}
+	return false
 }
 
 // start is an attempt that really began.
@@ -38,7 +62,7 @@ type start struct {
 func newObserver() observer {
 	return observer{
 		versions: make(map[string][]*version), then: make(map[*version]time.Time), through: make(map[*version]time.Time), closed: make(map[string][]string),
-		streak: make(map[string]int), stopped: make(map[string]bool), fired: make(map[string]map[string]struct{}), mixed: make(map[string]bool),
+		streak: make(map[string]int), stopped: make(map[string]bool), fired: make(map[string]map[string]struct{}), mixed: make(map[string]bool), clocks: make(map[*server][]reading),
 	}
 }
 
@@ -217,10 +241,31 @@ func instants(v *version, from, to, last time.Time) (list []fire) {
 	}
 }
 
-// decided holds a decision that was committed against an independent computation of what it should have been.
-func (o *observer) decided(w *world, v *version, c core.Claim, result core.Claimed, now time.Time, fired int64) {
+// decided holds a decision that was committed against an independent computation of what it should have been, by the clock
+// of the server that took it, whatever the others' show.
+func (o *observer) decided(w *world, s *server, v *version, c core.Claim, result core.Claimed, fired int64) {
 	task, p := v.task, v.task.Policies
 	id := task.ID
+	if len(c.Runs) == 0 { // it is no fire any more
+		return
+	}
+	now := c.Runs[0].DecidedAt
+	if !o.showed(s, w.now, now) {
+		w.fail("task %s: %s decides about %s at %s, which its clock has not shown; it shows %s", id, s.id, c.NextFire, now, w.wall(s))
+	}
+	for i := range c.Runs {
+		run := &c.Runs[i]
+		caughtUp := run.Reason == core.ReasonCatchUp || run.Trigger == core.TriggerCatchUp
+		if late := now.Sub(c.NextFire); !run.DecidedAt.Equal(now) || run.Owner != s.id || caughtUp && late <= missedAfter ||
+			!caughtUp && late > missedAfter && run.State != core.RunEnded {
+			w.fail("task %s: %s is decided (%s %s) by %q at %s, and the clock of %s shows %s, %s after %s", id, run.FireAt, run.Trigger, run.Reason, run.Owner, run.DecidedAt, s.id, now, late, c.NextFire)
+		}
+	}
+	if now.Sub(c.NextFire) > missedAfter && slices.ContainsFunc(w.servers, func(other *server) bool {
+		return !other.dead && w.wall(other).Sub(c.NextFire) <= missedAfter
+	}) {
+		o.alone++
+	}
 	if v.sched.Kind() == schedule.After { // its marks are set by the ends of its runs
 		if len(c.Runs) != 1 || !c.Runs[0].FireAt.Equal(c.NextFire) {
 			w.fail("task %s: the decision about %s has %d rows", id, c.NextFire, len(c.Runs))

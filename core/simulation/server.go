@@ -20,19 +20,19 @@ func (w *world) registered(s *server) bool {
 // pass is the scheduler's loop: read what is due, decide, claim. Between reading and claiming time goes by, in which
 // others act: what was read may be stale.
 func (w *world) pass(s *server) {
+	w.checkUndecided(s, w.store.tasks...)
 	if w.chance(w.cfg.clockStep) {
-		s.skew += w.between(-3*time.Second, 3*time.Second)
-		if w.cfg.longSteps && w.rng.IntN(10) == 0 {
-			s.skew += w.between(-time.Hour, time.Hour)
-		}
+		w.after(nil, w.between(0, 2*time.Second), func() { w.stepClock(s.slot) })
 	}
 	if w.chance(w.cfg.stall) {
 		s.stalled = w.now.Add(w.between(lease/2, 3*lease))
+		s.since, s.stood = s.stalled, w.now
 	}
 	if w.crashes(s) {
 		return
 	}
 	now := w.wall(s)
+	w.seen.reads(s, w.now, now)
 	due, next := w.store.due(now.Add(ahead))
 	for _, d := range due {
 		v, fired := w.store.byID[d.TaskID].version, w.store.byID[d.TaskID].fired
@@ -42,6 +42,9 @@ func (w *world) pass(s *server) {
 		w.obey(s)
 	}
 	wait := w.between(20*time.Millisecond, 2*time.Second)
+	if w.mutant == stepsUnnoticed {
+		wait = time.Hour
+	}
 	if !next.IsZero() {
 		wait = min(wait, max(next.Sub(now)-w.between(0, ahead), 10*time.Millisecond))
 	}
@@ -63,9 +66,12 @@ func (w *world) claim(s *server, due core.Due, v *version, fired int64, decidedA
 	}
 	claim := core.Claim{TaskID: task.ID, Version: due.Version, NextFire: due.NextFire, Then: d.Then, Runs: d.Runs,
 		Overlap: task.Policies.Overlap, Gated: d.Gated || w.gated(task)}
+	for _, other := range w.servers {
+		w.checkUndecided(other, w.store.byID[task.ID])
+	}
 	result := w.store.claim(claim)
 	if result.Won {
-		w.seen.decided(w, v, claim, result, decidedAt, fired)
+		w.seen.decided(w, s, v, claim, result, fired)
 	}
 	if w.chance(w.cfg.repeat) {
 		if again := w.store.claim(claim); again.Won && result.Won && !claim.Then.Equal(claim.NextFire) {

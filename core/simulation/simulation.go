@@ -40,6 +40,9 @@ func RunMutant(seed uint64, mutant Mutant) []string { return play(seed, mutant).
 func play(seed uint64, mutant Mutant) *world {
 	w := newWorld(seed, mutant)
 	for range w.cfg.servers {
+		w.clocks = append(w.clocks, w.between(-w.cfg.apart, w.cfg.apart))
+	}
+	for range w.cfg.servers {
 		w.boot(len(w.servers))
 	}
 	w.disturb()
@@ -63,7 +66,8 @@ type config struct {
 	crash     float64       // of a server, between any two of its steps
 	lost      float64       // of an answer of the store: the server does not learn what was committed
 	repeat    float64       // of a write that is sent twice
-	clockStep float64       // of a step of a server's wall clock, per pass
+	apart     time.Duration // how far each server's wall clock may be from the true time from the start
+	clockStep float64       // of a step of a server's wall clock soon, per pass
 	longSteps bool          // such steps may be of an hour
 	stall     float64       // of standing still, per pass
 	people    time.Duration // how often somebody does something; 0: nobody does
@@ -84,6 +88,7 @@ type world struct {
 	events   queue
 	serial   int
 	servers  []*server
+	clocks   []time.Duration // of the servers' machines, by slot: from the true time; a new start sets none right
 	store    *store
 	dark     time.Time // until when all servers are down
 	slow     bool      // schedules of hours and days, and long outages
@@ -104,10 +109,11 @@ type server struct {
 	id      string
 	slot    int
 	dead    bool
-	fenced  bool          // another server has taken its registration away: it writes no more
-	skew    time.Duration // of its wall clock
-	renewed time.Time     // true (monotonic) time of the last renewal
-	stalled time.Time     // until when it stands still
+	fenced  bool      // another server has taken its registration away: it writes no more
+	since   time.Time // true time since which it has been at work, by one setting of its clock
+	renewed time.Time // true (monotonic) time of the last renewal
+	stalled time.Time // until when it stands still
+	stood   time.Time // when it last began to stand still
 	live    map[string]*held
 }
 
@@ -167,7 +173,7 @@ func (q *queue) pop() event {
 
 func newWorld(seed uint64, mutant Mutant) *world {
 	w := &world{seed: seed, mutant: mutant, rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), sick: make(map[string]time.Duration)}
-	w.store = newStore(mutant)
+	w.store = newStore(mutant, &w.now)
 	w.seen = newObserver()
 	w.decide = func(task *core.Task, v *version, next, now time.Time, rules scheduler.Rules) scheduler.Decision {
 		return scheduler.Decide(task, v.sched, next, now, rules)
@@ -215,7 +221,10 @@ func (w *world) run(until time.Time) {
 func (w *world) calmDown() {
 	w.calm = true
 	for i, s := range w.servers {
-		s.skew, s.stalled = 0, time.Time{}
+		if w.clocks[i], s.since = 0, w.now; s.stalled.After(w.now) { // what it had to do waits until then all the same
+			s.since = s.stalled
+		}
+		s.stalled = time.Time{}
 		if s.dead {
 			w.boot(i)
 		}
@@ -229,7 +238,7 @@ func (w *world) drain() {
 		w.store.seal(t)
 	}
 	until := w.now.Add(20 * time.Minute)
-	if w.cfg.longSteps { // a retry or a probe may be due an hour later, by a clock that was ahead
+	if w.cfg.longSteps || w.cfg.apart >= time.Hour { // a retry or a probe may be due an hour later, by a clock that was ahead
 		until = until.Add(3 * time.Hour)
 	}
 	for w.store.live() > 0 && w.step(until) {
@@ -247,7 +256,23 @@ func (w *world) fail(format string, args ...any) {
 }
 
 // wall is a server's idea of the time.
-func (w *world) wall(s *server) time.Time { return w.now.Add(s.skew) }
+func (w *world) wall(s *server) time.Time { return w.now.Add(w.clocks[s.slot]) }
+
+// stepClock sets the wall clock of a server's machine, whatever the server is doing.
+func (w *world) stepClock(slot int) {
+	if w.calm {
+		return
+	}
+	s := w.servers[slot]
+	w.checkUndecided(s, w.store.tasks...)
+	w.clocks[slot] += w.between(-3*time.Second, 3*time.Second)
+	if w.cfg.longSteps && w.rng.IntN(10) == 0 {
+		w.clocks[slot] += w.between(-time.Hour, time.Hour)
+	}
+	if s.since.Before(w.now) {
+		s.since = w.now
+	}
+}
 
 func (w *world) mayAct(s *server) bool { return !s.fenced && w.now.Sub(s.renewed) < lease*9/10 }
 
@@ -261,6 +286,7 @@ func (w *world) crashes(s *server) bool {
 }
 
 func (w *world) kill(s *server, down time.Duration) {
+	w.checkUndecided(s, w.store.tasks...)
 	s.dead = true
 	w.seen.died(s)
 	back := w.now.Add(down)
@@ -304,7 +330,7 @@ func (w *world) stops(s *server) {
 
 func (w *world) boot(slot int) {
 	w.serial++
-	s := &server{id: fmt.Sprintf("server-%d-%d", slot, w.serial), slot: slot, renewed: w.now, live: make(map[string]*held)}
+	s := &server{id: fmt.Sprintf("server-%d-%d", slot, w.serial), slot: slot, since: w.now, renewed: w.now, live: make(map[string]*held)}
 	if slot == len(w.servers) {
 		w.servers = append(w.servers, s)
 	} else {

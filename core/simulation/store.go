@@ -12,6 +12,7 @@ import (
 // store is what the real store promises, without its durability: each method is one transaction.
 type store struct {
 	mutant   Mutant
+	now      *time.Time // the true time, for the observer
 	tasks    []*taskRow
 	byID     map[string]*taskRow
 	runs     map[string]*core.Run
@@ -40,15 +41,16 @@ type version struct {
 type taskRow struct {
 	*version
 	nextFire time.Time
+	marked   time.Time // true time when nextFire was set
 	token    int64
 	fired    int64
 	failures int
 	live     []*core.Run // in the order of their insertion
 }
 
-func newStore(mutant Mutant) *store {
+func newStore(mutant Mutant, now *time.Time) *store {
 	return &store{
-		mutant: mutant, byID: make(map[string]*taskRow), runs: make(map[string]*core.Run), fires: make(map[fireKey]string),
+		mutant: mutant, now: now, byID: make(map[string]*taskRow), runs: make(map[string]*core.Run), fires: make(map[fireKey]string),
 		leases: make(map[string]time.Time), holds: make(map[string][]core.Limit), used: make(map[string]int), breakers: make(map[string]core.Breaker),
 	}
 }
@@ -68,8 +70,11 @@ func (s *store) put(v *version) {
 		s.byID[v.task.ID] = t
 		s.tasks = append(s.tasks, t)
 	}
-	t.version, t.nextFire = v, v.mark
+	t.version = v
+	s.mark(t, v.mark)
 }
+
+func (s *store) mark(t *taskRow, next time.Time) { t.nextFire, t.marked = next, *s.now }
 
 // seal ends a task's fires.
 func (s *store) seal(t *taskRow) {
@@ -104,7 +109,7 @@ func (s *store) claim(c core.Claim) core.Claimed {
 	if t.task.Version != c.Version || !t.nextFire.Equal(c.NextFire) {
 		return core.Claimed{}
 	}
-	t.nextFire = c.Then
+	s.mark(t, c.Then)
 	answer := core.Claimed{Won: true, Live: len(t.live), Token: t.token + 1}
 	answer.Queued = c.Gated || c.Overlap != core.OverlapAllow && answer.Live > 0
 	for i := range c.Runs {
@@ -311,7 +316,7 @@ func (s *store) skip(k core.Skip) core.Finished {
 // move sets the mark of an @after task, if it is still as whoever sets it saw it.
 func (s *store) move(t *taskRow, nextFire time.Time, version int64) {
 	if !nextFire.IsZero() && t.task.Version == version {
-		t.nextFire = nextFire
+		s.mark(t, nextFire)
 	}
 }
 

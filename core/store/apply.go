@@ -388,7 +388,7 @@ func (w *writer) applySkips(ctx context.Context, skips []skipItem) error {
 		var missed []int
 		err := w.conn.many(ctx, skipRun, len(left), func(i int, args []any) []any {
 			s := skips[left[i]].skip
-			return append(args, s.RunID, s.Token, string(states[0]), string(states[1]), string(s.Reason), clean(s.Facts), micros(s.DecidedAt))
+			return append(args, s.RunID, s.Token, string(states[0]), string(states[1]), string(s.Reason), clean(s.Facts), micros(s.DecidedAt), s.Owner)
 		}, func(i int, _ int64, row []int64) {
 			if row == nil {
 				missed = append(missed, left[i])

@@ -48,13 +48,13 @@ func TestAnOverlapIsQueuedAndAdmittedOnlyAlone(t *testing.T) {
 		if got := admit(t, s, ask); !got.Stale || got.Start {
 			t.Errorf("started twice: %+v", got)
 		}
-		skip := core.Skip{RunID: third.ID, TaskID: a.ID, Token: third.Token, Reason: core.ReasonOverlap, Facts: []byte(`{}`), DecidedAt: at(30)}
+		skip := core.Skip{RunID: third.ID, TaskID: a.ID, Token: third.Token, Owner: "other", Reason: core.ReasonOverlap, Facts: []byte(`{}`), DecidedAt: at(30)}
 		skipped, err := s.Skip(t.Context(), []core.Skip{skip, skip})
 		ok(t, err)
 		if skipped[0].Stale || !skipped[1].Stale {
 			t.Errorf("skipped %+v", skipped)
 		}
-		if row := runByID(t, s, third.ID); row.Verdict != core.Skipped || row.Reason != core.ReasonOverlap || !row.EndedAt.Equal(at(30)) {
+		if row := runByID(t, s, third.ID); row.Verdict != core.Skipped || row.Reason != core.ReasonOverlap || !row.EndedAt.Equal(at(30)) || !row.DecidedAt.Equal(at(30)) || row.Owner != "other" {
 			t.Errorf("the skipped row: %+v", row)
 		}
 		second.Token = started.Token
@@ -72,6 +72,9 @@ func TestAnOverlapIsQueuedAndAdmittedOnlyAlone(t *testing.T) {
 		skip = core.Skip{RunID: two.ID, TaskID: b.ID, Token: two.Token, Reason: core.ReasonShutdown, DecidedAt: at(20)}
 		if skipped, err := s.Skip(t.Context(), []core.Skip{skip}); err != nil || skipped[0].Stale {
 			t.Errorf("skip of a claimed run: %+v %v", skipped, err)
+		}
+		if row := runByID(t, s, two.ID); row.Owner != two.Owner {
+			t.Errorf("skipped by whoever had it, and now %q has", row.Owner)
 		}
 		wantSound(t, s, "owner")
 	})

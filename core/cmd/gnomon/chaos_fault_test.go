@@ -98,20 +98,34 @@ type node struct {
 	*world
 	name    string
 	clock   *faultClock
-	since   int64  // it lives and has been ready from then on; 0: it does not
-	lives   []span // in which it was alive, ready and not stopped, each by one setting of its clock
+	lives   []*life
+	since   int64  // it has been ready and not stopped from then on; 0: it is not
 	begun   int64  // its process runs from then on; 0: it does not
-	ran     []span // in which its process ran
 	stopped []span // in which it did not run, while its children did
 	watch   sync.WaitGroup
 }
+
+// life is one process of a node's server.
+type life struct {
+	node     *node
+	id       string  // that it gave itself; "": it ended before it could be asked
+	from, to int64   // when it was launched, and when it had ended; 0: not yet
+	gone     int64   // when its process was seen to be gone
+	ran      []span  // in which it ran
+	ready    []span  // in which it was ready and ran too, each by one setting of its clock
+	fenced   bool    // it ended by itself: its lease was taken away
+	woken    []int64 // when it went on after it had been stopped
+}
+
+// last gives the node's latest life.
+func (n *node) last() *life { return n.lives[len(n.lives)-1] }
 
 // rise says that the node is at work from now on, fall that it is not.
 func (n *node) rise() { n.since = instantNow() }
 
 func (n *node) fall() {
 	if n.since != 0 {
-		n.lives = append(n.lives, span{n.since, instantNow()})
+		n.last().ready = append(n.last().ready, span{n.since, instantNow()})
 		n.since = 0
 	}
 }
@@ -120,9 +134,15 @@ func (n *node) fall() {
 func (n *node) halt() {
 	n.fall()
 	if n.begun != 0 {
-		n.ran = append(n.ran, span{n.begun, instantNow()})
+		n.last().ran = append(n.last().ran, span{n.begun, instantNow()})
 		n.begun = 0
 	}
+}
+
+// end says that it never will again, and whether it ended by itself.
+func (n *node) end(fenced bool) {
+	n.halt()
+	n.last().to, n.last().fenced = instantNow(), fenced
 }
 
 // chaos is a run of faults over one or two servers.
@@ -180,8 +200,9 @@ func (c *chaos) up(n *node) {
 
 func (c *chaos) launch(n *node) {
 	n.begun = instantNow()
+	n.lives = append(n.lives, &life{node: n, from: n.begun})
 	n.spawn("--no-context")
-	n.watch.Go(func() { c.observe(n, n.server.Process.Pid, n.ended) }) // ends with the server
+	n.watch.Go(func() { c.observe(n, n.last(), n.server.Process.Pid, n.ended) }) // ends with the server
 }
 
 func (c *chaos) wait(n *node) {
@@ -199,6 +220,10 @@ func (c *chaos) wait(n *node) {
 	})
 	n.rise()
 	n.token = strings.TrimSpace(read(c.t, filepath.Join(n.data, "bootstrap-token")))
+	var status api.Status
+	if code, err := n.ask("GET", "/v1/server", nil, &status); err == nil && code == http.StatusOK {
+		n.last().id = status.ServerID
+	}
 }
 
 // gone says whether a node's server has ended.
@@ -211,8 +236,8 @@ func (n *node) gone() bool {
 	}
 }
 
-// observe notes which plugins a server has, and when each of them dies.
-func (c *chaos) observe(n *node, server int, ended chan struct{}) {
+// observe notes which plugins a server has, when each of them dies, and when it dies itself.
+func (c *chaos) observe(n *node, l *life, server int, ended chan struct{}) {
 	for {
 		for _, p := range descendants(server) {
 			if !strings.Contains(p.command, "/noop") {
@@ -244,6 +269,9 @@ func (c *chaos) observe(n *node, server int, ended chan struct{}) {
 		}
 		select {
 		case <-ended:
+			c.mu.Lock()
+			l.gone = instantNow()
+			c.mu.Unlock()
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
@@ -295,8 +323,9 @@ func (c *chaos) injure(p plan) {
 // kill is kill -9 of a server, at times again while it starts, and its next start.
 func (c *chaos) kill(n *node) string {
 	n.fall()
+	fenced := n.gone()
 	children := n.world.kill()
-	n.halt()
+	n.end(fenced)
 	n.nothingRuns(5*time.Second, children)
 	what := "killed"
 	if c.random.IntN(4) == 0 { // again, in the middle of recovering
@@ -304,7 +333,7 @@ func (c *chaos) kill(n *node) string {
 		lived := c.between(0, 1500*time.Millisecond)
 		pause(c.t.Context(), lived)
 		children := n.world.kill()
-		n.halt()
+		n.end(false)
 		n.nothingRuns(5*time.Second, children)
 		c.count["kill"]++
 		what += fmt.Sprintf(", and again after %s", lived.Round(time.Millisecond))
@@ -342,6 +371,7 @@ func (c *chaos) stop(n *node) string {
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		c.t.Fatal(err)
 	}
+	n.last().woken = append(n.last().woken, n.begun)
 	pause(c.t.Context(), 300*time.Millisecond)
 	n.rise()
 	return what
@@ -425,7 +455,7 @@ func (c *chaos) revive() {
 		if !n.gone() {
 			continue
 		}
-		n.halt()
+		n.end(true)
 		if len(c.nodes) == 1 {
 			c.t.Fatalf("server %s ended by itself: %s", n.name, n.server.ProcessState)
 		}

@@ -132,9 +132,9 @@ func (c *chaos) calm() map[*subject]ending {
 		}
 		var task api.Task
 		w.must("PUT", "/v1/tasks/"+s.task.ID, input, &task)
-		ends[s] = ending{task.UpdatedAt.Time, until}
+		ends[s] = ending{task.UpdatedAt.Time, until, task.Version}
 		if input.Schedule.Until == nil {
-			ends[s] = ending{task.UpdatedAt.Time, task.UpdatedAt.Time}
+			ends[s] = ending{task.UpdatedAt.Time, task.UpdatedAt.Time, task.Version}
 		}
 	}
 	pause(c.t.Context(), 5*time.Second)

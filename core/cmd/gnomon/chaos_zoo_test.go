@@ -15,6 +15,7 @@ type subject struct {
 	name    string
 	input   api.TaskInput
 	task    api.Task
+	made    int64         // when the task was there, by CLOCK_MONOTONIC
 	path    string        // of its evidence; "": it is a workflow, and its steps leave some
 	step    time.Duration // between its instants; 0: it has none of its own
 	offset  time.Duration // cron: of its instants from whole steps since 1970
@@ -167,6 +168,7 @@ func populate(w *world, subjects []*subject) {
 	w.must("PUT", "/v1/downstreams/shaky", map[string]any{"failures": breakerFailures, "cooldown": breakerCooldown.String()}, nil)
 	for _, s := range subjects {
 		s.task = w.task("Bench", s.name, s.input)
+		s.made = instantNow()
 	}
 }
 

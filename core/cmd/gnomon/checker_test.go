@@ -96,6 +96,8 @@ type (
 		Decided  time.Time `json:"decided_at"`
 		Series   string    `json:"series"`
 		CausedBy string    `json:"caused_by"`
+		Server   string    `json:"server"`
+		Version  int64     `json:"task_version"`
 	}
 	attempt struct {
 		Task     string `json:"task"`

@@ -90,11 +90,12 @@ WHERE task_id = sqlc.arg(task_id);
 -- name: MoveMark :execrows
 UPDATE task_state SET next_fire = $1 WHERE task_id = $2 AND version = $3;
 
--- SkipRun ends a run that has not started, if it is in one of the states given. It gives 1 if the schedule had counted it
--- as fired.
+-- SkipRun ends a run that has not started, if it is in one of the states given, and names the server that has decided so.
+-- It gives 1 if the schedule had counted it as fired.
 -- name: SkipRun :one
 UPDATE runs
-SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = $7, ended_at = $7, wait_until = 0
+SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = $7, ended_at = $7, wait_until = 0,
+    owner = CASE WHEN CAST($8 AS TEXT) = '' THEN owner ELSE $8 END
 WHERE id = $1 AND token = $2 AND state IN ($3, $4)
 RETURNING CASE WHEN trigger_kind IN ('schedule', 'catch_up') AND started_at = 0 THEN 1 ELSE 0 END AS was_fired;
 

@@ -733,7 +733,8 @@ func (q *Queries) ShippedRun(ctx context.Context, id string) (int64, error) {
 
 const SkipRun = `-- name: SkipRun :one
 UPDATE runs
-SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = $7, ended_at = $7, wait_until = 0
+SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = $7, ended_at = $7, wait_until = 0,
+    owner = CASE WHEN CAST($8 AS TEXT) = '' THEN owner ELSE $8 END
 WHERE id = $1 AND token = $2 AND state IN ($3, $4)
 RETURNING CASE WHEN trigger_kind IN ('schedule', 'catch_up') AND started_at = 0 THEN 1 ELSE 0 END AS was_fired
 `
@@ -746,10 +747,11 @@ type SkipRunParams struct {
 	Reason    string
 	Facts     string
 	DecidedAt int64
+	Column8   string
 }
 
-// SkipRun ends a run that has not started, if it is in one of the states given. It gives 1 if the schedule had counted it
-// as fired.
+// SkipRun ends a run that has not started, if it is in one of the states given, and names the server that has decided so.
+// It gives 1 if the schedule had counted it as fired.
 func (q *Queries) SkipRun(ctx context.Context, arg SkipRunParams) (int32, error) {
 	row := q.db.QueryRowContext(ctx, SkipRun,
 		arg.ID,
@@ -759,6 +761,7 @@ func (q *Queries) SkipRun(ctx context.Context, arg SkipRunParams) (int32, error)
 		arg.Reason,
 		arg.Facts,
 		arg.DecidedAt,
+		arg.Column8,
 	)
 	var was_fired int32
 	err := row.Scan(&was_fired)
