@@ -29,5 +29,5 @@ ENGINE = ReplacingMergeTree(computed_at)
 PARTITION BY day
 ORDER BY (period, host, namespace, task_type, task)
 TTL day + INTERVAL 9 DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, old_parts_lifetime = 480
+SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, old_parts_lifetime = 480, min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1
 COMMENT 'who took at least a hundredth of a machine, by five minutes'
