@@ -62,6 +62,9 @@ func Readables() []Readable {
 		{"runs_day", ofNamespace},
 		{"errors_day", ofNamespace},
 		{"servers_day", ofNamespace},
+		// What a shared process used is in it without a namespace; what a namespace's attempts were given of it is theirs.
+		{"costs", ofNamespace},
+		{"neighbours", ofNobody},
 		{"rollups", ofNamespace},
 		// What is spent beyond runs is spent for everybody, but for the Lua workers of one's own namespace.
 		{"process_hours", ofNamespace},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // tree is a reading of a process tree that has spent cpu and held a GiB for a second since the last one.
@@ -51,6 +52,7 @@ func TestCost(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.ID += "-again"
+		rollUp(t, w.Client)
 	}
 
 	t.Run("TheSumOverAllRowsIsWhatTheTreesUsed", func(t *testing.T) {
@@ -69,20 +71,70 @@ func TestCost(t *testing.T) {
 		}
 	})
 	t.Run("AnAttemptIsSpreadOverItsHoursAndNeverExceedsItsProcess", func(t *testing.T) {
-		want := `[[10 long 2] [10 lua_worker 0] [11 long 2.5] [11 lua_worker 0.5]]`
-		got := w.ask(t, `SELECT toString(toHour(hour)), if(kind = 'run', task, kind) AS what, toString(round(cpu_s, 6)) FROM v_cost WHERE plugin = 'lua-worker' ORDER BY hour, what`)
+		want := `[[10 lua_worker 0] [10 run 2] [11 lua_worker 0.5] [11 run 2.5]]`
+		got := w.ask(t, `SELECT toString(toHour(hour)), kind, toString(round(cpu_s, 6)) FROM v_cost_by_hour WHERE plugin = 'lua-worker' ORDER BY hour, kind`)
 		if fmt.Sprint(got) != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	})
 	t.Run("EveryRowSaysOnWhichMachine", func(t *testing.T) {
-		if got := w.one(t, "SELECT toString(groupUniqArray(host)) FROM v_cost WHERE plugin != ''"); got != "['node-1']" {
+		if got := w.one(t, "SELECT toString(groupUniqArray(host)) FROM (SELECT host FROM v_cost UNION ALL SELECT host FROM v_cost_by_hour)"); got != "['node-1']" {
 			t.Errorf("got %s", got)
 		}
 	})
-	t.Run("APeriodIsPickedBeforeItIsAddedUp", func(t *testing.T) {
-		if got := w.one(t, "SELECT toString(round(sum(cpu_s), 6)) FROM v_cost WHERE hour >= toDateTime('2026-11-20 11:00:00', 'UTC')"); got != "3" {
+	t.Run("HoursAndDaysAreTheSameCosts", func(t *testing.T) {
+		const all = "toString(tuple(sum(attempts), sum(run_s), round(sum(cpu_s), 6), round(sum(cpu_apportioned_s), 6), sum(rss_byte_s), sum(read_bytes), sum(write_bytes))) FROM "
+		if day, hour := w.one(t, "SELECT "+all+"v_cost"), w.one(t, "SELECT "+all+"v_cost_by_hour"); day != hour {
+			t.Errorf("%s by day, %s by hour", day, hour)
+		}
+		if got := w.one(t, "SELECT toString(round(sum(cpu_s), 6)) FROM v_cost_by_hour WHERE hour >= toDateTime('2026-11-20 11:00:00', 'UTC')"); got != "3" {
+			t.Errorf("from eleven on: got %s", got)
+		}
+	})
+	t.Run("WhatComesLateIsCountedOnEachDayItRan", func(t *testing.T) {
+		// Weeks later: an attempt that ran over midnight, a quarter of it before, and after it a reading of its worker.
+		from := time.Date(2026, 10, 30, 23, 45, 0, 0, time.UTC)
+		late := core.Segment{ID: "late", Attempts: []core.AttemptRecord{tried("night", from, from.Add(time.Hour), "lua-worker", measured(8*time.Second))}}
+		if err := w.WriteSegment(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		rollUp(t, w.Client)
+		const asked = "SELECT toString(day), toString(attempts), toString(round(cpu_s, 6)), toString(run_s) FROM v_cost WHERE task = 'night' ORDER BY day"
+		if got, want := fmt.Sprint(w.ask(t, asked)), "[[2026-10-30 0 2 900] [2026-10-31 1 6 2700]]"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		late = core.Segment{ID: "later", PluginSamples: []core.PluginSample{tree(from.Add(30*time.Minute), core.TreeLuaWorker, "lua-worker", "Common", 6, 5*time.Second, 3*time.Second, 5*time.Second, true)}}
+		if err := w.WriteSegment(t.Context(), late); err != nil {
+			t.Fatal(err)
+		}
+		rollUp(t, w.Client)
+		if got, want := fmt.Sprint(w.ask(t, asked)), "[[2026-10-30 0 2 900] [2026-10-31 1 3 2700]]"; got != want {
+			t.Errorf("its worker used 3 s on the second day: got %s, want %s", got, want)
+		}
+	})
+	t.Run("WhatIsLeftOfAnExpiredDayReplacesNothing", func(t *testing.T) {
+		const asked = "SELECT * FROM v_cost WHERE day >= '2026-11-01' ORDER BY ALL"
+		want := fmt.Sprint(w.ask(t, asked))
+		post(t, w.engine.Socket(), "TRUNCATE TABLE attempts")
+		again := s
+		again.ID, again.Attempts = "after", s.Attempts[:2]
+		if err := w.WriteSegment(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		if r := rollUp(t, w.Client); r.Days == 0 {
+			t.Errorf("%+v", r)
+		}
+		if got := fmt.Sprint(w.ask(t, asked)); got != want {
+			t.Errorf("a day made of few rows has replaced one made of many:\n%s\n%s", want, got)
+		}
+	})
+	t.Run("ANamespaceSeesWhatIsItsOwn", func(t *testing.T) {
+		rows := w.askAs(t, "SELECT toString(groupUniqArray(kind)), toString(groupUniqArray(namespace)), toString(groupUniqArray(host)) FROM v_cost", statement.Scope{Namespaces: []string{"Common"}})
+		if got := fmt.Sprint(rows); got != "[[['lua_worker','run'] ['Common'] ['']]]" {
 			t.Errorf("got %s", got)
+		}
+		if rows := w.askAs(t, "SELECT count() FROM v_cost_by_hour", statement.Scope{Namespaces: []string{"Other"}}); fmt.Sprint(rows) != "[[0]]" {
+			t.Errorf("another namespace sees %v rows", rows)
 		}
 	})
 }
@@ -105,6 +157,21 @@ func TestNoisyNeighbours(t *testing.T) {
 		s.Attempts = append(s.Attempts, tried("victim", from, from.Add(took), "common", usage))
 		s.Attempts = append(s.Attempts, tried("steady", from, from.Add(time.Second), "common", usage))
 	}
+	var runs []core.Run // of which what is usual is known
+	for i := range 9 {
+		for _, task := range []string{"victim", "steady"} {
+			from, took := now.Add(time.Duration(i-8)*10*time.Minute), time.Second
+			if i == 8 && task == "victim" {
+				took = 3 * time.Second
+			}
+			runs = append(runs, core.Run{ID: newID(), TaskID: task, TaskVersion: 1, Namespace: "Common", TaskName: task, TaskType: "Common.T", Trigger: core.TriggerSchedule, FireAt: from, FireThrough: from, FireCount: 1,
+				State: core.RunEnded, DecidedAt: from, CreatedBy: "gnomon", Attempt: 1, StartedAt: from, EndedAt: from.Add(took), Verdict: core.Succeeded})
+		}
+	}
+	if err := w.WriteRuns(t.Context(), "usual", runs); err != nil {
+		t.Fatal(err)
+	}
+	s.Attempts[16].Usage.WriteBytes, s.Attempts[16].Usage.IOSource = 20_000, core.SourceMeasured // so that the victim is seen too
 	burner, hog, writer := usage, usage, usage
 	burner.CPU, hog.PeakRSSBytes, writer.WriteBytes, writer.IOSource = 2*time.Minute, 9e8, 150_000, core.SourceMeasured
 	s.Attempts = append(s.Attempts, tried("burner", now, now.Add(2*time.Minute), "lua-worker", burner),
@@ -112,6 +179,7 @@ func TestNoisyNeighbours(t *testing.T) {
 	if err := w.WriteSegment(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
+	rollUp(t, w.Client)
 	want := `[[hog 0.3 0 300000000 0 [Common/victim] 3] [burner 0.2 0.2 400000 0 [Common/victim] 3] [writer 0.15 0 3333 0.15 [Common/victim] 3]]`
 	got := w.ask(t, fmt.Sprintf(`SELECT task, toString(round(noise, 4)), toString(round(cpu_share, 4)), toString(floor(rss_avg_bytes)), toString(io_share), slowed, toString(round(worst_slowdown, 2))
 		FROM v_noisy_neighbours WHERE period = toDateTime(%d, 'UTC') ORDER BY noise DESC LIMIT 3`, now.Unix()))
@@ -120,5 +188,8 @@ func TestNoisyNeighbours(t *testing.T) {
 	}
 	if got := w.one(t, fmt.Sprintf("SELECT toString(tuple(slowed, round(host_cpu_share, 3), host)) FROM v_noisy_neighbours WHERE task = 'victim' AND period = toDateTime(%d, 'UTC')", now.Unix())); got != "([],0.5,'node-1')" {
 		t.Errorf("the victim is its own neighbour: %s", got)
+	}
+	if got := w.one(t, "SELECT toString(countIf(task = 'steady')) FROM v_noisy_neighbours"); got != "0" {
+		t.Errorf("who took next to nothing is no noisy neighbour: %s rows", got)
 	}
 }

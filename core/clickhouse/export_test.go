@@ -33,8 +33,15 @@ func Protection(database, password string) []string { return protection(database
 // Due says how many days would be made anew at a time of the server's clock.
 func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
 	due, err := c.due(ctx, through, now)
-	return len(due), err
+	if err != nil {
+		return 0, err
+	}
+	costs, err := c.costsDue(ctx, through, now)
+	return len(due) + len(costs), err
 }
+
+// Rest says how long a keeper of some age rests.
+func Rest(took, age time.Duration) time.Duration { return rest(took, age) }
 
 // Unit is one day of a namespace to make anew.
 type Unit struct {

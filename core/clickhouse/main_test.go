@@ -101,7 +101,13 @@ func open(t testing.TB, socket string) *clickhouse.Client {
 // ask gives the rows of a statement.
 func (w *world) ask(t testing.TB, sql string) [][]any {
 	t.Helper()
-	rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil, everything)
+	return w.askAs(t, sql, everything)
+}
+
+// askAs gives them to one who may see no more than a scope.
+func (w *world) askAs(t testing.TB, sql string, scope statement.Scope) [][]any {
+	t.Helper()
+	rows, err := w.Query(t.Context(), sql, clickhouse.QueryLimits{}, nil, scope)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}

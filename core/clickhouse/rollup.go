@@ -17,7 +17,8 @@ import (
 //go:embed rollups/*.sql
 var rollupFiles embed.FS
 
-// rollups are the statements that make the days of some namespaces anew, one for each table of roll-ups.
+// rollups are the statements that make the days of some namespaces anew, one for each table of roll-ups. Those of all
+// namespaces together are in costs.go.
 var rollups = []string{"runs_day", "runs_hour", "errors_day", "servers_day"}
 
 // Bounds of the roll-ups.
@@ -29,11 +30,16 @@ const (
 	stepRows = 1_000_000
 	// passTime is how long a pass goes on; what is left is the next one's.
 	passTime = 20 * time.Second
-	// A pass that left nothing is followed by idleShare times as long of rest, within these bounds: 3 % of the time at most.
-	idleShare = 30
-	minRest   = 5 * time.Second
-	maxRest   = 10 * time.Minute
-	rollupMem = 1 << 30 // of the server for each statement, bytes
+	// A pass that left nothing is followed by idleShare times as long of rest, within these bounds: 1 % of the time at most,
+	// but for a history whose pass takes longer than 6 s. While a server is young somebody may be trying it out: then views
+	// are fresher.
+	idleShare  = 100
+	minRest    = 30 * time.Second
+	maxRest    = 10 * time.Minute
+	young      = 3 * time.Minute
+	youngShare = 30
+	youngRest  = 5 * time.Second
+	rollupMem  = 1 << 30 // of the server for each statement, bytes
 )
 
 // RolledUp says how far the roll-ups are.
@@ -56,65 +62,105 @@ type unit struct {
 // RollUp makes anew what has got rows since it was last made, the youngest days first. It computes whole days from rows
 // without repeats and replaces what stood there, so it may be repeated, break off anywhere, and run on several servers at
 // once.
-func (c *Client) RollUp(ctx context.Context) (RolledUp, error) {
+func (c *Client) RollUp(ctx context.Context) (RolledUp, error) { return c.rollUpAll(ctx, young) }
+
+// rollUpAll is RollUp by a keeper of some age.
+func (c *Client) rollUpAll(ctx context.Context, age time.Duration) (RolledUp, error) {
 	const op = "roll up history"
 	began := time.Now()
-	now, through, _, err := c.rolledUp(ctx)
+	p, err := c.rolledUp(ctx)
 	if err != nil {
 		return RolledUp{}, serverError(op, err)
 	}
-	due, err := c.due(ctx, through, now)
+	due, err := c.due(ctx, p.through, p.now)
 	if err != nil {
 		return RolledUp{}, serverError(op, err)
 	}
-	r := RolledUp{Left: len(due), Through: through}
-	for _, s := range steps(due) {
-		if r.Days > 0 && time.Since(began) > passTime {
-			r.Took = time.Since(began)
-			r.Rest = r.Took // half of the time, until all is done
-			return r, nil
-		}
-		if err := c.rollUp(ctx, s); err != nil {
-			return r, serverError(op, err)
-		}
-		r.Days, r.Left = r.Days+s.size(), r.Left-s.size()
+	costsDue, err := c.costsDue(ctx, p.costsThrough, p.now)
+	if err != nil {
+		return RolledUp{}, serverError(op, err)
 	}
-	r.Through, r.Took = now, time.Since(began)
-	r.Rest, r.Behind = rest(r.Took), r.Took
-	return r, serverError(op, c.conn.Exec(ctx, "INSERT INTO rollups (namespace, day, rows_seen, computed_at, took_ms) SELECT '', toDate(0), 0, {now:"+inUTC+"}, {took:UInt32}",
-		instant("now", now), ch.Named("took", uint32(r.Took.Milliseconds()))))
+	r := RolledUp{Left: len(due) + len(costsDue), Through: p.through}
+	for _, part := range []struct {
+		steps []step
+		do    func(context.Context, step) error
+	}{{steps(due), c.rollUp}, {steps(costsDue), c.rollUpCosts}} { // neighbours read what runs usually take
+		for _, s := range part.steps {
+			if r.Days > 0 && time.Since(began) > passTime {
+				r.Took = time.Since(began)
+				r.Rest = r.Took // half of the time, until all is done
+				return r, nil
+			}
+			if err := part.do(ctx, s); err != nil {
+				return r, serverError(op, err)
+			}
+			r.Days, r.Left = r.Days+s.size(), r.Left-s.size()
+		}
+	}
+	r.Through, r.Took = p.now, time.Since(began)
+	r.Rest, r.Behind = rest(r.Took, age), r.Took
+	return r, serverError(op, c.conn.Exec(ctx, "INSERT INTO rollups (namespace, day, rows_seen, computed_at, took_ms) SELECT arrayJoin(['', {everyone:String}]), toDate(0), 0, {now:"+inUTC+"}, {took:UInt32}",
+		ch.Named("everyone", everyone), instant("now", p.now), ch.Named("took", uint32(r.Took.Milliseconds()))))
 }
 
-func rest(took time.Duration) time.Duration { return min(max(idleShare*took, minRest), maxRest) }
+// rest is how long after a pass that left nothing the next is due; age is how long the server has been keeping roll-ups.
+func rest(took, age time.Duration) time.Duration {
+	if age < young {
+		return min(max(youngShare*took, youngRest), maxRest)
+	}
+	return min(max(idleShare*took, minRest), maxRest)
+}
 
 // RollupState says how far the roll-ups are, without doing anything.
-func (c *Client) RollupState(ctx context.Context) (RolledUp, error) {
-	now, through, took, err := c.rolledUp(ctx)
-	r := RolledUp{Through: through, Took: took}
-	if !through.IsZero() && !through.After(now) {
-		r.Behind = now.Sub(through)
-		r.Rest = max(0, rest(took)-r.Behind)
+func (c *Client) RollupState(ctx context.Context) (RolledUp, error) { return c.rollupState(ctx, young) }
+
+func (c *Client) rollupState(ctx context.Context, age time.Duration) (RolledUp, error) {
+	p, err := c.rolledUp(ctx)
+	r := RolledUp{Through: p.through, Took: p.took}
+	if !p.through.IsZero() && !p.costsThrough.IsZero() && !p.through.After(p.now) {
+		r.Behind = p.now.Sub(p.through)
+		r.Rest = max(0, rest(p.took, age)-r.Behind)
 	}
 	return r, serverError("read how far the roll-ups are", err)
 }
 
-// rolledUp gives the server's time, that of the last pass that left nothing, and how long it took.
-func (c *Client) rolledUp(ctx context.Context) (now, through time.Time, took time.Duration, err error) {
+// passed is how far the roll-ups are.
+type passed struct {
+	now                   time.Time     // of the server's clock
+	through, costsThrough time.Time     // of the last pass that left nothing, of namespaces and of all together; zero: there was none
+	took                  time.Duration // how long it took
+}
+
+func (c *Client) rolledUp(ctx context.Context) (passed, error) {
+	var p passed
 	var ms uint32
-	row := c.conn.QueryRow(settings(ctx, ch.Settings{"readonly": 1, "final": 0}), "SELECT now64(6, 'UTC'), max(computed_at), argMax(took_ms, computed_at) FROM rollups WHERE namespace = ''")
-	if err = row.Scan(&now, &through, &ms); err != nil {
-		return now, through, 0, err
+	row := c.conn.QueryRow(settings(ctx, ch.Settings{"readonly": 1, "final": 0}), `SELECT now64(6, 'UTC'), maxIf(computed_at, namespace = ''), maxIf(computed_at, namespace = {everyone:String}), argMaxIf(took_ms, computed_at, namespace = '')
+FROM rollups WHERE namespace IN ('', {everyone:String}) AND day = toDate(0)`, ch.Named("everyone", everyone))
+	if err := row.Scan(&p.now, &p.through, &p.costsThrough, &ms); err != nil {
+		return p, err
 	}
-	if through.Unix() == 0 {
-		through = time.Time{}
+	for _, at := range []*time.Time{&p.through, &p.costsThrough} {
+		if at.Unix() == 0 {
+			*at = time.Time{}
+		}
 	}
-	return now, through, time.Duration(ms) * time.Millisecond, nil
+	p.took = time.Duration(ms) * time.Millisecond
+	return p, nil
 }
 
 // due gives the days that have got rows since they were last made, or that must be made once more because a row may have
 // been seen late. The clock meant is always that of the ClickHouse server; if it was set back, days made "in the future"
 // are made again.
 func (c *Client) due(ctx context.Context, through, now time.Time) ([]unit, error) {
+	var parts []string
+	for _, table := range []string{"runs", "attempts", "fires"} {
+		parts = append(parts, "SELECT toString(namespace) AS namespace, toDate(fire_at) AS day, max(shipped_at) AS newest, count() AS fresh FROM "+table+" WHERE shipped_at >= {since:DateTime('UTC')} GROUP BY namespace, day")
+	}
+	return c.dueOf(ctx, through, now, strings.Join(parts, " UNION ALL "))
+}
+
+// dueOf is due; came says when rows of which days of whom came.
+func (c *Client) dueOf(ctx context.Context, through, now time.Time, came string) ([]unit, error) {
 	since := time.Unix(0, 0)
 	if !through.IsZero() {
 		if through.After(now) {
@@ -122,13 +168,9 @@ func (c *Client) due(ctx context.Context, through, now time.Time) ([]unit, error
 		}
 		since = through.Add(-2 * settled)
 	}
-	var parts []string
-	for _, table := range []string{"runs", "attempts", "fires"} {
-		parts = append(parts, "SELECT namespace, toDate(fire_at) AS day, max(shipped_at) AS newest, count() AS fresh FROM "+table+" WHERE shipped_at >= {since:DateTime('UTC')} GROUP BY namespace, day")
-	}
-	query := `SELECT toString(f.namespace), f.day, f.fresh + m.rows_seen
-FROM (SELECT namespace, day, max(newest) AS newest, sum(fresh) AS fresh FROM (` + strings.Join(parts, " UNION ALL ") + `) GROUP BY namespace, day) AS f
-LEFT JOIN (SELECT namespace, day, max(computed_at) AS made, argMax(rows_seen, computed_at) AS rows_seen FROM rollups WHERE namespace != '' GROUP BY namespace, day) AS m USING (namespace, day)
+	query := `SELECT f.namespace, f.day, f.fresh + m.rows_seen
+FROM (SELECT namespace, day, max(newest) AS newest, sum(fresh) AS fresh FROM (` + came + `) GROUP BY namespace, day) AS f
+LEFT JOIN (SELECT toString(namespace) AS namespace, day, max(computed_at) AS made, argMax(rows_seen, computed_at) AS rows_seen FROM rollups WHERE namespace != '' GROUP BY namespace, day) AS m USING (namespace, day)
 WHERE f.newest >= toDateTime(m.made, 'UTC') OR m.made > {now:` + inUTC + `}
    OR m.made < f.newest + {settled:UInt32} AND {now:` + inUTC + `} >= f.newest + {settled:UInt32}
 ORDER BY f.day DESC, f.namespace`
@@ -193,29 +235,49 @@ func steps(due []unit) []step {
 	return all
 }
 
-// rollUp makes one step anew and then says that it did.
-func (c *Client) rollUp(ctx context.Context, s step) error {
+// args are what its statements are given.
+func (s step) args() []any {
 	days := make([]string, len(s.days))
 	for i, day := range s.days {
 		days[i] = day.Format(time.DateOnly)
 	}
 	from, to := slices.MinFunc(s.days, time.Time.Compare), slices.MaxFunc(s.days, time.Time.Compare).AddDate(0, 0, 1)
-	args := []any{ch.Named("namespaces", s.namespaces), ch.Named("days", days), instant("from", from), instant("to", to)}
-	ctx = settings(ctx, ch.Settings{
+	return []any{ch.Named("namespaces", s.namespaces), ch.Named("days", days), instant("from", from), instant("to", to)}
+}
+
+// rollingUp are the bounds of the statements that make days anew.
+func rollingUp(ctx context.Context) context.Context {
+	return settings(ctx, ch.Settings{
 		"max_execution_time": 600, "max_memory_usage": uint64(rollupMem), "max_bytes_before_external_group_by": uint64(rollupMem / 4),
 		"insert_deduplicate": 0, "final": 0,
 	})
-	var at time.Time
-	if err := c.conn.QueryRow(ctx, "SELECT now64(6, 'UTC')").Scan(&at); err != nil {
+}
+
+func (c *Client) serverTime(ctx context.Context) (at time.Time, err error) {
+	return at, c.conn.QueryRow(ctx, "SELECT now64(6, 'UTC')").Scan(&at)
+}
+
+func (c *Client) rollUpTable(ctx context.Context, name string, args []any) error {
+	text, err := rollupFiles.ReadFile("rollups/" + name + ".sql")
+	if err != nil {
+		return err
+	}
+	if err := c.conn.Exec(ctx, string(text), args...); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// rollUp makes one step anew and then says that it did.
+func (c *Client) rollUp(ctx context.Context, s step) error {
+	args, ctx := s.args(), rollingUp(ctx)
+	at, err := c.serverTime(ctx)
+	if err != nil {
 		return err
 	}
 	for _, name := range rollups {
-		text, err := rollupFiles.ReadFile("rollups/" + name + ".sql")
-		if err != nil {
+		if err := c.rollUpTable(ctx, name, args); err != nil {
 			return err
-		}
-		if err := c.conn.Exec(ctx, string(text), args...); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	const done = `INSERT INTO rollups (namespace, day, rows_seen, computed_at, took_ms)
@@ -229,11 +291,13 @@ USING (namespace, day)`
 // KeepRolledUp makes roll-ups anew until ctx ends, at intervals that depend on what it costs; a pass of another server
 // counts. It holds turn while it writes, and says in the log what does not go well, and goes on.
 func (c *Client) KeepRolledUp(ctx context.Context, turn sync.Locker) {
+	began := time.Now()
 	for {
-		r, err := c.RollupState(ctx)
+		age := time.Since(began)
+		r, err := c.rollupState(ctx, age)
 		if err == nil && r.Rest == 0 {
 			turn.Lock()
-			r, err = c.RollUp(ctx)
+			r, err = c.rollUpAll(ctx, age)
 			turn.Unlock()
 		}
 		wait := r.Rest

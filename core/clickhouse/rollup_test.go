@@ -150,7 +150,7 @@ func raw(t testing.TB, w *world, sql string) string {
 func figures(t testing.TB, w *world) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for _, table := range []string{"runs_day", "runs_hour", "errors_day", "servers_day"} {
+	for _, table := range []string{"runs_day", "runs_hour", "errors_day", "servers_day", "costs"} {
 		all[table] = raw(t, w, "SELECT * EXCEPT (computed_at) FROM "+table+" FINAL ORDER BY ALL")
 	}
 	for _, v := range clickhouse.Views(t) {
@@ -260,7 +260,7 @@ func TestRollUps(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		s, err := w.RollupState(t.Context())
-		if err != nil || s.Through.IsZero() || s.Rest <= 0 || s.Rest > 5*time.Second || s.Behind > time.Minute {
+		if err != nil || s.Through.IsZero() || s.Rest <= 0 || s.Rest > 30*time.Second || s.Behind > time.Minute {
 			t.Errorf("%+v %v", s, err)
 		}
 	})
@@ -282,6 +282,19 @@ func TestRollUps(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+	t.Run("AKeeperRestsLongButNotWhileItIsYoung", func(t *testing.T) {
+		t.Parallel()
+		for took, want := range map[time.Duration]time.Duration{0: 30 * time.Second, 200 * time.Millisecond: 30 * time.Second, time.Second: 100 * time.Second, 20 * time.Second: 10 * time.Minute} {
+			if got := clickhouse.Rest(took, time.Hour); got != want {
+				t.Errorf("after %s it rests %s, want %s", took, got, want)
+			}
+		}
+		for took, want := range map[time.Duration]time.Duration{100 * time.Millisecond: 5 * time.Second, time.Second: 30 * time.Second} {
+			if got := clickhouse.Rest(took, time.Minute); got != want {
+				t.Errorf("a young one rests %s after %s, want %s", got, took, want)
+			}
+		}
 	})
 	t.Run("HistoryFromBeforeIsRolledUp", func(t *testing.T) {
 		t.Parallel()

@@ -2,7 +2,7 @@
 -- 近 30 天的错误归类：只差数字、引文、路径、时间的信息归为一类。
 -- Read by: analysts, the overview, whoever is on call.
 -- From: errors_day, the roll-up of the messages of runs that failed, timed out, crashed or were lost.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule.
 -- Example:
 --   SELECT pattern, runs, tasks, first_seen, last_seen, example_run_id
 --   FROM v_errors_30d WHERE namespace = 'Telemedicine' ORDER BY runs DESC LIMIT 20

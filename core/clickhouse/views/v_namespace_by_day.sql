@@ -2,7 +2,7 @@
 -- 每个命名空间每天的整体情况：结果、成功率、时长、延迟与等待。
 -- Read by: analysts, the overview, a namespace's page.
 -- From: runs_day, the roll-up of fires, runs and attempts; its histograms are added up, so quantiles are those of all runs together, within 2.2 %.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year. Runs that end late, and backfills of past years, are in as soon.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT namespace, day, runs, success_rate, duration_p95_ms, lateness_p99_ms, queue_p99_ms
 --   FROM v_namespace_by_day WHERE day >= today() - 30 ORDER BY namespace, day

@@ -1,8 +1,9 @@
 -- Who takes a machine's cores, memory and disks, five minutes by five minutes of the last seven days, and whose attempts were slow meanwhile.
 -- 最近七天内每台机器每五分钟由谁占用 CPU、内存与磁盘，以及同一时段哪些任务变慢。
 -- Read by: whoever may see all namespaces (others get no rows: a machine is everybody's), the host page.
--- From: attempts (what each measured), host_samples (what the machine has and did) and servers (which machine).
--- Fresh: seconds after an attempt has ended; one that runs on is not in it yet.
+-- From: neighbours, the roll-up of attempts (what each measured), host_samples (what the machine has and did) and servers (which machine). Who took less
+--   than a hundredth of everything is not in it; usual is the median of the day's runs and those of the seven days before.
+-- Fresh: made anew as attempts end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. An attempt that runs on is not in it yet.
 -- Example:
 --   SELECT period, host, namespace, task, round(cpu_share, 3) AS cpu, round(rss_share, 3) AS memory, round(io_share, 3) AS io, slowed
 --   FROM v_noisy_neighbours
@@ -30,74 +31,12 @@ CREATE OR REPLACE VIEW v_noisy_neighbours
     slowed         Array(String) COMMENT 'other tasks of the machine that took at least half as long again as usual in the period, the slowest first, at most 10: namespace/task',
     worst_slowdown Float64 COMMENT 'how many times as long as usual the slowest of them took; 0: none was slow'
 )
-AS WITH
-    300 AS seconds,
-    spread AS
-    (
-        SELECT
-            p AS period, server, namespace, task_type, task, plugin, cpu_source, rss_source, io_source, cpu_us, peak_rss_bytes, read_bytes + write_bytes AS io_bytes,
-            greatest(1e-6, dateDiff('microsecond', started_at, ended_at) / 1e6) AS took,
-            greatest(1e-6, dateDiff('microsecond', greatest(started_at, toDateTime64(p, 6, 'UTC')), least(ended_at, toDateTime64(p + toIntervalSecond(seconds), 6, 'UTC'))) / 1e6) AS part
-        FROM attempts FINAL
-        ARRAY JOIN arrayMap(n -> toStartOfFiveMinutes(started_at) + toIntervalSecond(n * seconds), range(toUInt32(greatest(0, intDiv(toUnixTimestamp(toStartOfFiveMinutes(ended_at)) - toUnixTimestamp(toStartOfFiveMinutes(started_at)), seconds))) + 1)) AS p
-        WHERE ended_at >= now() - INTERVAL 7 DAY
-    ),
-    usual AS
-    (
-        SELECT namespace, task, quantile(0.5)(took) AS usual_s, count() AS known
-        FROM (SELECT namespace, task, dateDiff('microsecond', started_at, ended_at) / 1e6 AS took FROM attempts FINAL WHERE ended_at >= now() - INTERVAL 7 DAY AND outcome = 'succeeded')
-        GROUP BY namespace, task
-    ),
-    machine AS
-    (
-        SELECT
-            toStartOfFiveMinutes(at) AS period, host, max(cores) AS cores, max(mem_total_bytes) AS mem_total,
-            (max(cpu_us) - min(cpu_us)) / greatest(1, (max(cpu_us) - min(cpu_us)) + (max(cpu_idle_us) - min(cpu_idle_us))) AS busy,
-            (max(disk_read_bytes) - min(disk_read_bytes)) + (max(disk_write_bytes) - min(disk_write_bytes)) AS disk
-        FROM host_samples FINAL
-        WHERE at >= now() - INTERVAL 7 DAY
-        GROUP BY period, host
-    ),
-    place AS (SELECT server, any(host) AS host FROM servers FINAL GROUP BY server),
-    slow AS
-    (
-        SELECT
-            period, host,
-            arraySlice(arrayReverseSort(x -> x.1, groupArrayIf((times, name), times >= 1.5 AND lost >= 0.05)), 1, 50) AS list
-        FROM
-        (
-            SELECT s.period AS period, m.host AS host, concat(s.namespace, '/', s.task) AS name, avg(s.took) / greatest(any(u.usual_s), 1e-3) AS times, avg(s.took) - any(u.usual_s) AS lost
-            FROM spread AS s
-            INNER JOIN place AS m ON m.server = s.server
-            INNER JOIN usual AS u ON u.namespace = s.namespace AND u.task = s.task
-            WHERE u.known >= 5
-            GROUP BY period, host, name
-        )
-        GROUP BY period, host
-    ),
-    taken AS
-    (
-        SELECT
-            s.period AS period, m.host AS host, s.namespace AS namespace, s.task_type AS task_type, s.task AS task, any(s.plugin) AS plugin, count() AS attempts,
-            sumIf(s.cpu_us * s.part / s.took, s.cpu_source != 'unknown') / 1e6 AS cpu_s,
-            sumIf(s.peak_rss_bytes * s.part, s.rss_source != 'unknown') / any(seconds) AS rss_avg_bytes,
-            maxIf(s.peak_rss_bytes, s.rss_source != 'unknown') AS rss_peak_bytes,
-            multiIf(countIf(s.rss_source = 'shared') > 0, 'shared', countIf(s.rss_source = 'measured') > 0, 'measured', 'unknown') AS rss_source,
-            sumIf(s.io_bytes * s.part / s.took, s.io_source != 'unknown') AS io_bytes
-        FROM spread AS s
-        INNER JOIN place AS m ON m.server = s.server
-        GROUP BY period, host, namespace, task_type, task
-    )
-SELECT
-    t.period AS period, t.host AS host, t.namespace AS namespace, t.task_type AS task_type, t.task AS task, t.plugin AS plugin, t.attempts AS attempts,
-    t.cpu_s AS cpu_s, t.cpu_s / greatest(1, h.cores * seconds) AS cpu_share,
-    t.rss_avg_bytes AS rss_avg_bytes, t.rss_peak_bytes AS rss_peak_bytes, if(h.mem_total = 0, 0, t.rss_avg_bytes / h.mem_total) AS rss_share, t.rss_source AS rss_source,
-    t.io_bytes AS io_bytes, if(h.disk = 0, 0, least(1, t.io_bytes / h.disk)) AS io_share,
-    greatest(cpu_share, rss_share, io_share) AS noise, h.busy AS host_cpu_share,
-    arraySlice(arrayFilter(x -> x.2 != concat(t.namespace, '/', t.task), w.list), 1, 10).2 AS slowed,
-    if(empty(arrayFilter(x -> x.2 != concat(t.namespace, '/', t.task), w.list)), 0, arrayFilter(x -> x.2 != concat(t.namespace, '/', t.task), w.list)[1].1) AS worst_slowdown
-FROM taken AS t
-LEFT JOIN machine AS h ON h.period = t.period AND h.host = t.host
-LEFT JOIN slow AS w ON w.period = t.period AND w.host = t.host
-SETTINGS do_not_merge_across_partitions_select_final = 1
+AS SELECT
+    period, host, namespace, task_type, task, plugin, attempts, cpu_s, cpu_share, rss_avg_bytes, rss_peak_bytes, rss_share, rss_source, io_bytes, io_share,
+    greatest(cpu_share, rss_share, io_share) AS noise, host_cpu_share,
+    arraySlice(arrayFilter(x -> x != concat(namespace, '/', task), slow_names), 1, 10) AS slowed,
+    arrayFirst((t, x) -> x != concat(namespace, '/', task), slow_times, slow_names) AS worst_slowdown
+FROM neighbours
+WHERE day >= toDate(now('UTC') - INTERVAL 7 DAY) AND period >= now() - INTERVAL 7 DAY
+    AND (day, computed_at) IN (SELECT day, max(computed_at) FROM neighbours WHERE day >= toDate(now('UTC') - INTERVAL 7 DAY) GROUP BY day)
 COMMENT 'who takes a machine''s cores, memory and disks, and whose attempts were slow meanwhile'

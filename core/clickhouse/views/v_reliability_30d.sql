@@ -4,7 +4,7 @@
 -- From: runs_day, the roll-up, which holds the changes of each task's results, not its runs. A failure is a run that failed,
 -- timed out, crashed or was lost; cancelled runs are left out. An incident is failures in a row: it begins when the first
 -- of them ended and is repaired when the next success ended. One that was open when the 30 days began counts from its first run in them.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule.
 -- Example:
 --   SELECT namespace, task, failures_in_row, failing_since, worst_in_row, incidents, mtbf_s, mttr_s, flakiness
 --   FROM v_reliability_30d WHERE failures_in_row > 0 ORDER BY failures_in_row DESC LIMIT 20

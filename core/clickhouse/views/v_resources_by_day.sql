@@ -2,7 +2,7 @@
 -- 每个任务每天的资源用量：CPU 秒、内存峰值、读写字节。
 -- Read by: analysts, capacity planning, the cost page. By type or namespace: sum it; by server: v_resources_by_server.
 -- From: runs_day, the roll-up of fires, runs and attempts: all attempts, of earlier ones too.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year. Runs that end late, and backfills of past years, are in as soon.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT namespace, task_type, sum(cpu_s) AS cpu_s, max(peak_rss_bytes) AS peak_rss_bytes, sum(read_bytes + write_bytes) AS io_bytes
 --   FROM v_resources_by_day WHERE day >= today() - 30

@@ -2,7 +2,7 @@
 -- 每台服务器每天为每种任务类型所做的工作：运行数、失败数、CPU 秒、内存峰值、读写字节。
 -- Read by: analysts, capacity planning; is one server worse than the others?
 -- From: servers_day, the roll-up of runs: last attempts only, because earlier ones do not say where they ran.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule.
 -- Example:
 --   SELECT server, sum(r.runs) AS runs, sum(r.failures) / sum(r.runs) AS failure_rate, sum(r.cpu_s) AS cpu_s
 --   FROM v_resources_by_server AS r WHERE day >= today() - 7

@@ -2,7 +2,7 @@
 -- 每个任务每天的运行结果、成功率，以及触发的去向。
 -- Read by: analysts, the overview, alerts on success rates.
 -- From: runs_day, the roll-up of fires, runs and attempts.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year. Runs that end late, and backfills of past years, are in as soon.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT namespace, task, sum(s.runs) AS runs, sum(s.succeeded) / sum(s.runs - s.cancelled) AS success_rate
 --   FROM v_success_by_day AS s WHERE day >= today() - 30

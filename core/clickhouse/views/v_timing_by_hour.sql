@@ -2,7 +2,7 @@
 -- 每种任务类型每小时的运行时长、延迟、等待与排队（p50、p95、p99）。
 -- Read by: analysts, dashboards of a day or a week. One task's hours: group runs by toStartOfHour(fire_at), which is quick for one task.
 -- From: runs_hour, the roll-up of runs and attempts. Quantiles are exact for the hour of a type.
--- Fresh: made anew as runs end; seconds behind on a small history, a minute or two on one of 100 million runs a year. Runs that end late, and backfills of past years, are in as soon.
+-- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT hour, task_type, runs, duration_p95_ms, lateness_p95_ms, waited_p95_ms
 --   FROM v_timing_by_hour WHERE namespace = 'Telemedicine' AND hour >= now() - INTERVAL 2 DAY

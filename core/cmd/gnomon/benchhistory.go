@@ -59,7 +59,7 @@ func (s *session) benchHistory() *cobra.Command {
 		Long: "Fills an engine of its own with a made-up year of a hospital's and a factory's background work, straight into the real\n" +
 			"tables: tasks that fire each second to once a year, log-normal durations, some that have become slower, failures in\n" +
 			"bursts while a downstream is out, retries, skipped fires. Runs of the last 31 days keep log lines and samples, as the\n" +
-			"usual retention would leave them; samples of plugins and hosts are one a second in these days (fewer below 10,000,000\n" +
+			"usual retention would leave them; readings of process trees and hosts are one a second in these days (fewer below 10,000,000\n" +
 			"runs) and one a minute before.\n" +
 			"Then it asks every v_* view about the last 30 days, a task's page, a run's page and a word in a task's month: cold (the\n" +
 			"engine restarted, its files dropped from the page cache) and warm. 100,000,000 runs take about 12 GB of disk.",
@@ -115,6 +115,9 @@ func (b *historyBench) run(ctx context.Context) (err error) {
 		if err := b.remember(); err != nil {
 			return err
 		}
+	}
+	if err := b.rollUp(ctx); err != nil {
+		return err
 	}
 	if err := b.size(ctx); err != nil {
 		return err
@@ -250,13 +253,18 @@ func (b *historyBench) statement(name string, from, to int64, every int) (string
 		"$OUTAGE$", within(b.world.outages, from, to, true), "$DOWN$", within(b.world.down, from, to, false),
 		// a UUIDv7 of the instant of the decision: the time, the version, the variant, and 74 bits of hashes
 		"$RUN_ID$", "toString(reinterpretAsUUID(bitOr(bitShiftLeft(toUInt128(bitOr(bitAnd(id_low, 0x3fffffffffffffff), 0x8000000000000000)), 64), toUInt128(bitOr(bitShiftLeft(toUInt64(intDiv(us - 1000000 + h % 900000, 1000)), 16), bitOr(0x7000, bitAnd(id_high, 0xfff)))))))",
-		"$SERVER$", "['0198c0de-1111-7000-8000-000000000001', '0198c0de-2222-7000-8000-000000000002'][1 + number % 2]",
 	).Replace(sql), nil
 }
 
 // sampled is how many seconds lie between samples of hosts and plugins in the days of full detail: a small history is not
-// buried under them.
-func (b *historyBench) sampled() int { return int(min(60, max(1, 10_000_000/b.runs))) }
+// buried under them. It divides a minute.
+func (b *historyBench) sampled() int {
+	every := int(min(60, max(1, 10_000_000/b.runs)))
+	for 60%every != 0 {
+		every--
+	}
+	return every
+}
 
 // job is one statement of the filling.
 type job struct {
@@ -266,65 +274,78 @@ type job struct {
 	optimize string // partition to merge into one part, as the engine does by itself after an hour; empty: an INSERT
 }
 
-// jobs gives the statements month by month: what a month holds does not depend on another, and a month is merged while the
-// next is filled.
-func (b *historyBench) jobs() (months [][]job) {
+// jobs gives the statements in groups, the next of which begins when one has ended: those of each month, and some that
+// follow it, which run beside the next months': a month is merged once it is filled, and what its process trees used is
+// counted from its attempts before their readings are made of it.
+func (b *historyBench) jobs() (groups [][]job) {
 	perDay := float64(b.runs) / float64(b.days)
 	step := min(31, max(1, int(1_500_000/perDay)))
 	detail := b.world.to.AddDate(0, 0, -b.detail)
 	every := b.sampled()
-	var merges []job
-	for month := b.world.from; month.Before(b.world.to); {
+	add := func(group int, j job) {
+		for len(groups) <= group {
+			groups = append(groups, nil)
+		}
+		groups[group] = append(groups[group], j)
+	}
+	const rows, counted, read, merged = 0, 1, 2, 3 // which group after a month's own
+	for n, month := 0, b.world.from; month.Before(b.world.to); n++ {
 		next := time.Date(month.Year(), month.Month()+1, 1, 0, 0, 0, 0, time.UTC)
 		if next.After(b.world.to) {
 			next = b.world.to
 		}
-		jobs := merges
-		merges = nil
 		for from := month; from.Before(next); from = from.AddDate(0, 0, step) {
 			to := from.AddDate(0, 0, step)
 			if to.After(next) {
 				to = next
 			}
 			for _, table := range []string{"runs", "attempts", "fires"} {
-				jobs = append(jobs, job{table: table, from: from, to: to})
+				add(n+rows, job{table: table, from: from, to: to})
 			}
 		}
+		add(n+counted, job{table: "tree_hours", from: month, to: next})
 		for _, table := range []string{"runs", "attempts", "fires", "host_samples"} {
-			merges = append(merges, job{table: table, optimize: month.Format("200601")})
+			add(n+counted, job{table: table, optimize: month.Format("200601")})
 		}
-		jobs = append(jobs, job{table: "host_samples", from: month, to: next, every: 60}, job{table: "plugin_samples", from: month, to: next, every: 60})
+		sparse := next // until then there is a reading a minute
+		if sparse.After(detail) {
+			sparse = detail
+		}
+		if month.Before(sparse) {
+			add(n+rows, job{table: "host_samples", from: month, to: sparse, every: 60})
+			add(n+read, job{table: "plugin_samples", from: month, to: sparse, every: 60})
+		}
 		for day := month; day.Before(next); day = day.AddDate(0, 0, 1) {
-			merges = append(merges, job{table: "plugin_samples", optimize: day.Format("20060102")})
+			add(n+merged, job{table: "plugin_samples", optimize: day.Format("20060102")})
 			if day.Before(detail) {
 				continue
 			}
 			tomorrow := day.AddDate(0, 0, 1)
-			// between those of each minute
-			jobs = append(jobs, job{table: "host_samples", from: day, to: tomorrow, every: every}, job{table: "plugin_samples", from: day, to: tomorrow, every: every})
+			add(n+rows, job{table: "host_samples", from: day, to: tomorrow, every: every})
+			add(n+read, job{table: "plugin_samples", from: day, to: tomorrow, every: every})
 			for _, table := range []string{"run_logs", "run_samples"} {
 				if table == "run_logs" && b.lines == 0 {
 					continue
 				}
-				jobs = append(jobs, job{table: table, from: day, to: tomorrow})
-				merges = append(merges, job{table: table, optimize: day.Format("20060102")})
+				add(n+rows, job{table: table, from: day, to: tomorrow})
+				add(n+counted, job{table: table, optimize: day.Format("20060102")})
 			}
 		}
-		months = append(months, jobs)
+		add(n+merged, job{table: "process_hours", optimize: month.Format("200601")})
 		month = next
 	}
-	return append(months, merges)
+	return groups
 }
 
 // fill makes the world's tasks and all that has become of them.
 func (b *historyBench) fill(ctx context.Context) error {
 	b.began = time.Now()
-	months := b.jobs()
-	b.all = 2
-	for _, jobs := range months {
+	groups := b.jobs()
+	b.all = 3
+	for _, jobs := range groups {
 		b.all += int64(len(jobs))
 	}
-	for _, sql := range []string{"DROP DATABASE IF EXISTS bench", "CREATE DATABASE bench", createBenchTasks} {
+	for _, sql := range []string{"DROP DATABASE IF EXISTS bench", "CREATE DATABASE bench", createBenchTasks, createBenchTrees} {
 		if err := b.send(ctx, sql, nil); err != nil {
 			return err
 		}
@@ -339,13 +360,13 @@ func (b *historyBench) fill(ctx context.Context) error {
 	if err := b.send(ctx, "INSERT INTO bench.tasks FORMAT JSONEachRow", rows.Bytes()); err != nil {
 		return err
 	}
-	for _, table := range []string{"tasks", "task_types"} {
+	for _, table := range []string{"tasks", "task_types", "servers"} {
 		if err := b.do(ctx, job{table: table, from: b.world.from, to: b.world.to}); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(b.err, b.say("正在生成：%d 个任务，约 %d 次运行，%d 天；Ctrl-C 可中断\n", "filling: %d tasks, about %d runs, %d days; Ctrl-C ends it\n"), len(b.world.tasks), b.runs, b.days)
-	for _, jobs := range months {
+	for _, jobs := range groups {
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.SetLimit(b.workers)
 		for _, j := range jobs {
@@ -362,15 +383,26 @@ func (b *historyBench) fill(ctx context.Context) error {
 	if _, err := b.history.IndexLines(ctx, b.world.from, b.world.to); err != nil { // as the server does once a day is over
 		return err
 	}
-	for began := time.Now(); ; { // likewise
+	return nil
+}
+
+// rollUp brings the roll-ups up to date, as the server does; a history that an older version has filled may lack some.
+func (b *historyBench) rollUp(ctx context.Context) error {
+	for began, made := time.Now(), 0; ; {
 		rolled, err := b.history.RollUp(ctx)
 		if err != nil {
 			return err
 		}
+		made += rolled.Days
 		progress(b.err, b.say("  汇总：还有 %d 天", "  rolling up: %d days of namespaces are left"), rolled.Left)
 		if rolled.Left == 0 {
+			for _, table := range []string{"runs_day", "runs_hour", "errors_day", "servers_day", "costs", "neighbours"} { // as the engine does within an hour or so
+				if err := b.send(ctx, "OPTIMIZE TABLE "+table+" FINAL SETTINGS optimize_skip_merged_partitions = 1", nil); err != nil {
+					return fmt.Errorf("merge %s: %w", table, err)
+				}
+			}
 			progress(b.err, "")
-			fmt.Fprintf(b.err, b.say("  汇总用时 %s\n", "  rolled up in %s\n"), time.Since(began).Round(time.Second))
+			fmt.Fprintf(b.err, b.say("  汇总 %d 天用时 %s\n", "  rolled up %d days in %s\n"), made, time.Since(began).Round(time.Second))
 			return nil
 		}
 	}

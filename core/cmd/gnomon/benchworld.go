@@ -39,6 +39,37 @@ type benchTask struct {
 	Params      string  `json:"params"`
 	Spec        string  `json:"spec"`
 	Title       string  `json:"title"`
+	Server      string  `json:"server"` // id of the one that runs it
+	Host        string  `json:"host"`
+	Plugin      string  `json:"plugin"` // whose process carries its attempts, or lua-worker
+	Version     string  `json:"plugin_version"`
+	Worker      string  `json:"worker"` // namespace of the Lua worker, else empty
+	PID         uint32  `json:"pid"`    // of that process
+}
+
+// benchServers are the servers of a made-up year, each with its machine.
+var benchServers = []struct{ id, host string }{
+	{"0198c0de-1111-7000-8000-000000000001", "gnomon-1"}, {"0198c0de-2222-7000-8000-000000000002", "gnomon-2"},
+}
+
+// carried sets which process carries a task's attempts: three namespaces are in Lua, two have plugins of their own.
+func (t *benchTask) carried() {
+	server := benchServers[t.Number%len(benchServers)]
+	t.Server, t.Host = server.id, server.host
+	switch t.Namespace {
+	case "Telemedicine", "MedicalEducation", "Commerce":
+		t.Plugin, t.Version, t.Worker = "lua-worker", "1.0.0", t.Namespace
+	case "ImageArchive":
+		t.Plugin, t.Version = "imagearchive", "2.1.3"
+	case "Monitor":
+		t.Plugin, t.Version = "monitor", "1.0.8"
+	default:
+		t.Plugin, t.Version = "common", "1.4.0"
+	}
+	t.PID = 4000
+	for _, letter := range []byte(t.Plugin + t.Worker) {
+		t.PID = (t.PID*31+uint32(letter))%28000 + 4000
+	}
 }
 
 // columns of bench.tasks, in the words of ClickHouse.
@@ -47,9 +78,18 @@ const createBenchTasks = `CREATE TABLE bench.tasks
     number UInt32, namespace LowCardinality(String), task LowCardinality(String), task_type LowCardinality(String), task_id LowCardinality(String),
     period_s Int64, months UInt8, first_at UInt32, changed_at UInt32, workdays Bool, overlap_p Float64, median_us Float64, sigma Float64, fail_p Float64,
     max_attempts UInt16, downstream UInt8, regressed_at UInt32, regressed_by Float64, cpu_share Float64, cpu_source LowCardinality(String),
-    rss_bytes Float64, io_bytes Float64, has_output Bool, params String, spec String, title String
+    rss_bytes Float64, io_bytes Float64, has_output Bool, params String, spec String, title String,
+    server LowCardinality(String), host LowCardinality(String), plugin LowCardinality(String), plugin_version LowCardinality(String), worker LowCardinality(String), pid UInt32
 )
 ENGINE = MergeTree ORDER BY (namespace, task)`
+
+// createBenchTrees is what the attempts that a process tree carried used in each hour; the tree has used that and more.
+const createBenchTrees = `CREATE TABLE bench.tree_hours
+(
+    server LowCardinality(String), plugin LowCardinality(String), worker LowCardinality(String), hour UInt32, attempts Float64, cpu_us Float64,
+    rss_byte_s Float64, read_bytes Float64, write_bytes Float64
+)
+ENGINE = MergeTree ORDER BY hour`
 
 // kindOfWork is a task type of the sample systems, a hospital's and a factory's, with the rhythms it is found in.
 type kindOfWork struct{ name, title string }
@@ -214,6 +254,7 @@ func (w *benchWorld) task(n, class int, draw *rand.Rand) benchTask {
 	if draw.IntN(5) == 0 {
 		t.CPUSource = "shared"
 	}
+	t.carried()
 	return t
 }
 
