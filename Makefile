@@ -52,6 +52,7 @@ race: tools-go $(CHDB) servers clients ## run every test under the race detector
 
 chaos: tools-go $(CHDB) servers ## kill and stop servers and their children and set their clocks, with an outside checker
 	@go test -tags chaos ./core/cmd/gnomon -run 'TestKilling' -kills 20 -count=1 -v -timeout 20m
+	@go test ./core/cmd/gnomon -run TestEveryLineIsAccounted -count=1 -v -timeout 20m -args -faults.rounds 10
 	@go test -tags chaos ./core/cmd/gnomon -run TestPoliciesUnderFaults -count=1 -v -timeout 60m -args \
 		-chaos.kills 20 -chaos.stops 10 -chaos.steps 10 -chaos.children 5 -chaos.lease 5s
 

@@ -41,6 +41,15 @@ const (
 	BackoffFixed       Backoff = "fixed"
 )
 
+// LogFull says what becomes of a run's log lines while the log spool takes no more: history is down for long, or the disk is full.
+type LogFull string
+
+// The choices.
+const (
+	LogFullWait LogFull = "wait" // default: the run waits, and no line is lost
+	LogFullDrop LogFull = "drop" // the run goes on; the lines are counted, and its log says how many are missing, and where
+)
+
 // When says after which ends of another run something happens.
 type When string
 
@@ -99,7 +108,8 @@ type Policies struct {
 	Preconditions []Precondition
 	SLA           SLA
 
-	LogLevel Level // lines below this level are not kept; zero: all
+	LogLevel Level   // lines below this level are not kept; zero: all
+	LogFull  LogFull // "" is LogFullWait
 }
 
 // Over lays policies over defaults: what p does not say, defaults do.
@@ -139,6 +149,7 @@ func (p Policies) Over(defaults Policies) Policies {
 	}
 	zero(&p.SLA, defaults.SLA)
 	zero(&p.LogLevel, defaults.LogLevel)
+	zero(&p.LogFull, defaults.LogFull)
 	return p
 }
 

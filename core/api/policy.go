@@ -38,6 +38,7 @@ type Policies struct {
 	SLA           *SLA           `json:"sla,omitempty" doc:"Service levels; each is watched, and a run that misses one says so in its breaches"`
 
 	LogLevel string `json:"log_level,omitempty" doc:"Lines below it are not kept: debug, info, warn or error; absent: all are" example:"info" maxLength:"16"`
+	LogFull  string `json:"log_full,omitempty" enum:"wait,drop" doc:"While the log spool takes no more (history is down for long, or the disk is full): the run waits (default), or goes on and its lines are dropped, counted, and their number said in its log"`
 }
 
 // PoolUse is what a run takes of a named pool while it executes.
@@ -135,6 +136,7 @@ func policiesOut(p core.Policies) Policies {
 		CatchUpSpread: duration(p.CatchUpSpread), MaxRuns: p.MaxRuns, MaxAttempts: p.MaxAttempts, RetryDelay: duration(p.RetryDelay),
 		RetryBackoff: string(p.RetryBackoff), RetryMaxDelay: duration(p.RetryMaxDelay), RetryJitter: p.RetryJitter,
 		StopAfter: p.StopAfter, Intervene: p.Intervene, Priority: p.Priority, Downstreams: p.Downstreams, LogLevel: p.LogLevel.String(),
+		LogFull: string(p.LogFull),
 	}
 	for _, v := range p.RetryOn {
 		out.RetryOn = append(out.RetryOn, string(v))
@@ -179,6 +181,7 @@ func (p *Policies) policies(at string, findings *[]core.Finding) core.Policies {
 		MaxAttempts: p.MaxAttempts, RetryDelay: span(p.RetryDelay, at+"retry_delay", findings),
 		RetryBackoff: core.Backoff(p.RetryBackoff), RetryMaxDelay: span(p.RetryMaxDelay, at+"retry_max_delay", findings),
 		RetryJitter: p.RetryJitter, StopAfter: p.StopAfter, Intervene: p.Intervene, Priority: p.Priority, Downstreams: p.Downstreams,
+		LogFull: core.LogFull(p.LogFull),
 	}
 	out.Overlap, out.OverlapLimit = readOverlap(p.Overlap, at+"overlap", findings)
 	for _, v := range p.RetryOn {

@@ -15,7 +15,7 @@ const everyPolicy = `{"timeout":"1h30m","soft_timeout":"1h","overlap":"queue(3)"
 	`"retry_on":["failed","lost"],"stop_after":4,"intervene":true,"priority":-7,"pools":[{"pool":"erp","slots":2}],"downstreams":["his"],` +
 	`"breaker":{"failures":3,"cooldown":"5m","probes":2},"preconditions":[{"name":"quiet","expression":"host.load1 < 4","every":"1m","deadline":"10m","otherwise":"run"},` +
 	`{"sql":{"connection":"business","query":"SELECT 1"}},{"http":{"url":"https://his.example/ready","status":204,"contains":"ok"}}],` +
-	`"sla":{"start_within":"1m","finish_within":"15m","finish_by":"06:00","max_duration":"10m","p95_factor":2.5},"log_level":"warn"}`
+	`"sla":{"start_within":"1m","finish_within":"15m","finish_by":"06:00","max_duration":"10m","p95_factor":2.5},"log_level":"warn","log_full":"drop"}`
 
 // wholly puts the things policies name.
 func (w *world) wholly() {
@@ -158,6 +158,7 @@ func TestAWrongPolicyIsRefusedAtItsField(t *testing.T) {
 		`"sla":{"p95_factor":0.5}`:                                            "sla.p95_factor",
 		`"sla":{"p95_factor":-3}`:                                             "sla.p95_factor",
 		`"sla":{"start_within":"soon"}`:                                       "sla.start_within",
+		`"log_full":"burn"`:                                                   "log_full",
 		`"log_level":"loud"`:                                                  "log_level",
 		`"nope":1`:                                                            "nope",
 	} {

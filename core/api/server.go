@@ -59,6 +59,8 @@ type SpoolStatus struct {
 	LagSeconds      float64 `json:"ship_lag_seconds" doc:"Its age; 0: history has everything"`
 	ShippedLines    uint64  `json:"shipped_lines" doc:"Log lines that history has taken since the server started"`
 	LinesPerSecond  float64 `json:"shipped_lines_per_second" doc:"Over the last minute"`
+	WriteError      string  `json:"write_error,omitempty" doc:"Why its disk takes nothing now; nothing is acknowledged until it does"`
+	Quarantined     uint64  `json:"quarantined_segments" doc:"Set aside since the server started, because they were damaged or history refuses them for ever"`
 }
 
 type plainText struct {

@@ -114,6 +114,7 @@ func (j *judge) judge() []core.Finding {
 	if j.own.LogLevel > core.LevelError {
 		j.refuse("log_level", "请写 debug、info、warn 或 error", "write debug, info, warn or error")
 	}
+	choice(j, "log_full", j.own.LogFull, core.LogFullWait, core.LogFullDrop)
 	return j.findings
 }
 

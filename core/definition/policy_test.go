@@ -68,6 +68,7 @@ func TestARefusedPolicySaysWhichFieldAndWhatToDo(t *testing.T) {
 		"DelayAboveAnHour":      {twice(func(p *core.Policies) { p.RetryDelay = 2 * time.Hour }), "retry_delay", "set retry_max_delay to at least 2h"},
 		"StopAfterRange":        {func(p *core.Policies) { p.StopAfter = -1 }, "stop_after", "1000"},
 		"PriorityRange":         {func(p *core.Policies) { p.Priority = 101 }, "priority", "-100 and 100"},
+		"LogFullUnknown":        {func(p *core.Policies) { p.LogFull = "burn" }, "log_full", "wait, drop"},
 		"LogLevelUnknown":       {func(p *core.Policies) { p.LogLevel = 9 }, "log_level", "debug"},
 		"PoolUnknown":           {pools(core.PoolUse{Pool: "rep"}), "pools[0].pool", "there is no pool rep"},
 		"PoolNearly":            {pools(core.PoolUse{Pool: "erq"}), "pools[0].pool", "did you mean erp?"},
@@ -136,7 +137,7 @@ func full() core.Policies {
 		Priority: -100, Pools: []core.PoolUse{{Pool: "erp", Slots: 2}}, Downstreams: []string{"his"},
 		Breaker:       core.BreakerRule{Failures: 3, Cooldown: time.Minute, Probes: 2},
 		Preconditions: []core.Precondition{{Name: "quiet", Expression: "true", Every: time.Second, Deadline: time.Minute, Otherwise: core.OtherwiseRun}},
-		SLA:           core.SLA{StartWithin: time.Minute, FinishWithin: time.Hour, FinishBy: "06:00", MaxDuration: time.Hour, P95Factor: 1.5}, LogLevel: core.LevelWarn,
+		SLA:           core.SLA{StartWithin: time.Minute, FinishWithin: time.Hour, FinishBy: "06:00", MaxDuration: time.Hour, P95Factor: 1.5}, LogLevel: core.LevelWarn, LogFull: core.LogFullDrop,
 	}
 }
 

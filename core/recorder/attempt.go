@@ -101,7 +101,7 @@ func (a *Attempt) Log(ctx context.Context, line core.LogLine) error {
 		line.At = a.r.clock.Now()
 	}
 	r := a.r
-	if err := r.lock(ctx, a.policy, &a.dropped); err != nil {
+	if err := r.lock(ctx, a.policy, &a.dropped, false); err != nil {
 		if errors.Is(err, errDropped) {
 			r.mu.Lock()
 			a.dropped++
@@ -173,10 +173,10 @@ func (a *Attempt) end(b *batch) {
 	a.r.filled(b)
 }
 
-// Sample queues a reading of what the attempt uses; the sample's origin is the attempt's.
+// Sample queues a reading of what the attempt uses; the sample's origin is the attempt's. Its last one has the reserve.
 func (a *Attempt) Sample(ctx context.Context, sample core.RunSample) error {
 	r := a.r
-	if err := r.lock(ctx, a.policy, &a.dropped); err != nil {
+	if err := r.lock(ctx, a.policy, &a.dropped, sample.Final); err != nil {
 		if errors.Is(err, errDropped) {
 			r.mu.Lock()
 			r.samplesDropped++
@@ -221,7 +221,7 @@ func (a *Attempt) Flush(ctx context.Context) error {
 	r.mu.Lock()
 	if a.dropped > 0 && !a.closed {
 		r.mu.Unlock()
-		if err := r.lock(ctx, Wait, nil); err != nil {
+		if err := r.lock(ctx, Wait, nil, true); err != nil {
 			return err
 		}
 		a.gap()

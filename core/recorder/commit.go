@@ -126,7 +126,7 @@ func (r *Recorder) commit() bool {
 // sayGaps writes the gap markers of closed attempts once there is room, or at the end without. Requires r.mu.
 func (r *Recorder) sayGaps() {
 	n := 0
-	for ; n < len(r.gaps) && (r.hasRoom() || !r.accepting); n++ {
+	for ; n < len(r.gaps) && (r.hasRoom(true) || !r.accepting); n++ {
 		r.gaps[n].gap()
 	}
 	r.gaps = r.gaps[n:]

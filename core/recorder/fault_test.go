@@ -379,6 +379,49 @@ func TestFullSpool(t *testing.T) {
 		}
 	})
 
+	t.Run("WhatEndedAndWhatWasDroppedFindsRoomInTheReserve", func(t *testing.T) {
+		t.Parallel()
+		opts, h := small, newHistory()
+		h.setDown(errDown)
+		opts.Shipper = h
+		r := open(t, opts)
+		a := r.Attempt(origin("r1"), 0, recorder.Drop)
+		say(t, a, "before")
+		fill(t, r)
+		say(t, a, "lost", "lost")
+		within, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := a.Flush(within); err != nil {
+			t.Fatalf("the gap marker waits for room: %v", err)
+		}
+		if err := r.RecordAttempt(within, core.AttemptRecord{Origin: origin("r1"), Verdict: core.Succeeded}); err != nil {
+			t.Fatalf("the end of an attempt waits for room: %v", err)
+		}
+		if err := r.FlushAll(within); err != nil {
+			t.Fatal(err)
+		}
+		if got := lines(t, r, "r1"); len(got) != 2 || !strings.HasPrefix(got[1], "2 lines were dropped") {
+			t.Errorf("%q", got)
+		}
+		// The reserve has an end, too.
+		short, over := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer over()
+		var err error
+		for n := 0; err == nil; n++ {
+			if n > 10_000 {
+				t.Fatal("the spool takes ends of attempts without end")
+			}
+			if err = r.RecordAttempt(short, core.AttemptRecord{Origin: origin("r1"), Message: strings.Repeat("x", 500)}); err == nil {
+				err = r.FlushAll(short)
+			}
+		}
+		if st := r.Stats(); st.SpoolBytes > opts.MaxBytes+opts.MaxBytes/16+4<<10 {
+			t.Errorf("%d bytes of %d and a sixteenth", st.SpoolBytes, opts.MaxBytes)
+		}
+		h.setDown(nil)
+		eventually(t, "shipped", func() bool { return r.Stats().Waiting == 0 && r.Stats().Unshipped <= 1 })
+	})
+
 	t.Run("ADroppingTaskCountsWhatItDrops", func(t *testing.T) {
 		t.Parallel()
 		opts, h := small, newHistory()
@@ -392,9 +435,10 @@ func TestFullSpool(t *testing.T) {
 		say(t, a, "lost", "lost", "lost")
 		say(t, b, "lost")
 		b.Close()
-		if st := r.Stats(); st.LinesDropped != 4 || st.PendingGaps != 1 {
+		if st := r.Stats(); st.LinesDropped != 4 {
 			t.Errorf("%+v", st)
 		}
+		eventually(t, "a closed attempt's gap is said, though the spool is full", func() bool { return r.Stats().PendingGaps == 0 })
 		h.setDown(nil)
 		eventually(t, "room", func() bool { return !r.Stats().Full })
 		say(t, a, "after")

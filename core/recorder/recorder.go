@@ -32,16 +32,20 @@ type Options struct {
 	Log          *slog.Logger
 	Shipper      Shipper
 	SyncEvery    time.Duration // least time between two group commits, at most 20 ms; default 5 ms
-	SegmentBytes int64         // a segment is sealed at this size; default 8 MiB
+	SegmentBytes int64         // a segment is sealed at this size; default DefaultSegmentBytes
 	SegmentAge   time.Duration // or at this age, unless the Shipper is behind; default 1 s
-	MaxBytes     int64         // bound of the spool on disk; default 4 GiB
+	MaxBytes     int64         // bound of the spool on disk; default 4 GiB; a sixteenth more for ends of attempts and gap markers
 	KeepShipped  time.Duration // a shipped segment is kept this long, or less if its room is needed; default 5 min
 	MaxLineBytes int           // a longer message is cut; default 1 MiB
 	Clock        core.Clock    // default core.SystemClock
 }
 
+// DefaultSegmentBytes is 8 MiB.
+const DefaultSegmentBytes = 8 << 20
+
 const (
 	maxGaps      = 1 << 16                // closed attempts whose gap marker waits for room
+	reserve      = 16                     // a full spool has this part of its limit left for what must not wait for room: that attempts ended, and gaps
 	dropAfter    = 100 * time.Millisecond // how long policy Drop waits for room before it drops
 	batchLimit   = 4 << 20                // bytes a batch may hold before writers wait
 	lockFile     = "lock"
@@ -136,7 +140,7 @@ func New(opts Options) (*Recorder, error) {
 		sealed: make(chan struct{}, 1), crowded: make(chan struct{}, 1),
 		stopping: make(chan struct{}), abandon: make(chan struct{}), gone: make(chan struct{})}
 	r.syncEvery = orDefault(r.syncEvery, 5*time.Millisecond)
-	r.segmentBytes = orDefault(r.segmentBytes, 8<<20)
+	r.segmentBytes = orDefault(r.segmentBytes, DefaultSegmentBytes)
 	r.segmentAge = orDefault(r.segmentAge, time.Second)
 	r.maxBytes = orDefault(r.maxBytes, 4<<30)
 	r.keepShipped = orDefault(r.keepShipped, 5*time.Minute)
@@ -237,14 +241,14 @@ func (r *Recorder) unwritten() int {
 }
 
 // lock takes r.mu once there is room for a record. On an error r.mu is not held. An attempt that drops waits only for
-// the first line of a gap, so that the others cost it nothing.
-func (r *Recorder) lock(ctx context.Context, policy Full, dropped *uint64) error {
+// the first line of a gap, so that the others cost it nothing. What is vital finds room in the reserve of a full spool.
+func (r *Recorder) lock(ctx context.Context, policy Full, dropped *uint64, vital bool) error {
 	r.mu.Lock()
 	if !r.accepting {
 		r.mu.Unlock()
 		return errStopped
 	}
-	if r.hasRoom() {
+	if r.hasRoom(vital) {
 		return nil
 	}
 	var tooLong <-chan struct{}
@@ -274,7 +278,7 @@ func (r *Recorder) lock(ctx context.Context, policy Full, dropped *uint64) error
 		}
 		r.mu.Lock()
 		r.waiting--
-		if err == nil && r.accepting && r.hasRoom() {
+		if err == nil && r.accepting && r.hasRoom(vital) {
 			return nil
 		}
 		if err != nil {
@@ -285,8 +289,12 @@ func (r *Recorder) lock(ctx context.Context, policy Full, dropped *uint64) error
 }
 
 // hasRoom requires r.mu.
-func (r *Recorder) hasRoom() bool {
-	return len(r.fill.buf) < r.batchMax && r.bytes.Load()+int64(len(r.fill.buf)) < r.maxBytes
+func (r *Recorder) hasRoom(vital bool) bool {
+	limit := r.maxBytes
+	if vital {
+		limit += r.maxBytes / reserve
+	}
+	return len(r.fill.buf) < r.batchMax && r.bytes.Load()+int64(len(r.fill.buf)) < limit
 }
 
 // begin opens a block in the batch being filled. Requires r.mu.
@@ -328,8 +336,8 @@ func (r *Recorder) after(d time.Duration) (<-chan struct{}, func() bool) {
 }
 
 // put queues a record that belongs to no open attempt, waiting while the spool is full.
-func (r *Recorder) put(ctx context.Context, encode func(b *batch)) error {
-	if err := r.lock(ctx, Wait, nil); err != nil {
+func (r *Recorder) put(ctx context.Context, vital bool, encode func(b *batch)) error {
+	if err := r.lock(ctx, Wait, nil, vital); err != nil {
 		return err
 	}
 	defer r.mu.Unlock()
@@ -349,24 +357,25 @@ func (b *batch) origin(o *core.Origin) uint32 {
 }
 
 // RecordAttempt queues a finished attempt; it is on disk with the next group commit (FlushAll waits for that).
-// Like the other Record methods it waits while the spool is full, until ctx ends.
+// Like the other Record methods it waits while the spool is full, until ctx ends; but it has the reserve, so that a run which
+// has nothing more to say comes to its end while others fill the spool.
 func (r *Recorder) RecordAttempt(ctx context.Context, a core.AttemptRecord) error {
 	o := cleanOrigin(a.Origin)
 	a.Message, a.Verdict = cleanText(a.Message), core.Verdict(cleanText(string(a.Verdict)))
 	a.Place.Plugin, a.Place.Version = cleanText(a.Place.Plugin), cleanText(a.Place.Version)
-	return r.put(ctx, func(b *batch) { b.buf = appendAttempt(b.buf, b.origin(&o), &a) })
+	return r.put(ctx, true, func(b *batch) { b.buf = appendAttempt(b.buf, b.origin(&o), &a) })
 }
 
 // RecordRun queues a sample of an attempt, whose origin it carries.
 func (r *Recorder) RecordRun(ctx context.Context, s core.RunSample) error {
 	o := cleanOrigin(s.Origin)
-	return r.put(ctx, func(b *batch) { b.buf = appendRunSample(b.buf, b.origin(&o), &s) })
+	return r.put(ctx, false, func(b *batch) { b.buf = appendRunSample(b.buf, b.origin(&o), &s) })
 }
 
 // RecordPlugin queues a sample of a plugin's process tree.
 func (r *Recorder) RecordPlugin(ctx context.Context, s core.PluginSample) error {
 	s.Plugin, s.Version, s.Namespace = cleanText(s.Plugin), cleanText(s.Version), cleanText(s.Namespace)
-	return r.put(ctx, func(b *batch) { b.buf = appendPluginSample(b.buf, &s) })
+	return r.put(ctx, false, func(b *batch) { b.buf = appendPluginSample(b.buf, &s) })
 }
 
 // RecordHost queues a sample of the machine.
@@ -380,13 +389,13 @@ func (r *Recorder) RecordHost(ctx context.Context, s core.HostSample) error {
 		}
 		s.Detail = &d
 	}
-	return r.put(ctx, func(b *batch) { b.buf = appendHostSample(b.buf, &s) })
+	return r.put(ctx, false, func(b *batch) { b.buf = appendHostSample(b.buf, &s) })
 }
 
 // RecordServer queues what is known of a server's life. The last record of a server is the one that counts.
 func (r *Recorder) RecordServer(ctx context.Context, s core.ServerRecord) error {
 	s.Host = cleanText(s.Host)
-	return r.put(ctx, func(b *batch) { b.buf = appendServer(b.buf, &s) })
+	return r.put(ctx, true, func(b *batch) { b.buf = appendServer(b.buf, &s) })
 }
 
 // FlushAll returns once everything queued so far, by anyone, is on disk. It fails like Attempt.Flush.

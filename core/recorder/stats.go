@@ -101,7 +101,7 @@ func (r *Recorder) Stats() Stats {
 	st.SpoolBytes = r.bytes.Load()
 	r.mu.Lock()
 	st.LinesDropped, st.SamplesDropped, st.GapsLost = r.linesDropped, r.samplesDropped, r.gapsLost
-	st.Full, st.Waiting, st.OpenAttempts = !r.hasRoom(), r.waiting, len(r.open)
+	st.Full, st.Waiting, st.OpenAttempts = !r.hasRoom(false), r.waiting, len(r.open)
 	st.PendingGaps, st.PendingBatchSize = len(r.gaps), len(r.fill.buf)
 	r.mu.Unlock()
 	r.tailMu.Lock()

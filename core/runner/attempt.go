@@ -86,7 +86,7 @@ func (r *Runner) execute(l *liveRun) {
 	if l.run.Attempt == 1 {
 		r.opts.Started(l.startedAt.Sub(l.run.FireAt))
 	}
-	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel)
+	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel, l.task.Policies.LogFull)
 	defer log.Close()
 	if err == nil {
 		err = context.Cause(ctx) // cancelled since it has begun

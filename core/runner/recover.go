@@ -164,7 +164,7 @@ func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, 
 		message = "the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out"
 	}
 	l := &liveRun{task: task, run: run, startedAt: run.StartAt}
-	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel)
+	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel, task.Policies.LogFull)
 	if err != nil {
 		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)
 		return false

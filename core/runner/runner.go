@@ -48,9 +48,9 @@ type Log interface {
 
 // Recorder keeps log lines and attempts.
 type Recorder interface {
-	Attempt(origin core.Origin, level core.Level) Log
+	Attempt(origin core.Origin, level core.Level, full core.LogFull) Log
 	// Resume goes on with the lines of an attempt that an earlier server began.
-	Resume(ctx context.Context, origin core.Origin, level core.Level) (Log, error)
+	Resume(ctx context.Context, origin core.Origin, level core.Level, full core.LogFull) (Log, error)
 	RecordAttempt(ctx context.Context, record core.AttemptRecord) error
 	// FlushAll returns once everything recorded so far is on disk.
 	FlushAll(ctx context.Context) error

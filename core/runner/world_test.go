@@ -175,11 +175,11 @@ type spyLog struct {
 	diary *diary
 }
 
-func (s spy) Attempt(origin core.Origin, level core.Level) runner.Log {
+func (s spy) Attempt(origin core.Origin, level core.Level, _ core.LogFull) runner.Log {
 	return spyLog{s.Recorder.Attempt(origin, level, recorder.Wait), s.diary}
 }
 
-func (s spy) Resume(ctx context.Context, origin core.Origin, level core.Level) (runner.Log, error) {
+func (s spy) Resume(ctx context.Context, origin core.Origin, level core.Level, _ core.LogFull) (runner.Log, error) {
 	attempt, err := s.Recorder.Resume(ctx, origin, level, recorder.Wait)
 	return spyLog{attempt, s.diary}, err
 }

@@ -17,7 +17,7 @@ func everyPolicy() core.Policies {
 		Downstreams: []string{"his", "lis"}, Breaker: core.BreakerRule{Failures: 13, Cooldown: 14, Probes: 15},
 		Preconditions: []core.Precondition{{Name: "n", SQL: &core.SQLCheck{Connection: "c", Query: "q"}, Every: 16, Deadline: 17, Otherwise: core.OtherwiseRun},
 			{HTTP: &core.HTTPCheck{URL: "http://a", Status: 204, Contains: "x"}}, {Expression: "true"}},
-		SLA: core.SLA{StartWithin: 18, FinishWithin: 19, FinishBy: "06:00", MaxDuration: 20, P95Factor: 1.5}, LogLevel: core.LevelWarn}
+		SLA: core.SLA{StartWithin: 18, FinishWithin: 19, FinishBy: "06:00", MaxDuration: 20, P95Factor: 1.5}, LogLevel: core.LevelWarn, LogFull: core.LogFullDrop}
 }
 
 func TestEveryPolicyIsKept(t *testing.T) {

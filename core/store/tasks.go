@@ -54,6 +54,7 @@ type policyDoc struct {
 	Preconditions []core.Precondition `json:"preconditions,omitempty"`
 	SLA           core.SLA            `json:"sla,omitzero"`
 	LogLevel      core.Level          `json:"log_level,omitempty"`
+	LogFull       core.LogFull        `json:"log_full,omitempty"`
 }
 
 func docOf(t *core.Task) (string, error) {

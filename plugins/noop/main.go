@@ -8,5 +8,5 @@ import "github.com/gnomon-scheduler/gnomon/sdk"
 func main() { sdk.Serve(plugin()) }
 
 func plugin() sdk.Plugin {
-	return sdk.Plugin{Name: "noop", Version: "1.2.0", Types: []sdk.TaskType{noOp, witness, work, burnType}}
+	return sdk.Plugin{Name: "noop", Version: "1.3.0", Types: []sdk.TaskType{noOp, witness, work, burnType}}
 }

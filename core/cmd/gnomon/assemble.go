@@ -132,7 +132,11 @@ func (a *app) openHistory(starting, live context.Context, started func(part)) (e
 }
 
 func (a *app) startRecorder(_, live context.Context, started func(part)) (err error) {
-	a.spool, err = recorder.New(recorder.Options{Dir: filepath.Join(a.config.Data, "spool"), Log: a.log, Shipper: a.history})
+	spool := recorder.Options{Dir: filepath.Join(a.config.Data, "spool"), Log: a.log, Shipper: a.history}
+	if limit := int64(a.config.SpoolMiB) << 20; limit > 0 {
+		spool.MaxBytes, spool.SegmentBytes = limit, min(recorder.DefaultSegmentBytes, limit/8)
+	}
+	a.spool, err = recorder.New(spool)
 	if err != nil {
 		return err
 	}
@@ -408,17 +412,24 @@ func (a *app) afterDelay(task *core.Task) (time.Duration, bool) {
 	return sched.After(), true
 }
 
-// spooled is the recorder as the runner wants it: writers wait when the spool is full.
+// spooled is the recorder as the runner wants it.
 type spooled struct{ *recorder.Recorder }
 
 // Attempt opens the log of a new attempt.
-func (s spooled) Attempt(origin core.Origin, level core.Level) runner.Log {
-	return s.Recorder.Attempt(origin, level, recorder.Wait)
+func (s spooled) Attempt(origin core.Origin, level core.Level, full core.LogFull) runner.Log {
+	return s.Recorder.Attempt(origin, level, whenFull(full))
 }
 
 // Resume opens the log of an attempt that an earlier server began.
-func (s spooled) Resume(ctx context.Context, origin core.Origin, level core.Level) (runner.Log, error) {
-	return s.Recorder.Resume(ctx, origin, level, recorder.Wait)
+func (s spooled) Resume(ctx context.Context, origin core.Origin, level core.Level, full core.LogFull) (runner.Log, error) {
+	return s.Recorder.Resume(ctx, origin, level, whenFull(full))
+}
+
+func whenFull(policy core.LogFull) recorder.Full {
+	if policy == core.LogFullDrop {
+		return recorder.Drop
+	}
+	return recorder.Wait
 }
 
 // tailed is the recorder as the API wants it.
@@ -504,16 +515,20 @@ func (a *app) Status(ctx context.Context) api.Status {
 	if !history.Answers {
 		kept += ", does not answer"
 	}
-	return api.Status{
+	status := api.Status{
 		Version: version, ServerID: a.id, StartedAt: &began, Ready: a.Ready(ctx) == nil, Store: a.store.Dialect(), Engine: kept,
 		Zones: schedule.TZVersion(), Executing: a.runner.Executing(),
 		History: history,
 		Spool: api.SpoolStatus{
 			UsedBytes: uint64(spool.SpoolBytes), LimitBytes: uint64(spool.MaxBytes), Unshipped: uint64(spool.Unshipped), Dropped: spool.LinesDropped,
 			OldestUnshipped: instant(spool.OldestUnshippedAt), LagSeconds: spool.OldestUnshipped.Seconds(), ShippedLines: spool.LinesShipped,
-			LinesPerSecond: spool.ShipRate, Full: spool.Full,
+			LinesPerSecond: spool.ShipRate, Full: spool.Full, Quarantined: uint64(spool.Quarantined),
 		},
 	}
+	if spool.WriteError != nil {
+		status.Spool.WriteError = spool.WriteError.Error()
+	}
+	return status
 }
 
 // welcome gives the bootstrap token at the first start and tells the command line where this server is.

@@ -82,9 +82,7 @@ func TestNamespacesKeepTheirHistoryForTheirTime(t *testing.T) {
 	w.start()
 	w.namespace("Bench")
 	w.namespace("Kept")
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(w.data, "run", "engine.sock"))
-	}}}
+	client := http.Client{Transport: &http.Transport{DialContext: unixDialer(filepath.Join(w.data, "run", "engine.sock"))}}
 	defer client.CloseIdleConnections()
 	answer, err := client.Post("http://engine/?database=gnomon", "text/plain", strings.NewReader(
 		"INSERT INTO run_logs (namespace, task, run_id, attempt, seq, fire_at, at, message) SELECT ['Bench', 'Kept'][1 + number % 2], 'old', 'r', 1, number, now64(6) - toIntervalDay(20), now64(6), 'old' FROM numbers(10)"))
@@ -109,4 +107,11 @@ func TestNamespacesKeepTheirHistoryForTheirTime(t *testing.T) {
 		left, err := query[count](w, "SELECT namespace, toInt32(count()) AS lines FROM run_logs WHERE task = 'old' GROUP BY namespace")
 		return err == nil && len(left) == 1 && left[0] == count{"Kept", 5}
 	})
+}
+
+// unixDialer leads every address to a unix socket.
+func unixDialer(socket string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
 }

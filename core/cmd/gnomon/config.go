@@ -27,12 +27,15 @@ type Config struct {
 	Plugins          string        `yaml:"plugins"`       // folder that holds one folder per plugin
 	Scripts          string        `yaml:"scripts"`       // folder that holds <Namespace>/<Type>.lua
 	LuaWorkers       int           `yaml:"lua_workers"`   // worker processes per namespace at most; default: four for each core
+	SpoolMiB         int           `yaml:"spool_mib"`     // MiB of disk that log lines may take until history has them; default 4096
 	OTLPEndpoint     string        `yaml:"otlp_endpoint"` // collector of traces, OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT, else runs are not traced
 	TraceRatio       float64       `yaml:"trace_ratio"`   // share of runs that are traced, above 0 to 1; default all
 	Grants           []GrantConfig `yaml:"grants"`        // what tasks may use
 
 	notItself string // what every "http" grant ends with: the addresses of this server, excluded
 }
+
+const maxSpoolMiB = 16 << 20 // 16 TiB
 
 // GrantConfig gives what tasks of some namespaces need. ${NAME} in a value is the server's environment variable NAME,
 // so that a secret need not stand in the file.
@@ -94,6 +97,14 @@ func (c *Config) complete() error {
 		if c.TraceRatio, err = strconv.ParseFloat(text, 64); err != nil {
 			return fmt.Errorf("GNOMON_TRACE_RATIO %q is not a number between 0 and 1", text)
 		}
+	}
+	if text := os.Getenv("GNOMON_SPOOL_MIB"); text != "" && c.SpoolMiB == 0 {
+		if c.SpoolMiB, err = strconv.Atoi(text); err != nil {
+			return fmt.Errorf("GNOMON_SPOOL_MIB %q is not a whole number", text)
+		}
+	}
+	if c.SpoolMiB < 0 || c.SpoolMiB > maxSpoolMiB {
+		return fmt.Errorf("spool_mib is %d; give 1 to %d, or nothing for 4096", c.SpoolMiB, maxSpoolMiB)
 	}
 	set(&c.ClickHouseListen, "GNOMON_CLICKHOUSE_LISTEN", "")
 	set(&c.Plugins, "GNOMON_PLUGINS", beside("plugins"))

@@ -21,12 +21,21 @@ func (i insight) Doctor(ctx context.Context) ([]api.Check, error) {
 	say := func(name, severity string, ok bool, data any, zh, en string) {
 		checks = append(checks, api.Check{Name: name, OK: ok, Severity: severity, Text: api.Text{Zh: zh, En: en}, Data: anyOf(data)})
 	}
-	i.examineStore(ctx, say)
-	i.examineLedger(ctx, say)
-	i.examineHistory(ctx, say)
-	i.examineTasks(ctx, say)
-	i.examineRuns(ctx, say)
+	// History comes before what reads it: if it does not answer, the rest does not wait for it.
+	for _, examine := range []func(context.Context, sayFunc){i.examineStore, i.examineHistory, i.examineLedger, i.examineTasks, i.examineRuns} {
+		limit := 20 * time.Second
+		if _, _, _, down := i.a.watch.last(); down != nil {
+			limit = healthEvery + time.Second
+		}
+		i.within(ctx, limit, say, examine)
+	}
 	return checks, nil
+}
+
+func (insight) within(ctx context.Context, limit time.Duration, say sayFunc, examine func(context.Context, sayFunc)) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, core.Errorf(core.KindUnavailable, "examine the server", "no answer within %s", limit))
+	defer cancel()
+	examine(ctx, say)
 }
 
 type sayFunc func(name, severity string, ok bool, data any, zh, en string)

@@ -26,6 +26,9 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	i.a.watch.look(ctx, 0)
 	storage, known, since, down := i.a.watch.last()
 	if down != nil {
+		limited, cancel := context.WithTimeoutCause(ctx, time.Second, down) // the rest asks it for little
+		defer cancel()
+		ctx = limited
 		what, todo := "the ClickHouse server", bilingual("请检查 GNOMON_CLICKHOUSE_DSN 所指的服务器", "look at the server that GNOMON_CLICKHOUSE_DSN names")
 		if i.a.engine != nil {
 			what, todo = "the embedded engine", bilingual("引擎会自动重启；若一直不恢复，请看服务器日志中的 “engine ended”", "it is started again by itself; if it stays away, look for “engine ended” in the server's log")
