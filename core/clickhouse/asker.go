@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -109,7 +110,7 @@ func AskSettings(scope statement.Scope) (map[string]string, error) {
 	s := map[string]string{
 		"readonly": "1", scopeSetting: tag, "use_query_cache": "0",
 		"final": "1", "do_not_merge_across_partitions_select_final": "1", "use_skip_indexes_if_final": "1",
-		"use_skip_indexes_if_final_exact_mode": "0", // see exact
+		"use_skip_indexes_if_final_exact_mode": "0", "distributed_product_mode": "global", // see exact
 	}
 	if !scope.All {
 		s["output_format_write_statistics"] = "0" // rows read are others' too
@@ -286,8 +287,8 @@ func (c *Client) protect(ctx context.Context, conn driver.Conn) {
 		return
 	}
 	c.askerErr = nil
-	for _, sql := range protection(c.door.Database, c.door.Password) {
-		err := conn.Exec(ctx, sql)
+	for _, sql := range protection(c.door.Database, c.door.Password, c.cluster) {
+		err := c.cluster.exec(ctx, conn, sql)
 		if err == nil {
 			continue
 		}
@@ -299,27 +300,68 @@ func (c *Client) protect(ctx context.Context, conn driver.Conn) {
 		c.log.Warn("analysts of some namespaces cannot ask history", "err", cause)
 		return
 	}
+	if c.cluster != nil {
+		if c.askerErr = c.askedAsAsker(ctx, conn); c.askerErr != nil {
+			c.log.Warn("analysts of some namespaces cannot ask history", "err", c.askerErr)
+		}
+	}
 }
 
-// protection gives the statements of protect.
-func protection(database, password string) []string {
+// shardsProbe is a table of a cluster that shows as whom shards carry out a statement, see askedAsAsker.
+const shardsProbe = "asker_probe"
+
+// askedAsAsker makes sure that row policies hold on all shards. A shard that is asked by another node takes the
+// statement for the asker's only if the cluster has a <secret>; else it is the user of remote_servers, who sees all rows.
+func (c *Client) askedAsAsker(ctx context.Context, conn driver.Conn) error {
+	const op = "query history"
+	var shards, asked, others uint64
+	if err := conn.QueryRow(ctx, "SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {cluster:String}", ch.Named("cluster", c.cluster.name)).Scan(&shards); err != nil {
+		return serverError(op, err)
+	}
+	id := "gnomon-" + rand.Text()
+	asking := settings(ctx, ch.Settings{"readonly": 1, "prefer_localhost_replica": 1}, ch.WithQueryID(id))
+	row := c.asker.QueryRow(asking, "SELECT countIf(user = '"+Asker+"'), countIf(user != '"+Asker+"') FROM "+shardsProbe+" WHERE initial_query_id = {id:String}", ch.Named("id", id))
+	if err := row.Scan(&asked, &others); err != nil {
+		return core.Errorf(core.KindUnavailable, op, "see as whom the shards answer the analysts' user: %w", err)
+	}
+	if others == 0 && asked >= shards {
+		return nil
+	}
+	return &core.Error{Kind: core.KindUnavailable, Op: op, Err: fmt.Errorf("cluster %s: of %d shards, %d answer as %s", c.cluster.name, shards, asked, Asker), Findings: []core.Finding{{Message: core.Text{
+		Zh: "ClickHouse 集群 " + c.cluster.name + " 的分片不以 " + Asker + " 的身份执行查询，行策略因此不生效；目前只有拥有全部命名空间权限的人能够查询历史。请在每个节点的 remote_servers 中为该集群设置 <secret> 后重启",
+		En: "the shards of the ClickHouse cluster " + c.cluster.name + " do not carry out statements as " + Asker + ", so that row policies would not hold, and only those with a grant in all namespaces can ask history; set a <secret> for the cluster in remote_servers on every node and start again",
+	}}}}
+}
+
+// protection gives the statements of protect. On a cluster the rows of a sharded table are filtered where they lie: a policy on
+// the Distributed table would not reach a shard that counts.
+func protection(database, password string, on *cluster) []string {
 	name := func(s string) string { return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(s) + "`" }
 	hash := sha256.Sum256([]byte(password))
 	identified := "IDENTIFIED WITH sha256_hash BY '" + hex.EncodeToString(hash[:]) + "'"
 	all := []string{
-		"CREATE USER IF NOT EXISTS " + Asker + " " + identified,
-		"ALTER USER " + Asker + " " + identified,
-		"REVOKE ALL ON *.* FROM " + Asker,
+		"CREATE USER IF NOT EXISTS " + Asker + on.onCluster() + " " + identified,
+		"ALTER USER " + Asker + on.onCluster() + " " + identified,
+		"REVOKE" + on.onCluster() + " ALL ON *.* FROM " + Asker,
 	}
 	for _, r := range Readables() {
 		if r.Filter != "" { // before the grant: nothing is readable unfiltered, not even for a moment
-			all = append(all, fmt.Sprintf("CREATE ROW POLICY OR REPLACE gnomon_rows ON %s.%s FOR SELECT USING %s TO %s", name(database), name(r.Table), r.Filter, Asker))
+			all = append(all, fmt.Sprintf("CREATE ROW POLICY OR REPLACE gnomon_rows%s ON %s.%s FOR SELECT USING %s TO %s", on.onCluster(), name(database), name(on.local(r.Table)), r.Filter, Asker))
 		}
 		table := name(r.Table)
 		if strings.HasSuffix(r.Table, "*") {
 			table = r.Table
 		}
-		all = append(all, fmt.Sprintf("GRANT SELECT ON %s.%s TO %s", name(database), table, Asker))
+		grant := fmt.Sprintf("SELECT ON %s.%s", name(database), table)
+		if local := on.local(r.Table); local != r.Table {
+			grant += fmt.Sprintf(", SELECT ON %s.%s", name(database), name(local))
+		}
+		all = append(all, fmt.Sprintf("GRANT%s %s TO %s", on.onCluster(), grant, Asker))
+	}
+	if on != nil {
+		all = append(all,
+			"CREATE OR REPLACE TABLE "+on.in(shardsProbe)+on.onCluster()+" (user String COMMENT 'as whom a shard carries out a statement', initial_query_id String COMMENT 'which statement') ENGINE = Distributed("+literal(on.name)+", system, processes) COMMENT 'shows gnomon whether row policies hold on all shards'",
+			fmt.Sprintf("GRANT%s SELECT ON %s.%s TO %s", on.onCluster(), name(database), shardsProbe, Asker))
 	}
 	return all
 }

@@ -23,7 +23,17 @@ type Checksum struct {
 }
 
 // Checksums reads every table of history.
-func (c *Client) Checksums(ctx context.Context) ([]Checksum, error) { return checksums(ctx, c.conn) }
+func (c *Client) Checksums(ctx context.Context) ([]Checksum, error) {
+	if err := c.cluster.refused("sum up history", backUpCluster); err != nil {
+		return nil, err
+	}
+	return checksums(ctx, c.conn)
+}
+
+var backUpCluster = core.Text{
+	Zh: "请用 ClickHouse 自己的 BACKUP DATABASE … ON CLUSTER … 备份到所有节点都能访问的存储（如 S3）",
+	En: "back it up by ClickHouse's own BACKUP DATABASE … ON CLUSTER …, to a storage that all nodes reach (S3)",
+}
 
 func checksums(ctx context.Context, conn driver.Conn) ([]Checksum, error) {
 	const op = "sum up history"
@@ -75,6 +85,9 @@ func Differences(want, got []Checksum) []string {
 // if the server may not write there or base is not a backup. When ctx ends, the backup is cancelled.
 func (c *Client) Backup(ctx context.Context, database, folder, base string) error {
 	const op = "back up history"
+	if err := c.cluster.refused(op, backUpCluster); err != nil {
+		return err
+	}
 	statement := "BACKUP DATABASE " + quoted(database) + " TO " + inFolder(folder)
 	if base != "" {
 		statement += " SETTINGS base_backup = " + inFolder(base)

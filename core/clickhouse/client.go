@@ -24,7 +24,7 @@ import (
 
 // Options say where history is kept. Exactly one of DSN and Socket is given.
 type Options struct {
-	DSN    string       // clickhouse://user:password@host:9000/database or http(s)://…; the database must exist
+	DSN    string       // clickhouse://user:password@host:9000/database or http(s)://…; the database must exist; ?cluster=NAME, see ADR 021
 	Socket string       // unix socket of the embedded engine
 	Log    *slog.Logger // required
 	// Database holds the tables. Empty: the DSN's, else "default"; on the engine's socket "gnomon".
@@ -44,6 +44,7 @@ type Client struct {
 	log           *slog.Logger
 	version       atomic.Pointer[string]
 	defersIndexes bool      // see deferWordIndexes
+	cluster       *cluster  // nil: one server
 	http          bool      // ClickHouse's HTTP protocol; else its native one
 	scratches     sync.Pool // of *scratch
 
@@ -72,6 +73,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if o.Log == nil {
 		return nil, errors.New("clickhouse: Log is required")
 	}
+	name, dsn, err := takeCluster(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	o.DSN = dsn
 	options, err := driverOptions(o)
 	if err != nil {
 		return nil, err
@@ -88,6 +94,9 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
 	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
+	if name != "" {
+		c.cluster = &cluster{name: name, database: options.Auth.Database}
+	}
 	gate := newGate(o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
 	c.conn, c.writes = &connection{gate, conn}, &connection{gate, writes}
 	if err := c.openAsker(o, options); err != nil {
@@ -115,6 +124,9 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	if v.Major < oldest[0] || v.Major == oldest[0] && v.Minor < oldest[1] {
 		return tooOld(core.Text{Zh: " " + version, En: " " + version})
 	}
+	if err := c.cluster.check(ctx, conn); err != nil {
+		return err
+	}
 	if err := c.migrate(ctx, conn); err != nil {
 		return err
 	}
@@ -122,6 +134,9 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 		return err
 	}
 	if err := c.deferWordIndexes(ctx, conn); err != nil {
+		return serverError(op, err)
+	}
+	if err := c.cluster.welcome(ctx, conn, c.log); err != nil {
 		return serverError(op, err)
 	}
 	c.protect(ctx, conn)
@@ -255,7 +270,7 @@ func kindOf(code int32) core.Kind {
 	switch code {
 	case 159, 160, 158, 241, 307, 396, 394, 201, 290: // time, rows, memory, bytes, result, cancelled, quota
 		return core.KindExhausted
-	case 202, 209, 210, 279, 3, 999, 242, 439, 252, 243, 203: // too many, network, read-only table, no threads, too many parts, no space
+	case 202, 209, 210, 279, 3, 999, 242, 439, 252, 243, 203, 517: // too many, network, read-only table, no threads, too many parts, no space, another ALTER under way
 		return core.KindUnavailable
 	case 516, 192, 193, 194:
 		return core.KindUnauthenticated
@@ -301,6 +316,7 @@ func exact(s ch.Settings) ch.Settings {
 	s["do_not_merge_across_partitions_select_final"] = 1
 	s["use_skip_indexes_if_final"] = 1
 	s["use_skip_indexes_if_final_exact_mode"] = 0 // else every granule that might hold a repeat is read again
+	s["distributed_product_mode"] = "global"      // on a cluster a join or IN with rows of all shards is right whatever it is over
 	return s
 }
 

@@ -28,7 +28,7 @@ func Views(t testing.TB) []View {
 }
 
 // Protection is protection.
-func Protection(database, password string) []string { return protection(database, password) }
+func Protection(database, password string) []string { return protection(database, password, nil) }
 
 // Due says how many days would be made anew at a time of the server's clock.
 func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
@@ -76,3 +76,41 @@ func MigrationCount(t testing.TB) int {
 	}
 	return len(known)
 }
+
+// ClusterStatements gives, for a cluster and its database, what each migration is there and then each view and what protects rows.
+func ClusterStatements(t testing.TB, name, database, password string) (migrated [][]string, others []string) {
+	t.Helper()
+	on := &cluster{name: name, database: database}
+	known, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range append([]migration{{name: "schema_migrations", sql: createMigrations}}, known...) {
+		all, err := on.statements(m.sql)
+		if err != nil {
+			t.Fatalf("%s: %v", m.name, err)
+		}
+		migrated = append(migrated, all)
+	}
+	all, err := views()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range all {
+		others = append(others, on.view(v, all))
+	}
+	return migrated, append(others, protection(database, password, on)...)
+}
+
+// SchemaChange gives what a file of a migration is on a cluster.
+func SchemaChange(file string) ([]string, error) {
+	return (&cluster{name: "main", database: "gnomon"}).statements(file)
+}
+
+// ForANewNode gives what makes on a node that has joined the cluster what the others have.
+func (c *Client) ForANewNode(ctx context.Context) ([]string, error) {
+	return c.cluster.everything(ctx, c.conn)
+}
+
+// Sharded gives the tables that are spread over shards, and by what.
+func Sharded() map[string]string { return sharded }

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// twoShards is set for an engine that is both shards of a cluster.
+const twoShards = "GNOMON_TEST_TWO_SHARDS"
+
 func serve(args []string) int {
 	var o engine.Options
 	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
@@ -40,6 +43,9 @@ func serve(args []string) int {
 	}
 	for _, r := range clickhouse.Readables() {
 		o.Readable = append(o.Readable, engine.Readable(r))
+	}
+	if os.Getenv(twoShards) != "" {
+		o.Readable = append(o.Readable, shardPolicies()...)
 	}
 	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

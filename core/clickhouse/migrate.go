@@ -70,7 +70,7 @@ func (c *Client) migrate(ctx context.Context, conn driver.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := conn.Exec(ctx, createMigrations); err != nil {
+	if err := c.change(ctx, conn, createMigrations); err != nil {
 		return serverError(op, err)
 	}
 	applied, err := appliedTo(ctx, conn)
@@ -90,7 +90,7 @@ func (c *Client) migrate(ctx context.Context, conn driver.Conn) error {
 		if done {
 			continue
 		}
-		if err := conn.Exec(ctx, m.sql); err != nil {
+		if err := c.change(ctx, conn, m.sql); err != nil {
 			return serverError(op+": "+m.name, err)
 		}
 		err := conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, checksum, applied_at) SELECT {version:UInt32}, {name:String}, {checksum:String}, {at:DateTime64(6, 'UTC')}",
@@ -99,6 +99,20 @@ func (c *Client) migrate(ctx context.Context, conn driver.Conn) error {
 			return serverError(op+": "+m.name, err)
 		}
 		c.log.Info("schema changed", "migration", m.name)
+	}
+	return nil
+}
+
+// change runs what a migration is on this server or cluster.
+func (c *Client) change(ctx context.Context, conn driver.Conn, file string) error {
+	all, err := c.cluster.statements(file)
+	if err != nil {
+		return err
+	}
+	for _, sql := range all {
+		if err := c.cluster.exec(ctx, conn, sql); err != nil {
+			return err
+		}
 	}
 	return nil
 }

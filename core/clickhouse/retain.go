@@ -46,7 +46,7 @@ const removeTime = 30 * time.Minute
 // the default. It works by partitions: one goes as a whole once all in it is over, at no cost; while others' rows stay, those
 // that are over are deleted from it, which rewrites it once. So rows stay for the time said and at most a partition longer:
 // a day, of fires, runs and attempts a month. Doing it again, or on two servers at once, does nothing more. What was removed
-// before an error is given with it.
+// before an error is given with it. On a cluster the shards have been told to when it returns, and go on by themselves.
 //
 // It is not done by ClickHouse's TTL because a part with rows that expire is merged again each four hours: a month of runs
 // would be rewritten six times a day for as long as it has rows of two namespaces.
@@ -57,6 +57,11 @@ func (c *Client) Retain(ctx context.Context, now time.Time, kept map[string]core
 		partitions, err := c.partitions(ctx, t.table)
 		if err != nil {
 			return removed, serverError(op, err)
+		}
+		if rewritten, err := c.rewritten(ctx, t.table); err != nil {
+			return removed, serverError(op, err)
+		} else if rewritten {
+			continue
 		}
 		for _, id := range partitions {
 			from, to, ok := partitionTime(id)
@@ -121,9 +126,9 @@ func (c *Client) retain(ctx context.Context, t retained, id string, from, to, no
 		}
 	}
 	switch {
-	case len(stay) == 0:
+	case len(stay) == 0 && c.cluster.local(t.table) == t.table:
 		for _, part := range parts {
-			err := c.conn.Exec(ctx, "ALTER TABLE "+t.table+" DROP PART '"+part+"'")
+			err := c.conn.Exec(ctx, c.cluster.alter(t.table)+" DROP PART '"+part+"'")
 			if exception, ok := errors.AsType[*ch.Exception](err); ok && exception.Code == noSuchPart { // merged meanwhile: the next time
 				continue
 			}
@@ -140,9 +145,22 @@ func (c *Client) retain(ctx context.Context, t retained, id string, from, to, no
 	for i, namespace := range over {
 		quoted[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(namespace) + "'"
 	}
-	err = c.conn.Exec(settings(ctx, ch.Settings{"mutations_sync": 1}),
-		"ALTER TABLE "+t.table+" DELETE IN PARTITION ID '"+id+"' WHERE namespace IN ("+strings.Join(quoted, ", ")+")")
+	err = c.conn.Exec(settings(ctx, c.cluster.mutations()),
+		c.cluster.alter(t.table)+" DELETE IN PARTITION ID '"+id+"' WHERE namespace IN ("+strings.Join(quoted, ", ")+")")
+	if len(stay) == 0 { // parts have other names on each shard, so that they are emptied and not dropped
+		over = nil
+	}
 	return &Removal{Table: t.table, Partition: id, Namespaces: over}, err
+}
+
+// rewritten says whether shards are still at work on what an earlier Retain has told them to remove from a table.
+func (c *Client) rewritten(ctx context.Context, table string) (yes bool, err error) {
+	if c.cluster.local(table) == table { // then Retain has waited for it
+		return false, nil
+	}
+	err = c.each(ctx, "SELECT count() > 0 FROM "+c.cluster.system("mutations")+" WHERE database = currentDatabase() AND table = {table:String} AND NOT is_done AND NOT is_killed",
+		[]any{ch.Named("table", c.cluster.local(table))}, func(rows driver.Rows) error { return rows.Scan(&yes) })
+	return yes, err
 }
 
 // noSuchPart is ClickHouse's NO_SUCH_DATA_PART.
@@ -162,8 +180,8 @@ func (c *Client) parts(ctx context.Context, table, partition string) (names []st
 // partitions gives the partitions of a table, the oldest first.
 func (c *Client) partitions(ctx context.Context, table string) ([]string, error) {
 	ids := map[string]bool{}
-	err := c.each(ctx, "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = currentDatabase() AND table = {table:String}",
-		[]any{ch.Named("table", table)}, func(rows driver.Rows) error {
+	err := c.each(ctx, "SELECT DISTINCT partition_id FROM "+c.cluster.system("parts")+" WHERE active AND database = currentDatabase() AND table = {table:String}",
+		[]any{ch.Named("table", c.cluster.local(table))}, func(rows driver.Rows) error {
 			var id string
 			err := rows.Scan(&id)
 			ids[id] = true

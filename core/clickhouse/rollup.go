@@ -174,7 +174,7 @@ LEFT JOIN (SELECT toString(namespace) AS namespace, day, max(computed_at) AS mad
 WHERE f.newest >= toDateTime(m.made, 'UTC') OR m.made > {now:` + inUTC + `}
    OR m.made < f.newest + {settled:UInt32} AND {now:` + inUTC + `} >= f.newest + {settled:UInt32}
 ORDER BY f.day DESC, f.namespace`
-	ctx = settings(ctx, ch.Settings{"readonly": 1, "final": 0, "max_execution_time": 300, "max_memory_usage": uint64(rollupMem)})
+	ctx = settings(ctx, ch.Settings{"readonly": 1, "final": 0, "distributed_product_mode": "global", "max_execution_time": 300, "max_memory_usage": uint64(rollupMem)})
 	rows, err := c.conn.Query(ctx, query, ch.Named("since", since.UTC().Format(time.DateTime)), instant("now", now), ch.Named("settled", uint32(settled.Seconds())))
 	if err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (s step) args() []any {
 func rollingUp(ctx context.Context) context.Context {
 	return settings(ctx, ch.Settings{
 		"max_execution_time": 600, "max_memory_usage": uint64(rollupMem), "max_bytes_before_external_group_by": uint64(rollupMem / 4),
-		"insert_deduplicate": 0, "final": 0,
+		"insert_deduplicate": 0, "final": 0, "distributed_product_mode": "global",
 	})
 }
 

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -13,7 +14,7 @@ type Storage struct {
 	Tables      []Table
 	FreeBytes   uint64 // of the disk with the least room that history uses
 	TotalBytes  uint64 // of that disk
-	MemoryBytes uint64 // that ClickHouse counts as in use, its caches included
+	MemoryBytes uint64 // that ClickHouse counts as in use, its caches included; on a cluster of the node with the most
 	Merges      int    // running
 	OldestMerge time.Duration
 	Mutations   []string // that fail: table and reason
@@ -27,7 +28,7 @@ type Table struct {
 	Bytes     uint64 // on disk, compressed
 	Parts     uint64 // active
 	MostParts uint64 // active, in the partition with the most
-	Broken    uint64 // parts that ClickHouse has set aside because they cannot be read
+	Broken    uint64 // parts that ClickHouse has set aside because they cannot be read; 0 on a cluster, where replicas mend them
 }
 
 // Storage gives how history lies on disk and what ClickHouse is doing with it. It reads no rows.
@@ -47,29 +48,39 @@ func (c *Client) Storage(ctx context.Context) (Storage, error) {
 		}
 		return rows.Err()
 	}
-	err := ask(`SELECT name, sum(n), sum(bytes), sum(parts), max(parts), any(broken) FROM (
+	tables := `SELECT name, sum(n), sum(bytes), sum(parts), max(parts), any(broken) FROM (
   SELECT t.name AS name, p.partition_id AS partition_id, sum(p.rows) AS n, sum(p.bytes_on_disk) AS bytes, countIf(p.table != '') AS parts FROM system.tables AS t
   LEFT JOIN (SELECT table, partition_id, rows, bytes_on_disk FROM system.parts WHERE database = currentDatabase() AND active) AS p ON p.table = t.name
   WHERE t.database = currentDatabase() AND t.engine LIKE '%MergeTree' GROUP BY 1, 2
 ) AS a LEFT JOIN (SELECT table, count() AS broken FROM system.detached_parts WHERE database = currentDatabase() AND startsWith(coalesce(reason, ''), 'broken') GROUP BY 1) AS d ON d.table = a.name
-GROUP BY name ORDER BY name`, func(rows driver.Rows) error {
+GROUP BY name ORDER BY name`
+	if c.cluster != nil { // one replica of each shard; parts are apart on each
+		tables = `SELECT name, sum(n), sum(bytes), sum(parts), max(parts), toUInt64(0) FROM (
+  SELECT table AS name, hostName() AS host, partition_id, sum(rows) AS n, sum(bytes_on_disk) AS bytes, count() AS parts FROM ` + c.cluster.system("parts") + `
+  WHERE database = currentDatabase() AND active GROUP BY 1, 2, 3
+) GROUP BY name ORDER BY name`
+	}
+	err := ask(tables, func(rows driver.Rows) error {
 		var t Table
 		if err := rows.Scan(&t.Name, &t.Rows, &t.Bytes, &t.Parts, &t.MostParts, &t.Broken); err != nil {
 			return err
+		}
+		if name := strings.TrimSuffix(t.Name, "_local"); c.cluster.local(name) == t.Name {
+			t.Name = name
 		}
 		s.Tables = append(s.Tables, t)
 		return nil
 	})
 	if err == nil {
-		err = ask(`SELECT free_space, total_space FROM system.disks WHERE total_space > 0 ORDER BY free_space LIMIT 1`, func(rows driver.Rows) error {
+		err = ask(`SELECT free_space, total_space FROM `+c.cluster.everywhere("disks")+` WHERE total_space > 0 ORDER BY free_space LIMIT 1`, func(rows driver.Rows) error {
 			return rows.Scan(&s.FreeBytes, &s.TotalBytes)
 		})
 	}
 	if err == nil {
-		err = ask(`SELECT toUInt64(greatest(0, value)) FROM system.metrics WHERE metric = 'MemoryTracking'`, func(rows driver.Rows) error { return rows.Scan(&s.MemoryBytes) })
+		err = ask(`SELECT toUInt64(greatest(0, max(value))) FROM `+c.cluster.everywhere("metrics")+` WHERE metric = 'MemoryTracking'`, func(rows driver.Rows) error { return rows.Scan(&s.MemoryBytes) })
 	}
 	if err == nil {
-		err = ask(`SELECT count(), max(elapsed) FROM system.merges WHERE database = currentDatabase()`, func(rows driver.Rows) error {
+		err = ask(`SELECT count(), max(elapsed) FROM `+c.cluster.everywhere("merges")+` WHERE database = currentDatabase()`, func(rows driver.Rows) error {
 			var running uint64
 			var longest float64
 			err := rows.Scan(&running, &longest)
@@ -78,10 +89,10 @@ GROUP BY name ORDER BY name`, func(rows driver.Rows) error {
 		})
 	}
 	if err == nil {
-		err = ask(`SELECT concat(table, ': ', latest_fail_reason) FROM system.mutations WHERE database = currentDatabase() AND NOT is_done AND latest_fail_reason != '' ORDER BY 1 LIMIT 20`, texts(&s.Mutations))
+		err = ask(`SELECT concat(table, ': ', latest_fail_reason) FROM `+c.cluster.everywhere("mutations")+` WHERE database = currentDatabase() AND NOT is_done AND latest_fail_reason != '' ORDER BY 1 LIMIT 20`, texts(&s.Mutations))
 	}
 	if err == nil {
-		err = ask(`SELECT table FROM system.replicas WHERE database = currentDatabase() AND is_readonly ORDER BY 1`, texts(&s.ReadOnly))
+		err = ask(`SELECT DISTINCT table FROM `+c.cluster.everywhere("replicas")+` WHERE database = currentDatabase() AND is_readonly ORDER BY 1`, texts(&s.ReadOnly))
 	}
 	return s, serverError(op, err)
 }

@@ -124,7 +124,7 @@ func (c *Client) replaceViews(ctx context.Context, conn driver.Conn) error {
 		if there[v.name] == strings.ReplaceAll(v.comment, "''", "'") {
 			continue
 		}
-		if err := conn.Exec(ctx, v.sql); err != nil {
+		if err := c.cluster.exec(ctx, conn, c.cluster.view(v, known)); err != nil {
 			return serverError(op+": "+v.name, err)
 		}
 		c.log.Info("view made", "view", v.name, "replaced", cmp.Or(there[v.name], "none"))

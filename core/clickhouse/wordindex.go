@@ -34,8 +34,8 @@ func (c *Client) deferWordIndexes(ctx context.Context, conn driver.Conn) error {
 	}
 	c.defersIndexes = true
 	done := false
-	err = eachOf(ctx, conn, "SELECT position(create_table_query, 'exclude_materialize_skip_indexes_on_merge') > 0 FROM system.tables WHERE database = currentDatabase() AND name = 'run_logs'",
-		nil, func(rows driver.Rows) error {
+	err = eachOf(ctx, conn, "SELECT position(create_table_query, 'exclude_materialize_skip_indexes_on_merge') > 0 FROM system.tables WHERE database = currentDatabase() AND name = {table:String}",
+		[]any{ch.Named("table", c.cluster.local("run_logs"))}, func(rows driver.Rows) error {
 			var set uint8
 			err := rows.Scan(&set)
 			done = set != 0
@@ -44,7 +44,7 @@ func (c *Client) deferWordIndexes(ctx context.Context, conn driver.Conn) error {
 	if err != nil || done {
 		return err
 	}
-	return conn.Exec(ctx, "ALTER TABLE run_logs MODIFY SETTING exclude_materialize_skip_indexes_on_merge = '"+wordIndexes+"'")
+	return c.cluster.exec(ctx, conn, c.cluster.alter("run_logs")+" MODIFY SETTING exclude_materialize_skip_indexes_on_merge = '"+wordIndexes+"'")
 }
 
 // indexTime bounds the indexing of one day's lines.
@@ -52,7 +52,7 @@ const indexTime = 30 * time.Minute
 
 // IndexLines makes the indexes of messages for the days from <= day < to that have lines, the oldest first, and gives the day
 // after the last that was done: to, or where an error stopped it. Doing a day again does no harm. Lines that arrive
-// later are searched without an index.
+// later are searched without an index. On a cluster the shards have been told to, and do it by themselves.
 func (c *Client) IndexLines(ctx context.Context, from, to time.Time) (time.Time, error) {
 	const op = "index log lines"
 	from, to = from.UTC().Truncate(24*time.Hour), to.UTC().Truncate(24*time.Hour)
@@ -75,8 +75,8 @@ func (c *Client) IndexLines(ctx context.Context, from, to time.Time) (time.Time,
 func (c *Client) indexDay(ctx context.Context, partition string) error {
 	ctx, cancel := context.WithTimeout(ctx, indexTime)
 	defer cancel()
-	return c.conn.Exec(settings(ctx, ch.Settings{"mutations_sync": 1}),
-		fmt.Sprintf("ALTER TABLE run_logs MATERIALIZE INDEX message_words IN PARTITION ID '%[1]s', MATERIALIZE INDEX message_pairs IN PARTITION ID '%[1]s'", partition))
+	return c.conn.Exec(settings(ctx, c.cluster.mutations()),
+		c.cluster.alter("run_logs")+fmt.Sprintf(" MATERIALIZE INDEX message_words IN PARTITION ID '%[1]s', MATERIALIZE INDEX message_pairs IN PARTITION ID '%[1]s'", partition))
 }
 
 var (

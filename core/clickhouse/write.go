@@ -191,7 +191,7 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 	if c.defersIndexes {
 		how["exclude_materialize_skip_indexes_on_insert"] = wordIndexes
 	}
-	ctx = settings(ctx, how)
+	ctx = settings(ctx, with(how, c.cluster.inserting()))
 	s := c.scratch()
 	var err error
 	if c.http {

@@ -20,7 +20,7 @@ type Config struct {
 	Listen        string `yaml:"listen"`         // address of the REST API; default 127.0.0.1:8080
 	Data          string `yaml:"data"`           // folder of everything that is kept
 	StoreDSN      string `yaml:"store_dsn"`      // postgres://…; empty: SQLite in the data folder
-	ClickHouseDSN string `yaml:"clickhouse_dsn"` // clickhouse://… or http://…; empty: the embedded engine
+	ClickHouseDSN string `yaml:"clickhouse_dsn"` // clickhouse://… or http://…, with ?cluster=NAME for a cluster; empty: the embedded engine
 	// ClickHouseListen is an address at whose root ClickHouse's clients are answered, beside /clickhouse/ on Listen; empty: none.
 	ClickHouseListen string        `yaml:"clickhouse_listen"`
 	Backups          string        `yaml:"backups"`       // folder that backups of history lie in; default backups in the data folder
