@@ -176,6 +176,9 @@ func TestNoisyNeighbours(t *testing.T) {
 	burner.CPU, hog.PeakRSSBytes, writer.WriteBytes, writer.IOSource = 2*time.Minute, 9e8, 150_000, core.SourceMeasured
 	s.Attempts = append(s.Attempts, tried("burner", now, now.Add(2*time.Minute), "lua-worker", burner),
 		tried("hog", now, now.Add(100*time.Second), "noop", hog), tried("writer", now, now.Add(time.Second), "common", writer))
+	for i := range 25 {
+		s.Attempts = append(s.Attempts, tried(fmt.Sprintf("quiet-%d", i), now, now.Add(500*time.Millisecond), "common", usage))
+	}
 	if err := w.WriteSegment(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +192,7 @@ func TestNoisyNeighbours(t *testing.T) {
 	if got := w.one(t, fmt.Sprintf("SELECT toString(tuple(slowed, round(host_cpu_share, 3), host)) FROM v_noisy_neighbours WHERE task = 'victim' AND period = toDateTime(%d, 'UTC')", now.Unix())); got != "([],0.5,'node-1')" {
 		t.Errorf("the victim is its own neighbour: %s", got)
 	}
-	if got := w.one(t, "SELECT toString(countIf(task = 'steady')) FROM v_noisy_neighbours"); got != "0" {
-		t.Errorf("who took next to nothing is no noisy neighbour: %s rows", got)
+	if got := w.one(t, fmt.Sprintf("SELECT toString(tuple(count(), countIf(task LIKE 'quiet-%%'))) FROM v_noisy_neighbours WHERE period = toDateTime(%d, 'UTC')", now.Unix())); got != "(20,15)" {
+		t.Errorf("of thirty neighbours the twenty noisiest are shown, and of them so many are quiet: %s", got)
 	}
 }

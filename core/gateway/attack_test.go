@@ -233,6 +233,7 @@ func TestNoStatementShowsAnothersRows(t *testing.T) {
 		switch {
 		case table == "schema_migrations":
 			own = strings.TrimSpace(all.body)
+		case table == "neighbours": // a machine is everybody's
 		case slices.ContainsFunc(columns[table], func(c column) bool { return c.name == "namespace" }):
 			own = w.owner("SELECT count() FROM `" + table + "` WHERE namespace IN ('Common', 'Zeta') SETTINGS final = " + map[bool]string{true: "0", false: "1"}[derived[table]])
 		}

@@ -290,9 +290,9 @@ func valueOf(kind string) string {
 	case outer == "String", outer == "FixedString":
 		return "if(mine, toString(n), '" + secret + "' || toString(n))"
 	case outer == "DateTime64", outer == "DateTime":
-		return "toDateTime64(if(mine, '2026-11-01 00:00:00', '2026-11-02 03:04:05'), 6, 'UTC')"
+		return "toDateTime64(if(mine, today() - 2, yesterday()), 6, 'UTC')" // younger than what any table drops
 	case outer == "Date", outer == "Date32":
-		return "toDate(if(mine, '2026-11-01', '2026-11-02'))"
+		return "if(mine, today() - 2, yesterday())"
 	case outer == "Enum8", outer == "Enum16":
 		return "CAST(2, '" + strings.ReplaceAll(kind, "'", "\\'") + "')"
 	case outer == "Bool":

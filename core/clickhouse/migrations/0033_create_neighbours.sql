@@ -1,4 +1,4 @@
--- Who took at least a hundredth of a machine, five minutes by five minutes, and whose attempts were slow meanwhile. A day is
+-- The twenty tasks that took most of a machine, five minutes by five minutes, and whose attempts were slow meanwhile. A day is
 -- made anew as a whole: of a day's rows those that were made last hold.
 -- Read by: v_noisy_neighbours.
 -- ORDER BY: a period is asked for; the rest names the task. Days are dropped whole when nobody asks for them any more.
@@ -30,4 +30,4 @@ PARTITION BY day
 ORDER BY (period, host, namespace, task_type, task)
 TTL day + INTERVAL 9 DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000, old_parts_lifetime = 480, min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1
-COMMENT 'who took at least a hundredth of a machine, by five minutes'
+COMMENT 'the twenty tasks that took most of a machine, by five minutes'

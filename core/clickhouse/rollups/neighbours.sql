@@ -1,4 +1,4 @@
--- Makes a day's neighbours anew: who took at least a hundredth of a machine in five minutes, and which tasks took at least
+-- Makes a day's neighbours anew: the twenty tasks that took most of a machine in each five minutes, and which tasks took at least
 -- half as long again as usual meanwhile, if that is by 50 ms or more. Usual is the median of the days' medians of runs, of this
 -- day and the seven before, and needs five runs. An attempt's CPU and storage are spread evenly over its time. PREWHERE may
 -- come before FINAL because a row that was sent twice has the values of the first.
@@ -60,6 +60,7 @@ FROM
             GROUP BY namespace, task
         ) AS u ON u.namespace = t.namespace AND u.task = t.task
     )
-    WHERE greatest(cpu_share, rss_share, io_share) >= 0.01
 )
+ORDER BY greatest(cpu_share, rss_share, io_share) DESC, namespace, task
+LIMIT 20 BY period, host
 SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1

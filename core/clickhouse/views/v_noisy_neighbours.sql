@@ -1,8 +1,8 @@
 -- Who takes a machine's cores, memory and disks, five minutes by five minutes of the last seven days, and whose attempts were slow meanwhile.
 -- 最近七天内每台机器每五分钟由谁占用 CPU、内存与磁盘，以及同一时段哪些任务变慢。
 -- Read by: whoever may see all namespaces (others get no rows: a machine is everybody's), the host page.
--- From: neighbours, the roll-up of attempts (what each measured), host_samples (what the machine has and did) and servers (which machine). Who took less
---   than a hundredth of everything is not in it; usual is the median of the day's runs and those of the seven days before.
+-- From: neighbours, the roll-up of attempts (what each measured), host_samples (what the machine has and did) and servers (which machine). The twenty
+--   noisiest of a machine are in it; usual is the median of the day's runs and those of the seven days before.
 -- Fresh: made anew as attempts end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. An attempt that runs on is not in it yet.
 -- Example:
 --   SELECT period, host, namespace, task, round(cpu_share, 3) AS cpu, round(rss_share, 3) AS memory, round(io_share, 3) AS io, slowed

@@ -251,7 +251,7 @@ func TestTheNoisiestNeighboursComeFirst(t *testing.T) {
 		Memory float64 `json:"memory"`
 	}
 	var lines []line
-	w.until(60*time.Second, "both have ended and are in history", func() bool {
+	w.until(3*time.Minute, "both have ended and are rolled up", func() bool {
 		rows, err := query[line](w, `SELECT concat(namespace, '/', task) AS task, any(plugin) AS plugin, max(noise) AS noise, max(cpu_share) AS cpu, max(rss_share) AS memory
 			FROM v_noisy_neighbours GROUP BY namespace, task ORDER BY noise DESC`)
 		lines = rows
