@@ -31,15 +31,14 @@ const (
 	// passTime is how long a pass goes on; what is left is the next one's.
 	passTime = 20 * time.Second
 	// A pass that left nothing is followed by idleShare times as long of rest, within these bounds: 1 % of the time at most,
-	// but for a history whose pass takes longer than 6 s. While a server is young somebody may be trying it out: then views
-	// are fresher.
-	idleShare  = 100
-	minRest    = 30 * time.Second
-	maxRest    = 10 * time.Minute
-	young      = 3 * time.Minute
-	youngShare = 30
-	youngRest  = 5 * time.Second
-	rollupMem  = 1 << 30 // of the server for each statement, bytes
+	// but for a history whose pass takes longer than 6 s. While a server is young somebody may be trying it out: then what
+	// takes next to nothing comes sooner.
+	idleShare = 100
+	minRest   = 30 * time.Second
+	maxRest   = 10 * time.Minute
+	young     = 3 * time.Minute
+	youngRest = 5 * time.Second
+	rollupMem = 1 << 30 // of the server for each statement, bytes
 )
 
 // RolledUp says how far the roll-ups are.
@@ -105,10 +104,11 @@ func (c *Client) rollUpAll(ctx context.Context, age time.Duration) (RolledUp, er
 
 // rest is how long after a pass that left nothing the next is due; age is how long the server has been keeping roll-ups.
 func rest(took, age time.Duration) time.Duration {
+	least := minRest
 	if age < young {
-		return min(max(youngShare*took, youngRest), maxRest)
+		least = youngRest
 	}
-	return min(max(idleShare*took, minRest), maxRest)
+	return min(max(idleShare*took, least), maxRest)
 }
 
 // RollupState says how far the roll-ups are, without doing anything.

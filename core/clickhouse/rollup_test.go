@@ -290,7 +290,7 @@ func TestRollUps(t *testing.T) {
 				t.Errorf("after %s it rests %s, want %s", took, got, want)
 			}
 		}
-		for took, want := range map[time.Duration]time.Duration{100 * time.Millisecond: 5 * time.Second, time.Second: 30 * time.Second} {
+		for took, want := range map[time.Duration]time.Duration{10 * time.Millisecond: 5 * time.Second, 200 * time.Millisecond: 20 * time.Second, time.Second: 100 * time.Second} {
 			if got := clickhouse.Rest(took, time.Minute); got != want {
 				t.Errorf("a young one rests %s after %s, want %s", got, took, want)
 			}

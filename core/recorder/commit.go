@@ -47,11 +47,18 @@ func (r *Recorder) untilSeal() (<-chan struct{}, func() bool) {
 	if r.active == nil {
 		return nil, func() bool { return false }
 	}
-	wait := r.active.began.Add(r.segmentAge).Sub(r.clock.Now())
+	wait := r.active.began.Add(r.sealAge()).Sub(r.clock.Now())
 	if wait <= 0 { // it was due but the shipper is behind: look again later
 		wait = r.segmentAge
 	}
 	return r.after(wait)
+}
+
+// sealAge is how old an open segment becomes: four times as long as history took for the last, so that what each insert costs
+// however little is in it (files, fsyncs) leaves the machine to the scheduler when it is busy, and never over four times as
+// long as when it is not.
+func (r *Recorder) sealAge() time.Duration {
+	return min(max(4*time.Duration(r.shipTook.Load()), r.segmentAge), 4*r.segmentAge)
 }
 
 // sealIfDue seals by size, and by age unless segments wait to be shipped already: many small ones help nobody.
@@ -61,7 +68,7 @@ func (r *Recorder) sealIfDue() {
 		return
 	}
 	age := r.clock.Now().Sub(s.began)
-	if s.size >= r.segmentBytes || age >= 60*r.segmentAge || age >= r.segmentAge && r.backlog() <= 2 {
+	if s.size >= r.segmentBytes || age >= 60*r.segmentAge || age >= r.sealAge() && r.backlog() <= 2 {
 		r.seal(s)
 	}
 }

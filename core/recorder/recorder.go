@@ -33,7 +33,7 @@ type Options struct {
 	Shipper      Shipper
 	SyncEvery    time.Duration // least time between two group commits, at most 20 ms; default 5 ms
 	SegmentBytes int64         // a segment is sealed at this size; default DefaultSegmentBytes
-	SegmentAge   time.Duration // or at this age, unless the Shipper is behind; default 1 s
+	SegmentAge   time.Duration // or at this age, unless the Shipper is behind or slow (sealAge); default 1 s
 	MaxBytes     int64         // bound of the spool on disk; default 4 GiB; a sixteenth more for ends of attempts and gap markers
 	KeepShipped  time.Duration // a shipped segment is kept this long, or less if its room is needed; default 5 min
 	MaxLineBytes int           // a longer message is cut; default 1 MiB
@@ -93,7 +93,8 @@ type Recorder struct {
 	samplesDropped uint64
 	gapsLost       uint64
 
-	bytes atomic.Int64 // of the spool on disk
+	bytes    atomic.Int64 // of the spool on disk
+	shipTook atomic.Int64 // by the last segment that history took, nanoseconds
 
 	segMu    sync.Mutex
 	segs     []*segment // by number

@@ -179,8 +179,10 @@ func (r *Recorder) ship(ctx context.Context, l *loading) {
 	}
 	empty := len(l.segment.Logs)+len(l.segment.RunSamples)+len(l.segment.PluginSamples)+len(l.segment.HostSamples)+len(l.segment.Attempts)+len(l.segment.Servers) == 0
 	for wait := 50 * time.Millisecond; !empty; wait = min(2*wait, maxBackoff) {
+		began := r.clock.Now()
 		err := r.shipper.WriteSegment(ctx, l.segment)
 		if err == nil {
+			r.shipTook.Store(int64(r.clock.Now().Sub(began)))
 			break
 		}
 		if ctx.Err() != nil {

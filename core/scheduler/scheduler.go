@@ -357,7 +357,7 @@ func (s *Scheduler) load(ctx context.Context, w *window, due []*entry) error {
 		task := found[e.TaskID]
 		if e.problem = problems[e.TaskID]; e.problem != nil {
 			if named, err := s.opts.Store.Task(ctx, e.TaskID); err == nil {
-				e.unreadable = named
+				e.unreadable = &named
 			}
 			continue
 		}
@@ -367,7 +367,7 @@ func (s *Scheduler) load(ctx context.Context, w *window, due []*entry) error {
 		}
 		sched, err := s.opts.Plan(task)
 		if err != nil {
-			e.problem, e.unreadable = err, *task
+			e.problem, e.unreadable = err, task
 			continue
 		}
 		if !task.Enabled || task.State.NextFire.IsZero() {
@@ -410,7 +410,10 @@ func (s *Scheduler) decide(due []*entry, now time.Time) ([]core.Claim, []*entry)
 // poisoned skips the fire of a task whose row cannot be read, and with it all later ones until the row changes.
 func poisoned(e *entry, now time.Time, server string) core.Claim {
 	facts, _ := json.Marshal(map[string]string{"problem": e.problem.Error()}) // a map of strings cannot fail
-	task := e.unreadable
+	var task core.Task
+	if e.unreadable != nil {
+		task = *e.unreadable
+	}
 	task.ID, task.Version = e.TaskID, e.Version
 	run := skipped(newRun(&task, e.NextFire, now), core.ReasonPoisoned, facts)
 	run.ID, run.Owner = newID(), server

@@ -15,8 +15,8 @@ type entry struct {
 	task    *core.Task
 	sched   *schedule.Schedule
 	problem error // why the task's row cannot be read
-	// unreadable is what can be read of such a row.
-	unreadable core.Task
+	// unreadable is what can be read of such a row; nil: nothing.
+	unreadable *core.Task
 	fired      int64 // runs that its schedule has started
 	index      int
 }
