@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -418,7 +419,7 @@ func (d *decoder) runSample(c *cursor) {
 		return
 	}
 	s.Origin = *o
-	d.seg.RunSamples = append(d.seg.RunSamples, s)
+	d.seg.RunSamples = append(room(d.seg.RunSamples), s)
 }
 
 func (d *decoder) attempt(c *cursor, placed bool) {
@@ -434,7 +435,7 @@ func (d *decoder) attempt(c *cursor, placed bool) {
 		return
 	}
 	a.Origin = *o
-	d.seg.Attempts = append(d.seg.Attempts, a)
+	d.seg.Attempts = append(room(d.seg.Attempts), a)
 }
 
 func (c *cursor) plugin() core.PluginSample {
@@ -497,4 +498,12 @@ func (d *decoder) server(c *cursor) {
 	if !c.bad && d.only == "" {
 		d.seg.Servers = append(d.seg.Servers, s)
 	}
+}
+
+// room doubles a list that is full: append grows a long one by a quarter, and leaves four times as much to be collected.
+func room[T any](list []T) []T {
+	if len(list) < cap(list) {
+		return list
+	}
+	return slices.Grow(list, max(len(list), 16))
 }
