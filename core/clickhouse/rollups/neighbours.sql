@@ -8,18 +8,20 @@ INSERT INTO neighbours
     host_cpu_share, slow_names, slow_times, computed_at
 )
 SELECT
-    toDate(period) AS day, period, host, namespace, task_type, task, plugin, attempts, cpu_s, cpu_share, rss_avg_bytes, rss_peak_bytes, rss_share, rss_source, io_bytes, io_share,
-    busy AS host_cpu_share, list.2 AS slow_names, list.1 AS slow_times, now64(6, 'UTC') AS computed_at
+    toDate(period) AS day, period, host, one.2 AS namespace, one.3 AS task_type, one.4 AS task, one.5 AS plugin, one.6 AS attempts, one.7 AS cpu_s, one.8 AS cpu_share, one.9 AS rss_avg_bytes,
+    one.10 AS rss_peak_bytes, one.11 AS rss_share, one.12 AS rss_source, one.13 AS io_bytes, one.14 AS io_share, host_cpu_share, slow.2 AS slow_names, arrayMap(x -> -x, slow.1) AS slow_times, now64(6, 'UTC') AS computed_at
 FROM
 (
-    SELECT *, arraySlice(arrayReverseSort(x -> x.1, slow), 1, 11) AS list
+    SELECT
+        period, host, any(busy) AS host_cpu_share,
+        groupArraySorted(20)((-greatest(cpu_share, rss_share, io_share), namespace, task_type, task, plugin, attempts, cpu_s, cpu_share, rss_avg_bytes, rss_peak_bytes, rss_share, rss_source, io_bytes, io_share)) AS noisy,
+        groupArraySortedIf(11)((-took / greatest(usual_s, 1e-3), concat(namespace, '/', task)), known >= 5 AND took >= usual_s + 0.05 AND took >= 1.5 * usual_s) AS slow
     FROM
     (
         SELECT
             t.period AS period, t.host AS host, t.namespace AS namespace, t.task_type AS task_type, t.task AS task, t.plugin AS plugin, t.attempts AS attempts, t.cpu_s AS cpu_s,
             t.cpu_s / greatest(1, h.cores * 300) AS cpu_share, t.rss_avg_bytes AS rss_avg_bytes, t.rss_peak_bytes AS rss_peak_bytes, if(h.mem_total = 0, 0, t.rss_avg_bytes / h.mem_total) AS rss_share,
-            t.rss_source AS rss_source, t.io_bytes AS io_bytes, if(h.disk = 0, 0, least(1, t.io_bytes / h.disk)) AS io_share, h.busy AS busy,
-            groupArrayIf((t.took / greatest(u.usual_s, 1e-3), concat(t.namespace, '/', t.task)), u.known >= 5 AND t.took >= u.usual_s + 0.05 AND t.took >= 1.5 * u.usual_s) OVER (PARTITION BY t.period, t.host) AS slow
+            t.rss_source AS rss_source, t.io_bytes AS io_bytes, if(h.disk = 0, 0, least(1, t.io_bytes / h.disk)) AS io_share, h.busy AS busy, t.took AS took, u.usual_s AS usual_s, u.known AS known
         FROM
         (
             SELECT
@@ -60,7 +62,7 @@ FROM
             GROUP BY namespace, task
         ) AS u ON u.namespace = t.namespace AND u.task = t.task
     )
+    GROUP BY period, host
 )
-ORDER BY greatest(cpu_share, rss_share, io_share) DESC, namespace, task
-LIMIT 20 BY period, host
+ARRAY JOIN noisy AS one
 SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1
