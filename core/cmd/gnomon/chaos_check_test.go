@@ -463,7 +463,8 @@ func (v *verdict) checkStep(s *subject) {
 }
 
 // checkBreaker: as many failures in a row as open the breaker are followed by nobody until its cooldown is over. Only
-// moments are judged in which nothing else happened, and the breaker was certainly closed before.
+// moments are judged in which no fault happened, and the breaker was certainly closed before: none of its runs has failed
+// since the one that succeeded began.
 func (v *verdict) checkBreaker() {
 	t := v.t
 	t.Helper()
@@ -478,9 +479,9 @@ func (v *verdict) checkBreaker() {
 		row := ends[i-breakerFailures : i+1] // a success and the failures after it
 		good := row[0].succeeded()
 		for j, st := range row {
-			good = good && st.ended && (j == 0 || !st.succeeded() && st.to-row[j-1].to > int64(50*time.Millisecond))
+			good = good && st.ended && (j == 0 || !st.succeeded()) && (j != 1 || st.to-row[0].to > int64(50*time.Millisecond))
 		}
-		since := row[0].from - int64(breakerCooldown+2*time.Second)
+		since := row[0].from - int64(500*time.Millisecond) // it was let through: the breaker was closed, or this was its probe
 		opened := row[breakerFailures].to
 		for _, st := range ends[:i-breakerFailures] {
 			good = good && (st.to < since || st.succeeded())

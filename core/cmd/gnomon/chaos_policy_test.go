@@ -115,7 +115,7 @@ func (c *chaos) run() {
 func (c *chaos) calm() map[*subject]ending {
 	c.t.Helper()
 	c.shift(c.high(), c.nodes)
-	pause(c.t.Context(), c.lease+2*time.Second)
+	pause(c.t.Context(), c.lease+12*time.Second)
 	c.revive()
 	c.examine()
 	w := c.nodes[0].world
