@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -67,9 +68,46 @@ type world struct {
 	socket string
 	client *http.Client
 
-	mu   sync.Mutex
-	acts []gateway.Act
-	fail error // of the audit
+	mu      sync.Mutex
+	acts    []gateway.Act
+	fail    error // of the audit
+	running map[string]statementRunning
+}
+
+// statementRunning is a statement of the gateway that is being answered.
+type statementRunning struct {
+	gateway.Running
+	cancel context.CancelCauseFunc
+}
+
+// stopped is why a statement ended that somebody cancelled.
+type stopped string
+
+func (s stopped) Error() string     { return "cancelled by " + string(s) }
+func (s stopped) StoppedBy() string { return string(s) }
+
+// begin notes a statement as the server does.
+func (w *world) begin(ctx context.Context, r gateway.Running) (context.Context, func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, twice := w.running[r.ID]; twice {
+		return nil, nil, core.Errorf(core.KindConflict, "query history", "it runs")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w.running[r.ID] = statementRunning{r, cancel}
+	return ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.running, r.ID)
+		cancel(nil)
+	}, nil
+}
+
+// runs gives the statements that are being answered.
+func (w *world) runs() map[string]statementRunning {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.running)
 }
 
 // secret is in every text of every row of Foreign, and of every row of no namespace.
@@ -101,9 +139,9 @@ func setup(t *testing.T, limits gateway.Limits) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, socket: o.Socket}
+	w := &world{t: t, socket: o.Socket, running: make(map[string]statementRunning)}
 	g, err := gateway.New(gateway.Options{
-		Permission: access.HistoryQuery, Admit: history.Admit, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
+		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
 		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {
 			p, ok := tokens[token]
 			if !ok {
