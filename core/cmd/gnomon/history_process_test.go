@@ -61,7 +61,7 @@ func TestHistoryIsAskedKeptAndBroughtBack(t *testing.T) {
 	})
 	t.Run("AWrongStatementShowsItsPlace", func(t *testing.T) {
 		_, errOut, code := w.line("sql", "SELECT count(),\n  nope\nFROM runs")
-		if code != 4 || !strings.Contains(errOut, "Unknown expression identifier `nope`") || !strings.HasSuffix(errOut, "  2:   nope\n       ^~~~\n") {
+		if code != 4 || !strings.HasPrefix(errOut, "gnomon: sql: Unknown expression identifier `nope`") || !strings.HasSuffix(errOut, "  2:   nope\n       ^~~~\n") {
 			t.Errorf("%d %s", code, errOut)
 		}
 	})
