@@ -62,7 +62,7 @@ func (a *API) queries() {
 		}) (*huma.StreamResponse, error) {
 			q := Query{ID: cmp.Or(in.Body.ID, uuid.Must(uuid.NewV7()).String()), SQL: in.Body.SQL, Params: in.Body.Params, MaxRows: in.Body.MaxRows}
 			q.All, q.Namespaces = requestOf(ctx).principal.Scope("history:query")
-			ctx, running, err := a.running.begin(ctx, q, requestOf(ctx).principal)
+			ctx, running, err := a.running.begin(ctx, AskedQuery{q.ID, q.SQL, requestOf(ctx).principal.String()}, queryDoor)
 			if err != nil {
 				return nil, err
 			}

@@ -21,10 +21,11 @@ type RunningQuery struct {
 	Principal   string `json:"principal" doc:"Who asks"`
 	Since       *Time  `json:"since" doc:"When it was asked"`
 	SQL         string `json:"sql" doc:"The statement"`
+	Door        string `json:"door" enum:"query,clickhouse" doc:"Where it was asked: query: POST /v1/query; clickhouse: /clickhouse/, by a client of ClickHouse"`
 	ReadRows    uint64 `json:"read_rows" doc:"Rows read of tables so far; 0 while it waits for its turn, while history does not say, or for one who may see some namespaces only"`
 	ReadBytes   uint64 `json:"read_bytes" doc:"Bytes of them, not compressed"`
 	MemoryBytes uint64 `json:"memory_bytes" doc:"Memory it uses in ClickHouse now"`
-	GivenRows   int64  `json:"given_rows" doc:"Rows answered so far"`
+	GivenRows   int64  `json:"given_rows" doc:"Rows answered so far; 0 of what was asked at /clickhouse/, where rows are not counted"`
 }
 
 // Cancelled is what became of the wish to cancel a query.
@@ -56,7 +57,7 @@ func (a *API) runningQueries() {
 					p.ReadRows, p.ReadBytes = 0, 0
 				}
 				out.Body.Items = append(out.Body.Items, RunningQuery{
-					ID: q.id, Principal: q.who, Since: instant(q.since), SQL: q.sql,
+					ID: q.id, Principal: q.who, Since: instant(q.since), SQL: q.sql, Door: q.door,
 					ReadRows: p.ReadRows, ReadBytes: p.ReadBytes, MemoryBytes: p.MemoryBytes, GivenRows: q.given.Load(),
 				})
 			}
@@ -67,7 +68,7 @@ func (a *API) runningQueries() {
 		Summary: "Cancel a query that runs: one's own; an administrator any",
 	}, rule{permission: "history:query", source: fromGrants, changes: true},
 		func(ctx context.Context, in *struct {
-			QueryID string `path:"query_id" format:"uuid" doc:"The query"`
+			QueryID string `path:"query_id" pattern:"^[A-Za-z0-9._:-]+$" maxLength:"128" doc:"The query"`
 		}) (*struct{ Body Cancelled }, error) {
 			return &struct{ Body Cancelled }{Cancelled{a.running.stop(in.QueryID, requestOf(ctx).principal)}}, nil
 		})
@@ -82,27 +83,52 @@ type queriesRunning struct {
 type runningQuery struct {
 	in      *queriesRunning
 	id, sql string
+	door    string
 	who     string
 	since   time.Time
 	given   atomic.Int64
 	cancel  context.CancelCauseFunc
 }
 
+// The doors at which queries are asked.
+const (
+	queryDoor      = "query"
+	clickhouseDoor = "clickhouse"
+)
+
+// AskedQuery is a query somebody asks.
+type AskedQuery struct {
+	ID        string // names it while it runs
+	SQL       string
+	Principal string // who asks: the principal's name
+}
+
+// BeginQuery notes a query that another part of the server answers: until end is called it is in /v1/queries, for whoever
+// asked it and for administrators, who may cancel it. It runs under the context that is given back; if that was cancelled by
+// somebody, its cause has the method StoppedBy, which gives who. It fails with KindConflict if one of that id runs.
+func (a *API) BeginQuery(ctx context.Context, q AskedQuery) (running context.Context, end func(), err error) {
+	running, noted, err := a.running.begin(ctx, q, clickhouseDoor)
+	if err != nil {
+		return nil, nil, err
+	}
+	return running, noted.end, nil
+}
+
 // begin notes a query; it runs under the context that is given back, until end. It fails with KindConflict if one of that
 // id runs.
-func (r *queriesRunning) begin(ctx context.Context, q Query, who Principal) (context.Context, *runningQuery, error) {
+func (r *queriesRunning) begin(ctx context.Context, q AskedQuery, door string) (context.Context, *runningQuery, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	running := &runningQuery{in: r, id: q.ID, sql: q.SQL, since: time.Now(), cancel: cancel, who: who.String()}
+	running := &runningQuery{in: r, id: q.ID, sql: q.SQL, door: door, who: q.Principal, since: time.Now(), cancel: cancel}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.all[q.ID] != nil {
+	if r.all[running.id] != nil {
 		cancel(nil)
-		return nil, nil, core.Errorf(core.KindConflict, "query history", "a query with the id %s is running", q.ID)
+		return nil, nil, core.Errorf(core.KindConflict, "query history", "a query with the id %s is running", running.id)
 	}
 	if r.all == nil {
 		r.all = map[string]*runningQuery{}
 	}
-	r.all[q.ID] = running
+	r.all[running.id] = running
 	return ctx, running, nil
 }
 
@@ -149,6 +175,9 @@ type stoppedError struct{ by string }
 
 // Error says who it was.
 func (e *stoppedError) Error() string { return "the query was cancelled by " + e.by }
+
+// StoppedBy gives who it was, for a door whose clients read another kind of error.
+func (e *stoppedError) StoppedBy() string { return e.by }
 
 func (e *stoppedError) problem(ctx context.Context) *Problem {
 	return requestOf(ctx).refuse(499, core.KindUnavailable, core.Text{Zh: fmt.Sprintf("查询已被 %s 取消", e.by), En: e.Error()})

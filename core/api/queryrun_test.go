@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"strconv"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/xuri/excelize/v2"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/access"
+	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
 const (
@@ -84,6 +87,47 @@ func TestParquetComesAsClickHouseMadeIt(t *testing.T) {
 	if a.raw != "Parquet" || a.header.Get("Content-Type") != parquet || a.header.Get("Content-Disposition") != "attachment; filename=runs.parquet" {
 		t.Errorf("%q %v", a.raw, a.header)
 	}
+}
+
+// TestQueriesOfClickHousesClientsAreSeenAndCancelledAlike: those asked at /clickhouse/, by the same rules.
+func TestQueriesOfClickHousesClientsAreSeenAndCancelledAlike(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const id = "notebook:1.a"
+	owner, stranger := w.named("li", access.Analyst, "Common"), w.named("wang", access.Analyst, access.Everywhere)
+	running, end, err := w.api.BeginQuery(t.Context(), api.AskedQuery{ID: id, SQL: "SELECT 1", Principal: "li"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.api.BeginQuery(t.Context(), api.AskedQuery{ID: id, Principal: "wang"}); core.KindOf(err) != core.KindConflict {
+		t.Errorf("the same id again: %v", err)
+	}
+	for token, seen := range map[string]bool{owner: true, stranger: false, w.admin: true} {
+		got := fmt.Sprint(w.must(200, w.do(token, "GET", "/v1/queries", "")).body["items"])
+		if !seen && got != "[]" || seen && (!strings.Contains(got, id) || !strings.Contains(got, "door:clickhouse") || !strings.Contains(got, "principal:li") || !strings.Contains(got, "SELECT 1")) {
+			t.Errorf("seen: %s, want %v", got, seen)
+		}
+	}
+	for _, c := range []struct {
+		token     string
+		cancelled bool
+	}{{stranger, false}, {owner, true}} {
+		if a := w.must(200, w.do(c.token, "DELETE", "/v1/queries/"+id, "")); a.body["cancelled"] != c.cancelled || (running.Err() != nil) != c.cancelled {
+			t.Errorf("%s %v", a.raw, running.Err())
+		}
+	}
+	by, ok := context.Cause(running).(interface{ StoppedBy() string })
+	if !ok || by.StoppedBy() != "li" {
+		t.Errorf("cancelled by %v", context.Cause(running))
+	}
+	end()
+	if got := fmt.Sprint(w.must(200, w.do(w.admin, "GET", "/v1/queries", "")).body["items"]); got != "[]" {
+		t.Errorf("still there: %s", got)
+	}
+	if a := w.must(200, w.do(w.admin, "DELETE", "/v1/queries/"+id, "")); a.body["cancelled"] != false {
+		t.Error(a.raw)
+	}
+	w.must(422, w.do(w.admin, "DELETE", "/v1/queries/a%20b", ""))
 }
 
 func TestRunningQueriesAreSeenAndCancelledByTheirOwners(t *testing.T) {

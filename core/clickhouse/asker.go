@@ -240,7 +240,7 @@ func (c *Client) Door(scope statement.Scope) (Door, error) {
 }
 
 // openAsker makes the connection for analysts' statements. It asks nothing yet.
-func (c *Client) openAsker(o Options, options *ch.Options) (err error) {
+func (c *Client) openAsker(o Options, options *ch.Options, at *site) error {
 	mine := *options
 	mine.Auth.Username = Asker
 	c.owner = options.Auth
@@ -266,9 +266,11 @@ func (c *Client) openAsker(o Options, options *ch.Options) (err error) {
 			c.door.Transport = &http.Transport{TLSClientConfig: options.TLS, MaxIdleConns: 8, DisableCompression: true}
 		}
 	}
-	if c.asker, err = ch.Open(&mine); err != nil {
+	conn, err := ch.Open(&mine)
+	if err != nil {
 		return core.Errorf(core.KindInvalid, "open history", "%w", err)
 	}
+	c.asker = &located{conn, at}
 	return nil
 }
 

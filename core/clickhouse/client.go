@@ -82,24 +82,27 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := ch.Open(options)
+	at := siteOf(o, options)
+	driven, err := ch.Open(options)
 	if err != nil {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
+	conn := &located{driven, at}
 	few := *options
 	few.MaxOpenConns, few.MaxIdleConns = writeConnections, writeConnections
-	writes, err := ch.Open(&few)
+	written, err := ch.Open(&few)
 	if err != nil {
 		_ = conn.Close()
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
+	writes := &located{written, at}
 	c := &Client{log: o.Log, http: options.Protocol == ch.HTTP, places: make(map[string]place)}
 	if name != "" {
 		c.cluster = &cluster{name: name, database: options.Auth.Database}
 	}
 	gate := newGate(o.Log, func(ctx context.Context) error { return c.start(ctx, conn) })
 	c.conn, c.writes = &connection{gate, conn}, &connection{gate, writes}
-	if err := c.openAsker(o, options); err != nil {
+	if err := c.openAsker(o, options, at); err != nil {
 		_ = errors.Join(conn.Close(), writes.Close())
 		return nil, err
 	}
@@ -195,7 +198,9 @@ func driverOptions(o Options) (*ch.Options, error) {
 		connections = 8
 	}
 	options.MaxOpenConns, options.MaxIdleConns = connections, connections
-	options.DialTimeout = 10 * time.Second
+	if options.DialTimeout <= 0 { // the DSN's dial_timeout
+		options.DialTimeout = 10 * time.Second
+	}
 	options.ReadTimeout = 10 * time.Minute // the answer's head of a long query; the caller's ctx is the real limit
 	return options, nil
 }
@@ -234,17 +239,24 @@ func serverError(op string, err error) error {
 	}
 	exception, ok := errors.AsType[*ch.Exception](err)
 	if !ok {
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: %w", op, err)
-		}
-		if dial, ok := errors.AsType[*net.OpError](err); ok {
-			return core.Errorf(core.KindUnavailable, op, "ClickHouse does not answer: %w", dial) // without what clickhouse-go was about to ask
+		lost, located := errors.AsType[*away](err)
+		if located {
+			err = lost.err
 		}
 		_, network := errors.AsType[net.Error](err)
-		if network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) || errors.Is(err, ch.ErrAcquireConnNoAddress) || errors.Is(err, ch.ErrConnectionClosed) {
-			return core.Errorf(core.KindUnavailable, op, "%w", err)
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			if !located || lost.ended {
+				return fmt.Errorf("%s: %w", op, withoutURL(err))
+			}
+			network = true // it was not the caller whose patience ended
 		}
-		return core.Errorf(core.KindInternal, op, "%w", err)
+		switch {
+		case !network && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ch.ErrAcquireConnTimeout) && !errors.Is(err, ch.ErrAcquireConnNoAddress) && !errors.Is(err, ch.ErrConnectionClosed):
+			return core.Errorf(core.KindInternal, op, "%w", withoutURL(err))
+		case located:
+			return core.Errorf(core.KindUnavailable, op, "%w", lost)
+		}
+		return core.Errorf(core.KindUnavailable, op, "ClickHouse does not answer: %w", withoutURL(err))
 	}
 	return &core.Error{Kind: kindOf(exception.Code), Op: op, Err: &ServerError{Code: int(exception.Code), Text: wordsOf(exception)}}
 }

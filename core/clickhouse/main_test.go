@@ -2,14 +2,10 @@ package clickhouse_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,43 +15,27 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "engine" {
-		os.Exit(serve(os.Args[2:]))
+	if enginetest.Asked() {
+		var readable []engine.Readable
+		for _, r := range clickhouse.Readables() {
+			readable = append(readable, engine.Readable(r))
+		}
+		if os.Getenv(twoShards) != "" {
+			readable = append(readable, shardPolicies()...)
+		}
+		os.Exit(enginetest.Serve(context.Background(), slog.LevelInfo, readable))
 	}
 	goleak.VerifyTestMain(m)
 }
 
 // twoShards is set for an engine that is both shards of a cluster.
 const twoShards = "GNOMON_TEST_TWO_SHARDS"
-
-func serve(args []string) int {
-	var o engine.Options
-	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
-	flags.StringVar(&o.Dir, "dir", "", "")
-	flags.StringVar(&o.Socket, "socket", "", "")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	for _, r := range clickhouse.Readables() {
-		o.Readable = append(o.Readable, engine.Readable(r))
-	}
-	if os.Getenv(twoShards) != "" {
-		o.Readable = append(o.Readable, shardPolicies()...)
-	}
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := engine.Serve(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
 
 // world is a history of a test's own, in the real engine.
 type world struct {
@@ -66,31 +46,12 @@ type world struct {
 
 func setup(t testing.TB) *world {
 	t.Helper()
-	dir := t.TempDir()
-	run, err := os.MkdirTemp("", "gnomon-history-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	o := engine.SupervisorOptions{Executable: os.Args[0], Dir: filepath.Join(dir, "clickhouse"), Socket: filepath.Join(run, "s"), Log: log}
-	s, err := engine.NewSupervisor(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{engine: s, dir: o.Dir, Client: open(t, s.Socket())}
+	e := enginetest.Start(t)
+	w := &world{engine: e.Supervisor, dir: e.Dir, Client: open(t, e.Socket())}
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-		_ = os.RemoveAll(run)
 	})
 	return w
 }

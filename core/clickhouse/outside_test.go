@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,6 +70,96 @@ func TestAHistoryThatComesLater(t *testing.T) {
 	if c.Version() == "" || c.Health(t.Context()) != nil {
 		t.Errorf("version %q, health %v", c.Version(), c.Health(t.Context()))
 	}
+}
+
+// TestATroubleOnTheWayIsSaidShortAndPlain: what, where and what to do, and nothing of what the driver was about to send.
+func TestATroubleOnTheWayIsSaidShortAndPlain(t *testing.T) {
+	t.Parallel()
+	// Silent takes connections and never answers; broken hangs up.
+	silent, broken := listen(t, func(net.Conn) {}), listen(t, func(c net.Conn) { _ = c.Close() })
+	nobody := listen(t, nil)
+	dir, err := os.MkdirTemp("", "gnomon-away-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for name, c := range map[string]struct {
+		options clickhouse.Options
+		says    []string
+	}{
+		"silent":       {clickhouse.Options{DSN: "http://gnomon:sEcReT@" + silent + "/gnomon?dial_timeout=300ms"}, []string{silent, "gave no connection within 300ms; look whether it runs"}},
+		"broken":       {clickhouse.Options{DSN: "http://gnomon:sEcReT@" + broken + "/gnomon?dial_timeout=5s"}, []string{broken, "does not answer (", "; look whether it runs"}},
+		"nobody":       {clickhouse.Options{DSN: "http://gnomon:sEcReT@" + nobody + "/gnomon?dial_timeout=5s"}, []string{nobody, "connection refused", "; look whether it runs"}},
+		"nativeSilent": {clickhouse.Options{DSN: "clickhouse://gnomon:sEcReT@" + silent + "/gnomon?dial_timeout=300ms&read_timeout=300ms"}, []string{silent, "; look whether it runs"}},
+		"nativeNobody": {clickhouse.Options{DSN: "clickhouse://gnomon:sEcReT@" + nobody + "/gnomon?dial_timeout=5s"}, []string{nobody, "connection refused", "; look whether it runs"}},
+		"engine":       {clickhouse.Options{Socket: filepath.Join(dir, "s")}, []string{"the embedded engine", "; it is started again by itself", "gnomon doctor"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder
+			c.options.Log, c.options.Patient = slog.New(slog.NewTextHandler(&log, nil)), true
+			client, err := clickhouse.Open(t.Context(), c.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			err = client.Health(t.Context())
+			if core.KindOf(err) != core.KindUnavailable {
+				t.Fatalf("%v", err)
+			}
+			for _, said := range []string{err.Error(), log.String()} {
+				for _, want := range c.says {
+					if !strings.Contains(said, want) {
+						t.Errorf("%q is not in %q", want, said)
+					}
+				}
+				for _, never := range []string{"sEcReT", "http://", "Post ", "acquire conn", "default_format", "client_protocol", "%3D"} {
+					if strings.Contains(said, never) {
+						t.Errorf("%q is in %q", never, said)
+					}
+				}
+			}
+			if len(err.Error()) > 250 {
+				t.Errorf("%d letters: %s", len(err.Error()), err)
+			}
+		})
+	}
+}
+
+// listen gives the address of a server that does something with each connection, or of nobody.
+func listen(t *testing.T, do func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if do == nil {
+		_ = l.Close() // only its number was wanted
+		return l.Addr().String()
+	}
+	var mu sync.Mutex
+	var all []net.Conn
+	t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range all {
+			_ = c.Close()
+		}
+	})
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			all = append(all, c)
+			mu.Unlock()
+			do(c)
+		}
+	}()
+	return l.Addr().String()
 }
 
 // TestWhatTheServerRefusesIsKept: what an administrator can mend must not put a segment out of the way for ever.

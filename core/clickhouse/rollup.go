@@ -116,8 +116,11 @@ func (c *Client) RollupState(ctx context.Context) (RolledUp, error) { return c.r
 
 func (c *Client) rollupState(ctx context.Context, age time.Duration) (RolledUp, error) {
 	p, err := c.rolledUp(ctx)
+	if p.costsThrough.IsZero() { // costs and neighbours are being made for the first time, so not everything ever was in
+		return RolledUp{Took: p.took}, serverError("read how far the roll-ups are", err)
+	}
 	r := RolledUp{Through: p.through, Took: p.took}
-	if !p.through.IsZero() && !p.costsThrough.IsZero() && !p.through.After(p.now) {
+	if !p.through.IsZero() && !p.through.After(p.now) {
 		r.Behind = p.now.Sub(p.through)
 		r.Rest = max(0, rest(p.took, age)-r.Behind)
 	}

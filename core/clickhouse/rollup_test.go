@@ -71,10 +71,12 @@ func makePast(seed uint64, tasks, days, perDay int) *past {
 				a := core.AttemptRecord{
 					Origin:    core.Origin{RunID: r.ID, Attempt: try, TaskID: r.TaskID, Namespace: r.Namespace, TaskName: r.TaskName, TaskType: r.TaskType, FireAt: r.FireAt},
 					StartedAt: r.StartedAt, Began: began, EndedAt: began.Add(time.Duration(1+random.IntN(60_000_000)) * time.Microsecond), Usage: usage, Verdict: core.Failed,
+					Place: core.Place{Server: r.Owner},
 				}
 				if try < r.Attempt {
 					a.RetryAt = a.EndedAt.Add(time.Second)
 					r.StartedAt = a.RetryAt
+					a.Place.Server = fmt.Sprintf("server-%d", (n+i+try)%3) // wherever; server-2 owns no run
 				} else {
 					r.EndedAt, r.Usage = a.EndedAt, usage
 					r.Verdict = core.Succeeded
@@ -252,6 +254,35 @@ func TestRollUps(t *testing.T) {
 		if due, err := w.Due(t.Context(), time0.Through, time.Now().Add(-time.Hour)); err != nil || due != days {
 			t.Errorf("%d days of %d are due after the clock was set back: %v", due, days, err)
 		}
+	})
+	t.Run("WhatAMigrationClearsIsMadeAnew", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		makePast(3, 2, 4, 6).write(t, w.Client, "a", 1000)
+		days := rollUp(t, w.Client).Days
+		before := figures(t, w)
+		migration, err := os.ReadFile("migrations/0038_clear_rollups.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		post(t, w.engine.Socket(), strings.Replace(string(migration), "ALTER TABLE rollups", "ALTER TABLE gnomon.rollups", 1))
+		if s, err := w.RollupState(t.Context()); err != nil || !s.Through.IsZero() || s.Behind != 0 {
+			t.Errorf("%+v %v", s, err)
+		}
+		same := func(when string) {
+			got := figures(t, w)
+			for _, name := range []string{"runs_day", "runs_hour", "errors_day", "servers_day", "v_success_by_day", "v_resources_by_server"} {
+				if got[name] != before[name] || got[name] == "" {
+					t.Errorf("%s %s says\n%s\nnot\n%s", when, name, got[name], before[name])
+				}
+			}
+		}
+		same("meanwhile")
+		if due, err := w.Due(t.Context(), time.Time{}, time.Now()); err != nil || due == 0 || due > days {
+			t.Errorf("%d days are due of %d with those of costs: %v", due, days, err)
+		}
+		rollUp(t, w.Client)
+		same("made anew")
 	})
 	t.Run("NothingNewCostsNothing", func(t *testing.T) {
 		t.Parallel()

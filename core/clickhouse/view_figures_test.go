@@ -228,18 +228,57 @@ func TestViewFigures(t *testing.T) {
 				holds(t, fmt.Sprintf("%v column %d", row[0], i+1), row[i+1], want, 1e-9)
 			}
 		}
-		want := map[string]float64{}
+	})
+	t.Run("ResourcesByServerOfAllAttemptsWhereTheyWereMade", func(t *testing.T) {
+		type servers struct{ runs, failures, attempts, cpu, shared, peak, read, write float64 }
+		want := map[string]*servers{}
+		of := func(server, kind string, at time.Time) *servers {
+			key := server + " " + kind + " " + at.Format(time.DateOnly)
+			if want[key] == nil {
+				want[key] = &servers{}
+			}
+			return want[key]
+		}
 		for _, r := range p.started() {
-			if r.Usage.CPUSource != core.SourceUnknown {
-				want[r.Owner] += r.Usage.CPU.Seconds()
+			s := of(r.Owner, r.TaskType, r.FireAt)
+			s.runs++
+			if r.Verdict != core.Succeeded && r.Verdict != core.Cancelled {
+				s.failures++
 			}
 		}
-		for _, row := range w.ask(t, "SELECT server, sum(cpu_s) FROM v_resources_by_server GROUP BY server") {
-			holds(t, row[0].(string), row[1], want[row[0].(string)], 1e-9)
-			delete(want, row[0].(string))
+		elsewhere := 0
+		for _, a := range p.attempts {
+			s := of(a.Place.Server, a.TaskType, a.FireAt)
+			s.attempts++
+			if a.Usage.CPUSource != core.SourceUnknown {
+				s.cpu += a.Usage.CPU.Seconds()
+			}
+			if a.Usage.CPUSource == core.SourceShared {
+				s.shared += a.Usage.CPU.Seconds()
+			}
+			s.peak = max(s.peak, float64(a.Usage.PeakRSSBytes))
+			s.read += float64(a.Usage.ReadBytes)
+			s.write += float64(a.Usage.WriteBytes)
+			if a.Place.Server == "server-2" {
+				elsewhere++
+			}
 		}
-		if len(want) > 0 {
-			t.Errorf("not there: %v", want)
+		rows := w.ask(t, "SELECT concat(server, ' ', task_type, ' ', toString(day)), runs, failures, attempts, cpu_s, cpu_shared_s, peak_rss_bytes, read_bytes, write_bytes FROM v_resources_by_server")
+		if len(rows) != len(want) || elsewhere == 0 {
+			t.Errorf("%d rows of %d; %d attempts of a server that ended no run", len(rows), len(want), elsewhere)
+		}
+		for _, row := range rows {
+			s := want[row[0].(string)]
+			if s == nil {
+				t.Fatalf("%s is not there", row[0])
+			}
+			for i, x := range []float64{s.runs, s.failures, s.attempts, s.cpu, s.shared, s.peak, s.read, s.write} {
+				holds(t, fmt.Sprintf("%v column %d", row[0], i+1), row[i+1], x, 1e-9)
+			}
+		}
+		byDay := w.ask(t, "SELECT sum(attempts), round(sum(cpu_s), 3), sum(read_bytes) FROM v_resources_by_day")
+		if byServer := w.ask(t, "SELECT sum(attempts), round(sum(cpu_s), 3), sum(read_bytes) FROM v_resources_by_server"); fmt.Sprint(byServer) != fmt.Sprint(byDay) {
+			t.Errorf("servers come to %v, days to %v", byServer, byDay)
 		}
 	})
 	t.Run("Reliability", func(t *testing.T) { reliability(t, w, p) })

@@ -3,7 +3,6 @@ package engine_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,22 +10,20 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 )
 
 // TestMain is also the engine process: the supervisor under test starts this binary again with "engine" first.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "engine" {
-		os.Exit(serve(os.Args[2:]))
+	if enginetest.Asked() {
+		os.Exit(enginetest.Serve(context.Background(), slog.LevelDebug, readable))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "supervise" {
 		os.Exit(supervise(os.Args[2], os.Args[3]))
@@ -48,28 +45,6 @@ func supervise(dir, socket string) int {
 	select {}
 }
 
-func serve(args []string) int {
-	var o engine.Options
-	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
-	flags.StringVar(&o.Dir, "dir", "", "")
-	flags.StringVar(&o.Socket, "socket", "", "")
-	flags.StringVar(&o.Library, "library", "", "")
-	flags.IntVar(&o.MaxThreads, "max-threads", 0, "")
-	flags.Uint64Var(&o.MemoryBytes, "memory-bytes", 0, "")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	o.Readable = readable
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := engine.Serve(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
-
 // world is an engine of a test's own.
 type world struct {
 	*engine.Supervisor
@@ -89,36 +64,13 @@ func setup(t *testing.T, tune ...func(*engine.SupervisorOptions)) *world {
 
 func newWorld(t *testing.T, dir string, tune ...func(*engine.SupervisorOptions)) *world {
 	t.Helper()
-	// A path below the temporary folder of a test may be longer than a socket's name may be.
-	run, err := os.MkdirTemp("", "gnomon-engine-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(run) })
-	o := engine.SupervisorOptions{
-		Executable: os.Args[0], Dir: filepath.Join(dir, "clickhouse"), Socket: filepath.Join(run, "s"),
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-	}
-	for _, f := range tune {
-		f(&o)
-	}
-	s, err := engine.NewSupervisor(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := func(o *engine.SupervisorOptions) { o.Dir = filepath.Join(dir, "clickhouse") }
+	e := enginetest.New(t, slog.LevelInfo, append([]func(*engine.SupervisorOptions){in}, tune...)...)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", o.Socket)
+		return (&net.Dialer{}).DialContext(ctx, "unix", e.Socket())
 	}}
-	w := &world{Supervisor: s, dir: o.Dir, client: &http.Client{Transport: transport}}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return w
+	t.Cleanup(transport.CloseIdleConnections)
+	return &world{Supervisor: e.Supervisor, dir: e.Dir, client: &http.Client{Transport: transport}}
 }
 
 // ask posts a statement with "name=value" parameters and gives the answer.

@@ -36,6 +36,13 @@ type Act struct {
 	Remote    string
 }
 
+// Running is a statement that is being answered.
+type Running struct {
+	ID        string // names it to the client, to ClickHouse and in the log
+	SQL       string
+	Principal string
+}
+
 // Upstream is the ClickHouse that answers, and as whom it is asked.
 type Upstream struct {
 	Transport      http.RoundTripper
@@ -66,6 +73,10 @@ type Options struct {
 	Audit func(ctx context.Context, act Act) error
 	// Admit refuses a statement that reaches for more than rows; its error is in ClickHouse's words.
 	Admit func(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
+	// Begin notes a statement where whoever asked it sees and can cancel it, until end is called, and gives the context it runs
+	// under. Of one that somebody cancelled the cause of that context may have a method StoppedBy() string, which gives who.
+	// KindConflict: one of that ID runs.
+	Begin func(ctx context.Context, running Running) (under context.Context, end func(), err error)
 	// Settings are those every statement of an asker has, whatever it asks for.
 	Settings func(scope statement.Scope) (map[string]string, error)
 	// Upstream gives the ClickHouse to ask.
@@ -91,8 +102,8 @@ type share struct {
 
 // New checks and assigns.
 func New(o Options) (*Gateway, error) {
-	if o.Authenticate == nil || o.Permission == "" || o.Audit == nil || o.Admit == nil || o.Settings == nil || o.Upstream == nil {
-		return nil, errors.New("gateway: Authenticate, Permission, Audit, Admit, Settings and Upstream are required")
+	if o.Authenticate == nil || o.Permission == "" || o.Audit == nil || o.Admit == nil || o.Begin == nil || o.Settings == nil || o.Upstream == nil {
+		return nil, errors.New("gateway: Authenticate, Permission, Audit, Admit, Begin, Settings and Upstream are required")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -152,6 +163,11 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 	if err := g.o.Admit(ctx, q.sql, q.params, scope); err != nil {
 		return err
 	}
+	ctx, end, err := g.o.Begin(ctx, Running{ID: id, SQL: q.sql, Principal: who.String()})
+	if err != nil {
+		return err
+	}
+	defer end()
 	free, err := g.place(ctx, who.String())
 	if err != nil {
 		return err
@@ -166,7 +182,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	g.pass(w, r, q, scope, resp)
+	g.pass(w, r.WithContext(ctx), q, scope, resp)
 	return nil
 }
 
@@ -320,6 +336,12 @@ func (g *Gateway) translate(err error, id string) *Error {
 	}](err); ok {
 		return &Error{Code: said.Number(), Status: http.StatusForbidden, Text: withoutCode(said.Error())}
 	}
+	if stopped, ok := errors.AsType[interface {
+		error
+		StoppedBy() string
+	}](err); ok {
+		return &Error{Code: 394, Status: http.StatusInternalServerError, Name: "QUERY_WAS_CANCELLED", Text: "The query was cancelled by " + stopped.StoppedBy()}
+	}
 	hint := ""
 	if own != nil && len(own.Findings) > 0 {
 		hint = own.Findings[0].Message.En + " / " + own.Findings[0].Message.Zh
@@ -327,6 +349,8 @@ func (g *Gateway) translate(err error, id string) *Error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Code: 394, Status: http.StatusInternalServerError, Name: "QUERY_WAS_CANCELLED", Text: "The query was cancelled"}
+	case core.KindOf(err) == core.KindConflict:
+		return &Error{Code: 216, Status: http.StatusConflict, Name: "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", Text: "Query with id = " + id + " is already running"}
 	case core.KindOf(err) == core.KindUnauthenticated:
 		return &Error{Code: 516, Status: http.StatusForbidden, Name: "AUTHENTICATION_FAILED", Text: "Authentication failed: the token is not known here, or has expired. Give a token of Gnomon as the password (any user name)"}
 	case core.KindOf(err) == core.KindDenied:

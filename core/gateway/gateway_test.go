@@ -238,6 +238,92 @@ func TestProtocol(t *testing.T) {
 			}
 		}
 	})
+	t.Run("AStatementIsKnownWhileItWaitsAndRunsAndMayBeCancelled", func(t *testing.T) {
+		const slow = "SELECT count() FROM numbers(200000000000) WHERE NOT ignore(number)"
+		inEngine := func() string {
+			return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%200000000000%' AND query NOT LIKE '%processes%'")
+		}
+		ended := make(map[string]chan answer)
+		for _, id := range []string{"first", "second"} {
+			ended[id] = make(chan answer, 1)
+			go func() { // ends when the statement is cancelled
+				a, err := w.try(t.Context(), "some", slow, "query_id="+id)
+				if err != nil {
+					t.Error(err)
+				}
+				ended[id] <- a
+			}()
+		}
+		for inEngine() != "2" {
+			if t.Context().Err() != nil {
+				t.Fatal("the statements do not run")
+			}
+		}
+		running := w.runs()
+		if first := running["first"]; len(running) != 2 || first.SQL != slow || first.Principal != "li" {
+			t.Fatalf("%+v", running)
+		}
+		if a := w.ask("all", "SELECT 1", "query_id=second"); a.status != 409 || a.header.Get("X-ClickHouse-Exception-Code") != "216" {
+			t.Errorf("the same id again: %d %s", a.status, a.body)
+		}
+		// One that waits for a place is known as well, and its waiting can be ended.
+		waits := make(chan answer, 1)
+		go func() { // ends when the statement is cancelled, or its patience ends
+			for a := (answer{}); ; {
+				if a = w.ask("some", "SELECT 3", "query_id=waits"); a.header.Get("X-ClickHouse-Exception-Code") == "202" {
+					continue // its patience ended before it was cancelled
+				}
+				waits <- a
+				return
+			}
+		}()
+		cancel := func(id string) {
+			for t.Context().Err() == nil {
+				if r, known := w.runs()[id]; known {
+					r.cancel(stopped("wang"))
+					return
+				}
+			}
+		}
+		cancel("waits")
+		ended["waits"] = waits
+		for _, id := range []string{"waits", "first"} {
+			if id != "waits" {
+				cancel(id)
+			}
+			if a := <-ended[id]; a.status != 500 || a.header.Get("X-ClickHouse-Exception-Code") != "394" || !strings.Contains(a.body, "cancelled by wang") {
+				t.Errorf("%s: %d %s", id, a.status, a.body)
+			}
+		}
+		for inEngine() != "1" {
+			if t.Context().Err() != nil {
+				t.Fatal("the statement goes on")
+			}
+		}
+		cancel("second")
+		<-ended["second"]
+		if left := w.runs(); len(left) != 0 {
+			t.Errorf("still there: %+v", left)
+		}
+		// Cancelled in the middle of its rows it does not look whole.
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"?query_id=rows", strings.NewReader("SELECT repeat('x', 1000) FROM numbers(100000000)"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("", "some")
+		resp, err := w.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if _, err := io.ReadFull(resp.Body, make([]byte, 5<<20)); err != nil {
+			t.Fatal(err)
+		}
+		cancel("rows")
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			t.Error("half an answer looks whole")
+		}
+	})
 	t.Run("AClientThatReadsNothingHoldsNoPlace", func(t *testing.T) {
 		slow := setup(t, gateway.Limits{PerPrincipal: 1, Patience: 20 * time.Second, WriteTime: 200 * time.Millisecond})
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, slow.url, strings.NewReader("SELECT repeat('x', 1000) FROM numbers(10000000)"))

@@ -4,21 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -26,37 +22,21 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/access"
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 	"github.com/gnomon-scheduler/gnomon/core/gateway"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // TestMain is also the engine process: the supervisor starts this binary again with "engine" first.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "engine" {
-		os.Exit(serve(os.Args[2:]))
+	if enginetest.Asked() {
+		var readable []engine.Readable
+		for _, r := range clickhouse.Readables() {
+			readable = append(readable, engine.Readable(r))
+		}
+		os.Exit(enginetest.Serve(context.Background(), slog.LevelInfo, readable))
 	}
 	goleak.VerifyTestMain(m)
-}
-
-func serve(args []string) int {
-	var o engine.Options
-	flags := flag.NewFlagSet("engine", flag.ContinueOnError)
-	flags.StringVar(&o.Dir, "dir", "", "")
-	flags.StringVar(&o.Socket, "socket", "", "")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	for _, r := range clickhouse.Readables() {
-		o.Readable = append(o.Readable, engine.Readable(r))
-	}
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := engine.Serve(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // world is a gateway before a history of its own, in the real engine. The namespaces Common and Zeta are the asker's, and
@@ -67,9 +47,46 @@ type world struct {
 	socket string
 	client *http.Client
 
-	mu   sync.Mutex
-	acts []gateway.Act
-	fail error // of the audit
+	mu      sync.Mutex
+	acts    []gateway.Act
+	fail    error // of the audit
+	running map[string]statementRunning
+}
+
+// statementRunning is a statement of the gateway that is being answered.
+type statementRunning struct {
+	gateway.Running
+	cancel context.CancelCauseFunc
+}
+
+// stopped is why a statement ended that somebody cancelled.
+type stopped string
+
+func (s stopped) Error() string     { return "cancelled by " + string(s) }
+func (s stopped) StoppedBy() string { return string(s) }
+
+// begin notes a statement as the server does.
+func (w *world) begin(ctx context.Context, r gateway.Running) (context.Context, func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, twice := w.running[r.ID]; twice {
+		return nil, nil, core.Errorf(core.KindConflict, "query history", "it runs")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	w.running[r.ID] = statementRunning{r, cancel}
+	return ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.running, r.ID)
+		cancel(nil)
+	}, nil
+}
+
+// runs gives the statements that are being answered.
+func (w *world) runs() map[string]statementRunning {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.running)
 }
 
 // secret is in every text of every row of Foreign, and of every row of no namespace.
@@ -83,27 +100,15 @@ var tokens = map[string]access.Principal{
 
 func setup(t *testing.T, limits gateway.Limits) *world {
 	t.Helper()
-	dir := t.TempDir()
-	run, err := os.MkdirTemp("", "gnomon-gateway-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := enginetest.Start(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	o := engine.SupervisorOptions{Executable: os.Args[0], Dir: filepath.Join(dir, "clickhouse"), Socket: filepath.Join(run, "s"), Log: log}
-	s, err := engine.NewSupervisor(o)
+	history, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: e.Socket(), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	history, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: o.Socket, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, socket: o.Socket}
+	w := &world{t: t, socket: e.Socket(), running: make(map[string]statementRunning)}
 	g, err := gateway.New(gateway.Options{
-		Permission: access.HistoryQuery, Admit: history.Admit, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
+		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
 		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {
 			p, ok := tokens[token]
 			if !ok {
@@ -133,12 +138,6 @@ func setup(t *testing.T, limits gateway.Limits) *world {
 		if err := history.Close(); err != nil {
 			t.Error(err)
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-		_ = os.RemoveAll(run)
 	})
 	return w
 }

@@ -20,7 +20,8 @@ const (
 
 // http.get(url [, options]), http.post(url [, options]), http.request(options). Options: method, url, headers, body,
 // json (a value sent as JSON), timeout (default 30 s). The answer has status, headers (names in lower case), body and
-// json(), which decodes the body. An answer of any status is an answer; no answer at all is an error.
+// json(), which decodes the body. An answer of any status is an answer; no answer at all is an error. A request of a run that is
+// traced carries the attempt's trace context as header traceparent, unless the script gives another; "" sends none.
 var httpFuncs = functions{
 	"get":  func(L *lua.LState) int { return httpCall(L, "GET") },
 	"post": func(L *lua.LState) int { return httpCall(L, "POST") },
@@ -118,6 +119,12 @@ func exchange(ctx context.Context, s *session, timeout time.Duration, method, ur
 			}
 			request.Header.Set(k.String(), lua.LVAsString(v))
 		}
+	}
+	switch own, given := request.Header["Traceparent"]; {
+	case given && own[0] == "":
+		request.Header.Del("Traceparent")
+	case !given && s.traceparent != "":
+		request.Header.Set("Traceparent", s.traceparent)
 	}
 	if request.Header.Get("User-Agent") == "" {
 		request.Header.Set("User-Agent", "gnomon-lua")

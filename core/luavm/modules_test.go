@@ -200,6 +200,36 @@ func TestParametersOfAnyDatabaseAreQuestionMarks(t *testing.T) {
 	}
 }
 
+// TestRequestsBelongToTheTraceOfTheirAttempt: what a script asks carries the attempt's trace context, unless it says otherwise.
+func TestRequestsBelongToTheTraceOfTheirAttempt(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/moved" {
+			http.Redirect(w, r, "/", http.StatusFound)
+			return
+		}
+		fmt.Fprint(w, strings.Join(r.Header.Values("traceparent"), "+"))
+	}))
+	t.Cleanup(server.Close)
+	body := fmt.Sprintf(`
+		local function said(headers) return http.get("%[1]s/", { headers = headers }).body end
+		return { ctx.traceparent or "none", said(), http.post("%[1]s/", { json = {} }).body, http.get("%[1]s/moved").body,
+			said { Traceparent = "own" }, said { TRACEPARENT = "own" }, said { traceparent = "" } }`, server.URL)
+	h := host(t, scriptFolder(t, map[string]string{"T.lua": script(body, "needs = {'http'}")}))
+	const parent = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+	for traceparent, want := range map[string]string{
+		parent:                    fmt.Sprintf(`["%[1]s","%[1]s","%[1]s","%[1]s","own","own",""]`, parent),
+		"":                        `["none","","","","own","own",""]`, // the run is not traced
+		parent + "\r\nHost: evil": `["none","","","","own","own",""]`, // what is no trace context is not passed on
+		"00-abc-def-01":           `["none","","","","own","own",""]`,
+	} {
+		r := h.Run(t.Context(), sdktest.Attempt{Type: "Ns.T", Traceparent: traceparent, Grants: map[string]string{"http": strings.TrimPrefix(server.URL, "http://")}})
+		if r.Err != nil || string(r.Output) != want {
+			t.Errorf("with %q: %s %s %v", traceparent, r.Output, r.Message, r.Err)
+		}
+	}
+}
+
 func TestHTTPGoesToTheAllowListOnly(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -226,7 +226,7 @@ func contextTable(s *session) (*lua.LTable, error) {
 	if !ok {
 		return nil, errors.New("the parameters are not a JSON object")
 	}
-	ctx := newTable(0, 10)
+	ctx := newTable(0, 11)
 	ctx.RawSetString("params", t)
 	ctx.RawSetString("run_id", lua.LString(s.runID))
 	ctx.RawSetString("attempt", lua.LNumber(s.number))
@@ -235,6 +235,9 @@ func contextTable(s *session) (*lua.LTable, error) {
 	ctx.RawSetString("zone", lua.LString(s.location.String()))
 	if !s.previousSuccess.IsZero() {
 		ctx.RawSetString("previous_success", lua.LNumber(s.previousSuccess.UnixMilli()))
+	}
+	if s.traceparent != "" {
+		ctx.RawSetString("traceparent", lua.LString(s.traceparent))
 	}
 	if len(s.attempt.checkpoint) > 0 {
 		last, err := fromJSON(s.attempt.checkpoint, nil)

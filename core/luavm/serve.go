@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -172,7 +173,7 @@ func (t *scriptType) Validate(_ context.Context, params json.RawMessage) []sdk.F
 func (t *scriptType) Run(ctx context.Context, run *sdk.Run, params json.RawMessage) (json.RawMessage, error) {
 	a := attempt{
 		runID: run.ID, number: run.Attempt, token: run.Token, fireAt: run.FireAt, previousSuccess: run.PreviousSuccess,
-		zone: run.Zone, params: params, grant: run.Grant,
+		zone: run.Zone, params: params, traceparent: traceContext(run.Traceparent), grant: run.Grant,
 	}
 	var left json.RawMessage
 	if _, err := run.LoadCheckpoint(&left); err != nil {
@@ -191,6 +192,17 @@ func (t *scriptType) Run(ctx context.Context, run *sdk.Run, params json.RawMessa
 	}
 	return nil, failed
 }
+
+// traceContext gives a W3C trace context (https://www.w3.org/TR/trace-context/#traceparent-header), or nothing if it is none:
+// what is passed on is a header of requests.
+func traceContext(traceparent string) string {
+	if !traceContexts.MatchString(traceparent) {
+		return ""
+	}
+	return traceparent
+}
+
+var traceContexts = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 
 // runTeller passes on what a script says. It lives as long as the call of Run whose context it carries.
 type runTeller struct {

@@ -33,6 +33,7 @@ type attempt struct {
 	zone            string
 	checkpoint      []byte
 	params          json.RawMessage
+	traceparent     string                           // W3C trace context; empty: the run is not traced
 	grant           func(need string) (string, bool) // "sql:business" -> DSN, "http" -> allow-list
 }
 

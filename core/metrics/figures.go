@@ -26,6 +26,20 @@ type Figures struct {
 	Executing      *int  // attempts in progress on this server
 	Traces         *Traces
 	Kept           *Kept
+	Rollups        *Rollups
+	DataDisk       *DataDisk
+}
+
+// Rollups are how far what the views v_* are made of is.
+type Rollups struct {
+	Complete bool          // false: they are being made for the first time
+	Behind   time.Duration // how long ago everything that history has was in them; if Complete
+	LastPass time.Duration // how long the last pass that left nothing took; if Complete
+}
+
+// DataDisk is the disk of the data folder: spool and store lie on it, and the embedded engine's history.
+type DataDisk struct {
+	FreeBytes, TotalBytes uint64
 }
 
 // Traces are what has become of spans since the server started; absent where runs are not traced.
@@ -40,6 +54,9 @@ type Kept struct {
 	FreeBytes   uint64 // of the disk it lies on
 	MemoryBytes uint64 // that ClickHouse takes
 	Merges      int    // running
+	OldestMerge time.Duration
+	Mutations   int // that fail
+	ReadOnly    int // replicated tables that take no rows
 	DownSeconds float64
 }
 
@@ -93,6 +110,10 @@ type Spool struct {
 	UnshippedSegments int
 	UnshippedBytes    int64
 	ShipLag           time.Duration // age of the oldest record not in history
+	OldestUnshippedAt time.Time     // when that record was said; zero: there is none
+	Quarantined       int64         // segments set aside because history refuses them or they are damaged
+	WriteFails        bool          // its disk takes nothing
+	ShipFails         bool          // history did not take what it was last given
 	LinesDropped      uint64        // because it was full, since the server started
 	SamplesDropped    uint64
 	LinesShipped      uint64 // that history has taken, since the server started
@@ -138,6 +159,10 @@ var (
 	spoolSegments  = desc("spool_unshipped_segments", "Segments of the spool that are not in history.")
 	spoolUnshipped = desc("spool_unshipped_bytes", "Size of the segments that are not in history.")
 	spoolLag       = desc("spool_ship_lag_seconds", "Age of the oldest record that is not in history.")
+	spoolOldest    = desc("spool_oldest_unshipped_timestamp_seconds", "When the oldest record that is not in history was said; absent if there is none.")
+	spoolAside     = desc("spool_quarantined_segments", "Segments of the spool that were set aside: damaged, or refused by history.")
+	spoolNoWrite   = desc("spool_write_failing", "1 while the spool's disk takes nothing.")
+	spoolNoShip    = desc("spool_ship_failing", "1 while history does not take what the spool gives it.")
 	spoolShipped   = desc("spool_shipped_lines_total", "Log lines that history has taken.")
 	spoolFull      = desc("spool_full", "1 while writers find no room in the spool.")
 	spoolLines     = desc("spool_dropped_lines_total", "Log lines not kept because the spool was full.")
@@ -146,17 +171,27 @@ var (
 	leaseHeld = desc("lease_held", "1 while this server may act: its lease holds.")
 	history   = desc("history_reachable", "1 while history answers.")
 
-	spansSent     = desc("trace_spans_sent_total", "Spans that the collector has taken.")
-	spansDropped  = desc("trace_spans_dropped_total", "Spans that the collector was too slow for, or did not take.")
-	historyDown   = desc("history_down_seconds", "For how long history has not answered.")
-	historyBytes  = desc("history_table_bytes", "Size of a table of history on disk, compressed.", "table")
-	historyRows   = desc("history_table_rows", "Rows of a table of history, repeats not merged away yet included.", "table")
-	historyParts  = desc("history_table_parts", "Active parts of a table of history.", "table")
-	historyMost   = desc("history_partition_parts", "Active parts of the partition that has the most, by table of history; from 1,000 on ClickHouse slows writers.", "table")
-	historyBroken = desc("history_broken_parts", "Parts of a table of history that ClickHouse has set aside because it cannot read them.", "table")
-	historyFree   = desc("history_disk_free_bytes", "Free room of the disk that history lies on.")
-	historyMemory = desc("history_memory_bytes", "Memory that ClickHouse takes: resident, of the embedded engine; as it counts itself, of a server.")
-	historyMerges = desc("history_merges", "Merges that run.")
+	spansSent        = desc("trace_spans_sent_total", "Spans that the collector has taken.")
+	spansDropped     = desc("trace_spans_dropped_total", "Spans that the collector was too slow for, or did not take.")
+	historyDown      = desc("history_down_seconds", "For how long history has not answered.")
+	historyBytes     = desc("history_table_bytes", "Size of a table of history on disk, compressed.", "table")
+	historyRows      = desc("history_table_rows", "Rows of a table of history, repeats not merged away yet included.", "table")
+	historyParts     = desc("history_table_parts", "Active parts of a table of history.", "table")
+	historyMost      = desc("history_partition_parts", "Active parts of the partition that has the most, by table of history; from 1,000 on ClickHouse slows writers.", "table")
+	historyBroken    = desc("history_broken_parts", "Parts of a table of history that ClickHouse has set aside because it cannot read them.", "table")
+	historyFree      = desc("history_disk_free_bytes", "Free room of the disk that history lies on.")
+	historyMemory    = desc("history_memory_bytes", "Memory that ClickHouse takes: resident, of the embedded engine; as it counts itself, of a server.")
+	historyMerges    = desc("history_merges", "Merges that run.")
+	historyLongest   = desc("history_oldest_merge_seconds", "For how long the oldest merge that runs has been running.")
+	historyMutations = desc("history_failing_mutations", "Mutations of history that fail.")
+	historyReadOnly  = desc("history_read_only_tables", "Replicated tables of history that take no rows.")
+
+	rollupsComplete = desc("rollups_complete", "0 while the roll-ups are being made for the first time, so that the views v_* are not complete.")
+	rollupsBehind   = desc("rollups_behind_seconds", "How long ago everything that history has was in the roll-ups of which the views v_* are made.")
+	rollupsPass     = desc("rollups_last_pass_seconds", "How long the last pass over the roll-ups that left nothing took.")
+
+	dataFree  = desc("data_disk_free_bytes", "Free room of the disk that the data folder lies on.")
+	dataTotal = desc("data_disk_total_bytes", "Size of the disk that the data folder lies on.")
 
 	storeCommits  = desc("store_commits_total", "Transactions that this server has committed.")
 	storeRequests = desc("store_requests_total", "Calls that those transactions carried.")
@@ -219,6 +254,12 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 		gauge(spoolSegments, float64(v.UnshippedSegments))
 		gauge(spoolUnshipped, float64(v.UnshippedBytes))
 		gauge(spoolLag, v.ShipLag.Seconds())
+		if !v.OldestUnshippedAt.IsZero() {
+			gauge(spoolOldest, seconds(v.OldestUnshippedAt))
+		}
+		gauge(spoolAside, float64(v.Quarantined))
+		gauge(spoolNoWrite, one(v.WriteFails))
+		gauge(spoolNoShip, one(v.ShipFails))
 		gauge(spoolFull, one(v.Full))
 		counter(spoolShipped, float64(v.LinesShipped))
 		counter(spoolLines, float64(v.LinesDropped))
@@ -229,6 +270,9 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 		gauge(historyFree, float64(v.FreeBytes))
 		gauge(historyMemory, float64(v.MemoryBytes))
 		gauge(historyMerges, float64(v.Merges))
+		gauge(historyLongest, v.OldestMerge.Seconds())
+		gauge(historyMutations, float64(v.Mutations))
+		gauge(historyReadOnly, float64(v.ReadOnly))
 		for name, t := range v.Tables {
 			gauge(historyBytes, float64(t.Bytes), name)
 			gauge(historyRows, float64(t.Rows), name)
@@ -236,6 +280,17 @@ func (s snapshot) Collect(out chan<- prometheus.Metric) {
 			gauge(historyMost, float64(t.MostParts), name)
 			gauge(historyBroken, float64(t.Broken), name)
 		}
+	}
+	if v := f.Rollups; v != nil {
+		gauge(rollupsComplete, one(v.Complete))
+		if v.Complete {
+			gauge(rollupsBehind, v.Behind.Seconds())
+			gauge(rollupsPass, v.LastPass.Seconds())
+		}
+	}
+	if v := f.DataDisk; v != nil {
+		gauge(dataFree, float64(v.FreeBytes))
+		gauge(dataTotal, float64(v.TotalBytes))
 	}
 	if v := f.Store; v != nil {
 		counter(storeCommits, float64(v.Commits))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -41,11 +42,14 @@ func full() metrics.Figures {
 		Interventions:  some(119),
 		Invariants:     &metrics.Invariants{CheckedAt: time.Unix(120, 5e8), Broken: map[string]int{"live_without_owner": 121, "fire_twice": 0}},
 		Reconciliation: &metrics.Reconciliation{Day: time.Unix(86400, 0), Missing: 122, Doubled: 123, Odd: 135},
-		Spool:          &metrics.Spool{Bytes: 124, LimitBytes: 125, UnshippedSegments: 126, UnshippedBytes: 127, ShipLag: 128500 * time.Millisecond, LinesDropped: 129, SamplesDropped: 130, LinesShipped: 131, Full: true},
-		Kept:           &metrics.Kept{Tables: map[string]metrics.KeptTable{"runs": {Rows: 141, Bytes: 142, Parts: 143, MostParts: 144, Broken: 145}}, FreeBytes: 146, MemoryBytes: 147, Merges: 148, DownSeconds: 149},
-		Store:          &metrics.Store{Commits: 131, Requests: 132, Retries: 133},
-		LeaseHeld:      some(true), History: some(false), Executing: some(134),
-		Traces: &metrics.Traces{Sent: 136, Dropped: 137},
+		Spool: &metrics.Spool{Bytes: 124, LimitBytes: 125, UnshippedSegments: 126, UnshippedBytes: 127, ShipLag: 128500 * time.Millisecond, LinesDropped: 129, SamplesDropped: 130, LinesShipped: 131, Full: true,
+			OldestUnshippedAt: time.Unix(150, 5e8), Quarantined: 151, WriteFails: true},
+		Kept:      &metrics.Kept{Tables: map[string]metrics.KeptTable{"runs": {Rows: 141, Bytes: 142, Parts: 143, MostParts: 144, Broken: 145}}, FreeBytes: 146, MemoryBytes: 147, Merges: 148, DownSeconds: 149, OldestMerge: 152500 * time.Millisecond, Mutations: 153, ReadOnly: 154},
+		Store:     &metrics.Store{Commits: 131, Requests: 132, Retries: 133},
+		LeaseHeld: some(true), History: some(false), Executing: some(134),
+		Traces:   &metrics.Traces{Sent: 136, Dropped: 137},
+		Rollups:  &metrics.Rollups{Complete: true, Behind: 155500 * time.Millisecond, LastPass: 156 * time.Second},
+		DataDisk: &metrics.DataDisk{FreeBytes: 157, TotalBytes: 158},
 	}
 }
 
@@ -132,6 +136,10 @@ func TestEveryFigureIsShownUnderItsName(t *testing.T) {
 		"gnomon_spool_dropped_lines_total": 129, "gnomon_spool_dropped_samples_total": 130,
 		"gnomon_store_commits_total": 131, "gnomon_store_requests_total": 132, "gnomon_store_retries_total": 133, "gnomon_attempts_executing": 134,
 		"gnomon_trace_spans_sent_total": 136, "gnomon_trace_spans_dropped_total": 137,
+		"gnomon_spool_oldest_unshipped_timestamp_seconds": 150.5, "gnomon_spool_quarantined_segments": 151, "gnomon_spool_write_failing": 1, "gnomon_spool_ship_failing": 0,
+		"gnomon_history_oldest_merge_seconds": 152.5, "gnomon_history_failing_mutations": 153, "gnomon_history_read_only_tables": 154,
+		"gnomon_rollups_complete": 1, "gnomon_rollups_behind_seconds": 155.5, "gnomon_rollups_last_pass_seconds": 156,
+		"gnomon_data_disk_free_bytes": 157, "gnomon_data_disk_total_bytes": 158,
 		"gnomon_lease_held": 1, "gnomon_history_reachable": 0,
 		"gnomon_run_lateness_seconds": 2, "gnomon_attempt_duration_seconds{outcome=failed}": 1, "gnomon_attempt_duration_seconds{outcome=succeeded}": 0,
 	} {
@@ -153,6 +161,53 @@ func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 		if strings.HasPrefix(key, "gnomon_") && !strings.HasPrefix(key, "gnomon_build_info") && !strings.HasPrefix(key, "gnomon_run_lateness") && !strings.HasPrefix(key, "gnomon_attempt_duration") {
 			t.Errorf("%s is shown", key)
 		}
+	}
+}
+
+// TestRollUpsThatWereNeverDoneAreNotUpToDate: how far behind they are is not known, and never 0.
+func TestRollUpsThatWereNeverDoneAreNotUpToDate(t *testing.T) {
+	t.Parallel()
+	got := values(parse(t, scrape(t, setup(t, func(context.Context) metrics.Figures { return metrics.Figures{Rollups: &metrics.Rollups{}} })).Body))
+	if value, shown := got["gnomon_rollups_complete"]; !shown || value != 0 {
+		t.Errorf("complete is %v (shown: %v)", value, shown)
+	}
+	for _, key := range []string{"gnomon_rollups_behind_seconds", "gnomon_rollups_last_pass_seconds"} {
+		if value, shown := got[key]; shown {
+			t.Errorf("%s is shown as %v", key, value)
+		}
+	}
+}
+
+// TestTheGuideTellsOfEveryMetric: core/docs/metrics.md has a row for each metric, with its type and labels, and none more.
+func TestTheGuideTellsOfEveryMetric(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `(gnomon_\\w+)(?:\\{([a-z, ]+)\\})?` \\| (gauge|counter|histogram) \\| ([^|]{9,}) \\| ([^|]{4,}) \\|$").FindAllStringSubmatch(string(guide), -1) {
+		if told[row[1]] != "" {
+			t.Errorf("%s is told of twice", row[1])
+		}
+		told[row[1]] = row[3] + " " + row[2]
+	}
+	for name, family := range parse(t, scrape(t, setup(t, func(context.Context) metrics.Figures { return full() })).Body) {
+		if !strings.HasPrefix(name, "gnomon_") {
+			continue
+		}
+		var labels []string
+		for _, l := range family.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		want := strings.ToLower(family.GetType().String()) + " " + strings.Join(labels, ", ")
+		if told[name] != want {
+			t.Errorf("the guide says of %s %q, not %q: %s", name, told[name], want, family.GetHelp())
+		}
+		delete(told, name)
+	}
+	for name := range told {
+		t.Errorf("the guide tells of %s, which there is not", name)
 	}
 }
 

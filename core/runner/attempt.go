@@ -258,7 +258,7 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 		return
 	}
 	if r.opts.Trace != nil {
-		r.opts.Trace.AttemptEnded(l.run, record, settled.RetryAt.IsZero())
+		r.opts.Trace.AttemptEnded(ctx, l.run, record, settled.RetryAt.IsZero())
 	}
 	r.follow(l, finish, result)
 	for _, b := range result.Breakers {

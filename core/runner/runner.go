@@ -61,7 +61,7 @@ type Trace interface {
 	// Traceparent gives the W3C trace context of an attempt; "": it is not traced.
 	Traceparent(runID string, attempt int) string
 	// AttemptEnded is told of an attempt whose end is settled; over: so is the run's.
-	AttemptEnded(run core.Run, attempt core.AttemptRecord, over bool)
+	AttemptEnded(ctx context.Context, run core.Run, attempt core.AttemptRecord, over bool)
 }
 
 // Options configure a Runner.

@@ -163,8 +163,8 @@ func (t *Tracer) Traceparent(runID string, attempt int) string {
 }
 
 // AttemptEnded makes the spans of an attempt and of what it waited for; over: the run has ended with it, so that the span
-// of the fire, which holds them, is made too.
-func (t *Tracer) AttemptEnded(run core.Run, a core.AttemptRecord, over bool) {
+// of the fire, which holds them, is made too. They are made whether ctx has ended or not; it gives its values only.
+func (t *Tracer) AttemptEnded(ctx context.Context, run core.Run, a core.AttemptRecord, over bool) {
 	trace, ok := t.traced(run.ID)
 	if !ok {
 		return
@@ -190,13 +190,13 @@ func (t *Tracer) AttemptEnded(run core.Run, a core.AttemptRecord, over bool) {
 	if run.Gate != "" {
 		waited = append(about[:len(about):len(about)], attribute.String("gnomon.gate", string(run.Gate)), attribute.String("gnomon.gate_key", run.GateKey))
 	}
-	t.span(trace, fire, spanID(run.ID, "queue "+strconv.Itoa(a.Attempt)), "queue", due, started, waited, "", "")
+	t.span(ctx, trace, fire, spanID(run.ID, "queue "+strconv.Itoa(a.Attempt)), "queue", due, started, waited, "", "")
 	tried := append(about[:len(about):len(about)], attribute.String("gnomon.outcome", string(a.Verdict)), attribute.String("gnomon.plugin", a.Place.Plugin),
 		attribute.String("gnomon.plugin_version", a.Place.Version), attribute.Int64("gnomon.token", a.Token))
 	if a.Usage.CPUSource == core.SourceMeasured || a.Usage.CPUSource == core.SourceShared {
 		tried = append(tried, attribute.Int64("gnomon.cpu_us", a.Usage.CPU.Microseconds()), attribute.String("gnomon.cpu_source", string(a.Usage.CPUSource)))
 	}
-	t.span(trace, fire, attemptSpan(run.ID, a.Attempt), "attempt "+run.TaskType, started, a.EndedAt, tried, a.Verdict, a.Message)
+	t.span(ctx, trace, fire, attemptSpan(run.ID, a.Attempt), "attempt "+run.TaskType, started, a.EndedAt, tried, a.Verdict, a.Message)
 	if !over {
 		return
 	}
@@ -209,7 +209,7 @@ func (t *Tracer) AttemptEnded(run core.Run, a core.AttemptRecord, over bool) {
 				TraceID: id, SpanID: spanID(other, "fire"), TraceFlags: oteltrace.FlagsSampled, Remote: true})})
 		}
 	}
-	t.span(trace, oteltrace.SpanID{}, fire, "fire "+run.Namespace+"/"+run.TaskName, began, a.EndedAt, fired, a.Verdict, a.Message, links...)
+	t.span(ctx, trace, oteltrace.SpanID{}, fire, "fire "+run.Namespace+"/"+run.TaskName, began, a.EndedAt, fired, a.Verdict, a.Message, links...)
 }
 
 // traced gives the trace of a run, if the run is one of those that are traced: the same on every server.
@@ -243,11 +243,14 @@ func spanID(runID, what string) (id oteltrace.SpanID) {
 }
 
 // span makes one span; it goes into the queue as it ends.
-func (t *Tracer) span(trace oteltrace.TraceID, parent, id oteltrace.SpanID, name string, from, to time.Time, about []attribute.KeyValue, verdict core.Verdict, message string, links ...oteltrace.Link) {
-	ctx := context.WithValue(context.TODO(), idsKey{}, spanIDs{trace, id})
+func (t *Tracer) span(ctx context.Context, trace oteltrace.TraceID, parent, id oteltrace.SpanID, name string, from, to time.Time, about []attribute.KeyValue, verdict core.Verdict, message string, links ...oteltrace.Link) {
+	ctx = context.WithValue(ctx, idsKey{}, spanIDs{trace, id})
+	// Whatever span ctx has is not the parent: without one of the run's own this is the root.
+	above := oteltrace.SpanContext{}
 	if parent.IsValid() {
-		ctx = oteltrace.ContextWithSpanContext(ctx, oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: trace, SpanID: parent, TraceFlags: oteltrace.FlagsSampled}))
+		above = oteltrace.NewSpanContext(oteltrace.SpanContextConfig{TraceID: trace, SpanID: parent, TraceFlags: oteltrace.FlagsSampled})
 	}
+	ctx = oteltrace.ContextWithSpanContext(ctx, above)
 	_, s := t.tracer.Start(ctx, name, oteltrace.WithTimestamp(from), oteltrace.WithAttributes(about...), oteltrace.WithLinks(links...))
 	switch {
 	case verdict == core.Succeeded:

@@ -150,9 +150,9 @@ func TestARunIsOneTraceWhoeverEndsIt(t *testing.T) {
 	r := run()
 	r.CausedBy = run().ID
 	parent := first.Traceparent(r.ID, 2)
-	first.AttemptEnded(r, ended(r, 1, 10*time.Millisecond, time.Second, core.Failed, "refused"), false)
+	first.AttemptEnded(t.Context(), r, ended(r, 1, 10*time.Millisecond, time.Second, core.Failed, "refused"), false)
 	r.StartAt = at.Add(2 * time.Second)
-	second.AttemptEnded(r, ended(r, 2, 3*time.Second, 4*time.Second, core.Succeeded, ""), true) // another server
+	second.AttemptEnded(t.Context(), r, ended(r, 2, 3*time.Second, 4*time.Second, core.Succeeded, ""), true) // another server
 	for _, tracer := range []*trace.Tracer{first, second} {
 		if err := tracer.Stop(t.Context()); err != nil {
 			t.Fatal(err)
@@ -235,7 +235,7 @@ func TestACollectorThatIsAwayCostsSpansOnly(t *testing.T) {
 	tracer := start(t, trace.Options{Endpoint: "http://127.0.0.1:1"})
 	for range 10 {
 		r := run()
-		tracer.AttemptEnded(r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true)
+		tracer.AttemptEnded(t.Context(), r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true)
 	}
 	if err := tracer.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -244,7 +244,7 @@ func TestACollectorThatIsAwayCostsSpansOnly(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	r := run()
-	tracer.AttemptEnded(r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true) // too late
+	tracer.AttemptEnded(t.Context(), r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true) // too late
 	if got := tracer.Stats().Dropped; got != 33 {
 		t.Errorf("%d dropped", got)
 	}
@@ -259,7 +259,7 @@ func TestACollectorThatHangsHoldsNobodyUp(t *testing.T) {
 	const runs = 2000
 	for range runs {
 		r := run()
-		tracer.AttemptEnded(r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true)
+		tracer.AttemptEnded(t.Context(), r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true)
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("%d runs took %s", runs, took)
@@ -295,7 +295,7 @@ func BenchmarkAttempt(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				_ = tracer.Traceparent(r.ID, 1)
-				tracer.AttemptEnded(r, a, true)
+				tracer.AttemptEnded(b.Context(), r, a, true)
 			}
 		})
 	}

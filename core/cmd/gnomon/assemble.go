@@ -480,6 +480,9 @@ func (a *app) buildGateway(audit *access.Audit) (err error) {
 				Allowed: act.Allowed, RequestID: act.RequestID, Remote: act.Remote,
 			})
 		},
+		Begin: func(ctx context.Context, r gateway.Running) (context.Context, func(), error) {
+			return a.api.BeginQuery(ctx, api.AskedQuery(r))
+		},
 		Upstream: func(scope statement.Scope) (gateway.Upstream, error) {
 			door, err := a.history.Door(scope)
 			return gateway.Upstream(door), err

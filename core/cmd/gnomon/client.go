@@ -291,6 +291,7 @@ func (s *session) report(command string, err error) int {
 		prefix += placed.place + ": "
 	}
 	for _, line := range lines {
+		line = strings.TrimPrefix(line, command+": ") // the field sql is all that gnomon sql has: said once
 		_, _ = fmt.Fprintln(s.err, prefix+strings.ReplaceAll(harmless.Replace(strings.TrimSpace(line)), "\n", " "))
 	}
 	var statement *statementError

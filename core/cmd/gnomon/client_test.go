@@ -573,7 +573,7 @@ func TestSQLErrorsShowTheirPlace(t *testing.T) {
 			refuse(w, 422, "invalid", "", api.ProblemError{Location: "body.sql", MessageEn: c.message})
 		}
 		out, errOut, code := gnomon(t, m, c.statement, "sql")
-		if said := "gnomon: sql: sql: " + c.message + "\n"; code != exitRefused || out != "" || errOut != said+c.want {
+		if said := "gnomon: sql: " + c.message + "\n"; code != exitRefused || out != "" || errOut != said+c.want {
 			t.Errorf("%d %q\n%s\ninstead of\n%s", code, out, errOut, said+c.want)
 		}
 	}

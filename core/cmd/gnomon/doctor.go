@@ -182,7 +182,8 @@ func (a *app) figures(ctx context.Context) metrics.Figures {
 		Spool: &metrics.Spool{
 			Bytes: spool.SpoolBytes, LimitBytes: spool.MaxBytes, UnshippedSegments: spool.Unshipped,
 			UnshippedBytes: spool.UnshippedBytes, ShipLag: spool.OldestUnshipped, LinesDropped: spool.LinesDropped, SamplesDropped: spool.SamplesDropped,
-			LinesShipped: spool.LinesShipped, Full: spool.Full,
+			LinesShipped: spool.LinesShipped, Full: spool.Full, OldestUnshippedAt: spool.OldestUnshippedAt, Quarantined: spool.Quarantined,
+			WriteFails: spool.WriteError != nil, ShipFails: spool.ShipError != nil,
 		},
 		Store:     &metrics.Store{Commits: kept.Commits, Requests: kept.Requests, Retries: kept.Retries},
 		LeaseHeld: &held, History: &reachable, Executing: &executing,
@@ -192,13 +193,20 @@ func (a *app) figures(ctx context.Context) metrics.Figures {
 		f.Traces = &metrics.Traces{Sent: sent.Sent, Dropped: sent.Dropped}
 	}
 	if known {
-		f.Kept = &metrics.Kept{Tables: map[string]metrics.KeptTable{}, FreeBytes: storage.FreeBytes, MemoryBytes: a.engineMemory(storage), Merges: storage.Merges}
+		f.Kept = &metrics.Kept{Tables: map[string]metrics.KeptTable{}, FreeBytes: storage.FreeBytes, MemoryBytes: a.engineMemory(storage), Merges: storage.Merges,
+			OldestMerge: storage.OldestMerge, Mutations: len(storage.Mutations), ReadOnly: len(storage.ReadOnly)}
 		if down != nil {
 			f.Kept.DownSeconds = time.Since(since).Seconds()
 		}
 		for _, t := range storage.Tables {
 			f.Kept.Tables[t.Name] = metrics.KeptTable{Rows: t.Rows, Bytes: t.Bytes, Parts: t.Parts, MostParts: t.MostParts, Broken: t.Broken}
 		}
+	}
+	if r, at := a.watch.rolledUp(); !at.IsZero() && down == nil {
+		f.Rollups = &metrics.Rollups{Complete: !r.Through.IsZero(), Behind: r.Behind + time.Since(at), LastPass: r.Took}
+	}
+	if host, ok := a.sampler.HostSample(); ok && host.DataTotalBytes > 0 {
+		f.DataDisk = &metrics.DataDisk{FreeBytes: host.DataFreeBytes, TotalBytes: host.DataTotalBytes}
 	}
 	if breakers, err := a.store.Breakers(ctx); err == nil {
 		f.Breakers = map[core.BreakerState]int{core.BreakerClosed: 0, core.BreakerOpen: 0, core.BreakerHalfOpen: 0}

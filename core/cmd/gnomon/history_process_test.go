@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,7 +61,7 @@ func TestHistoryIsAskedKeptAndBroughtBack(t *testing.T) {
 	})
 	t.Run("AWrongStatementShowsItsPlace", func(t *testing.T) {
 		_, errOut, code := w.line("sql", "SELECT count(),\n  nope\nFROM runs")
-		if code != 4 || !strings.Contains(errOut, "Unknown expression identifier `nope`") || !strings.HasSuffix(errOut, "  2:   nope\n       ^~~~\n") {
+		if code != 4 || !strings.HasPrefix(errOut, "gnomon: sql: Unknown expression identifier `nope`") || !strings.HasSuffix(errOut, "  2:   nope\n       ^~~~\n") {
 			t.Errorf("%d %s", code, errOut)
 		}
 	})
@@ -87,6 +89,46 @@ func TestHistoryIsAskedKeptAndBroughtBack(t *testing.T) {
 			rows := mustQuery[struct {
 				N int `json:"n"`
 			}](w, "SELECT count() AS n FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%system.processes%'")
+			return rows[0].N == 0
+		})
+	})
+	t.Run("WhatClickHousesClientsAskIsListedAndCancelled", func(t *testing.T) {
+		answered := make(chan string, 1)
+		go func() { // ends with the query
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/clickhouse/?query_id=notebook-1", strings.NewReader("SELECT max(sipHash64(number)) FROM numbers(200000000000)"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			request.SetBasicAuth("x", w.token)
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer answer.Body.Close()
+			text, err := io.ReadAll(answer.Body)
+			answered <- fmt.Sprint(answer.StatusCode, " ", string(text), err)
+		}()
+		var running struct {
+			Items []api.RunningQuery `json:"items"`
+		}
+		w.until(20*time.Second, "the query reads", func() bool {
+			w.must("GET", "/v1/queries", nil, &running)
+			return len(running.Items) == 1 && running.Items[0].ReadRows > 0
+		})
+		if q := running.Items[0]; q.ID != "notebook-1" || q.Door != "clickhouse" || !strings.Contains(q.SQL, "sipHash64") || q.Principal == "" {
+			t.Errorf("%+v", q)
+		}
+		var done api.Cancelled
+		w.must("DELETE", "/v1/queries/notebook-1", nil, &done)
+		if got := <-answered; !done.Cancelled || !strings.HasPrefix(got, "500 Code: 394.") || !strings.Contains(got, "cancelled by "+running.Items[0].Principal) {
+			t.Errorf("%v %s", done, got)
+		}
+		w.until(10*time.Second, "nothing of it is left in ClickHouse", func() bool {
+			rows := mustQuery[struct {
+				N int `json:"n"`
+			}](w, "SELECT count() AS n FROM system.processes WHERE query LIKE '%200000000000%' AND query NOT LIKE '%system.processes%'")
 			return rows[0].N == 0
 		})
 	})

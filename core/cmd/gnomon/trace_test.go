@@ -5,9 +5,11 @@ package main_test
 import (
 	"compress/gzip"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +21,8 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
-// TestRunsAreTraced starts a real server beside a collector and finds a run's fire, queue and attempt there.
+// TestRunsAreTraced starts a real server beside a collector and finds the fire, queue and attempt of a run there, and that what
+// a script asked by HTTP was asked as part of its attempt.
 func TestRunsAreTraced(t *testing.T) {
 	type span struct{ trace, parent, id, outcome string }
 	var mu sync.Mutex
@@ -57,13 +60,19 @@ func TestRunsAreTraced(t *testing.T) {
 		}
 	}))
 	defer collector.Close()
+	asked := make(chan string, 1)
+	business := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("traceparent") }))
+	defer business.Close()
 	w := newWorld(t)
 	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL)
-	w.start("--no-context")
+	w.script("Bench/Asks", fmt.Sprintf(`return task { title = { zh = "问", en = "Asks" }, needs = { "http" },
+		run = function(ctx) http.get(%q); return { traceparent = ctx.traceparent } end }`, business.URL))
+	config := filepath.Join(w.dir, "gnomon.yaml")
+	write(t, config, fmt.Sprintf("grants:\n  - namespaces: [Bench]\n    needs: { http: %q }\n", strings.TrimPrefix(business.URL, "http://")))
+	w.start("--no-context", "--config", config)
 	w.namespace("Bench")
-	task := w.task("Bench", "traced", api.TaskInput{Type: "Bench.NoOp", Schedule: api.Schedule{Spec: "@manual"}})
-	var run struct{ ID string }
-	w.must("POST", "/v1/tasks/"+task.ID+"/run", nil, &run)
+	task := w.task("Bench", "traced", api.TaskInput{Type: "Bench.Asks", Schedule: api.Schedule{Spec: "@manual"}})
+	run := w.over(w.now(task, nil))
 	w.until(30*time.Second, "the run's spans have come", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -72,7 +81,7 @@ func TestRunsAreTraced(t *testing.T) {
 	_ = w.interrupt()
 	mu.Lock()
 	defer mu.Unlock()
-	fire, queue, attempt := seen["fire Bench/traced"], seen["queue"], seen["attempt Bench.NoOp"]
+	fire, queue, attempt := seen["fire Bench/traced"], seen["queue"], seen["attempt Bench.Asks"]
 	for name, s := range seen {
 		if s.trace != strings.ReplaceAll(run.ID, "-", "") {
 			t.Errorf("%s of run %s is in trace %s", name, run.ID, s.trace)
@@ -80,5 +89,12 @@ func TestRunsAreTraced(t *testing.T) {
 	}
 	if fire.parent != "" || queue.parent != fire.id || attempt.parent != fire.id || fire.id == "" || fire.outcome != "succeeded" || attempt.outcome != "succeeded" {
 		t.Errorf("%+v", seen)
+	}
+	want := "00-" + attempt.trace + "-" + attempt.id + "-01"
+	if len(asked) != 1 {
+		t.Fatalf("%d requests of the script, which ended %s %s", len(asked), run.Outcome, run.Output)
+	}
+	if got := <-asked; got != want || string(run.Output) != `{"traceparent":"`+want+`"}` {
+		t.Errorf("the script's request had %q, the script %s; the attempt's span is %s", got, run.Output, want)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/sampler"
 )
 
-// historyWatch knows whether history answers, since when it does not, and how it lies on disk, so that who asks the server
-// does not wait for history.
+// historyWatch knows whether history answers, since when it does not, how it lies on disk and how far its roll-ups are, so
+// that who asks the server does not wait for history.
 type historyWatch struct {
 	history past
 
@@ -20,12 +20,15 @@ type historyWatch struct {
 	since     time.Time
 	storage   clickhouse.Storage
 	storageAt time.Time // zero: not known yet
+	rollups   clickhouse.RolledUp
+	rollupsAt time.Time // when they were so; zero: not known yet
 }
 
-// How often history is asked whether it is there, and how it lies on disk.
+// How often history is asked whether it is there, how it lies on disk, and how far its roll-ups are.
 const (
 	healthEvery  = 5 * time.Second
 	storageEvery = time.Minute
+	rollupsEvery = 15 * time.Second // half of the shortest rest between two passes
 )
 
 // run asks until ctx ends.
@@ -42,7 +45,7 @@ func (w *historyWatch) run(ctx context.Context) {
 	}
 }
 
-// look asks whether history is there, and how it lies on disk if that is not known since a time.
+// look asks whether history is there, and how it lies on disk and how far its roll-ups are if that is not known since a time.
 func (w *historyWatch) look(ctx context.Context, since time.Duration) {
 	limited, cancel := context.WithTimeout(ctx, healthEvery)
 	defer cancel()
@@ -59,7 +62,18 @@ func (w *historyWatch) look(ctx context.Context, since time.Duration) {
 	}
 	w.down = err
 	due := err == nil && now.Sub(w.storageAt) >= since
+	rollupsDue := err == nil && now.Sub(w.rollupsAt) >= min(since, rollupsEvery)
 	w.mu.Unlock()
+	if rollupsDue {
+		limited, cancel := context.WithTimeout(ctx, healthEvery)
+		defer cancel()
+		asked := time.Now()
+		if r, err := w.history.RollupState(limited); err == nil {
+			w.mu.Lock()
+			w.rollups, w.rollupsAt = r, asked
+			w.mu.Unlock()
+		}
+	}
 	if !due {
 		return
 	}
@@ -75,6 +89,13 @@ func (w *historyWatch) last() (storage clickhouse.Storage, known bool, since tim
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.storage, !w.storageAt.IsZero(), w.since, w.down
+}
+
+// rolledUp gives how far the roll-ups were when that was last asked, and when; a zero time: it is not known.
+func (w *historyWatch) rolledUp() (r clickhouse.RolledUp, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rollups, w.rollupsAt
 }
 
 // watchHistory begins to watch.
