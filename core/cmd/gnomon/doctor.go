@@ -78,10 +78,10 @@ func (i insight) examineLedger(ctx context.Context, say sayFunc) {
 		say("ledger", "error", true, expected, fmt.Sprintf("最近一小时应有的 %d 次触发各有一个决定", expected), fmt.Sprintf("each of the %d fires that the last hour should have had has one decision", expected))
 	}
 	if last, ok := i.a.accountant.latest(); ok {
-		good := last.missing == 0 && last.doubled == 0
-		say("ledger_of_the_day", "error", good, map[string]any{"day": last.day.Format(time.DateOnly), "missing": last.missing, "doubled": last.doubled},
-			fmt.Sprintf("%s：%d 个任务，缺失 %d，重复 %d", last.day.Format(time.DateOnly), last.tasks, last.missing, last.doubled),
-			fmt.Sprintf("%s: %d tasks, %d missing, %d doubled", last.day.Format(time.DateOnly), last.tasks, last.missing, last.doubled))
+		good := last.missing == 0 && last.doubled == 0 && last.odd == 0
+		say("ledger_of_the_day", "error", good, map[string]any{"day": last.day.Format(time.DateOnly), "missing": last.missing, "doubled": last.doubled, "odd": last.odd},
+			fmt.Sprintf("%s：%d 个任务，缺失 %d，重复 %d，异常 %d", last.day.Format(time.DateOnly), last.tasks, last.missing, last.doubled, last.odd),
+			fmt.Sprintf("%s: %d tasks, %d missing, %d doubled, %d odd", last.day.Format(time.DateOnly), last.tasks, last.missing, last.doubled, last.odd))
 	}
 }
 
@@ -223,7 +223,7 @@ func (a *app) figures(ctx context.Context) metrics.Figures {
 	}
 	f.Invariants = a.accountant.invariants()
 	if last, ok := a.accountant.latest(); ok {
-		f.Reconciliation = &metrics.Reconciliation{Day: last.day, Missing: last.missing, Doubled: last.doubled}
+		f.Reconciliation = &metrics.Reconciliation{Day: last.day, Missing: last.missing, Doubled: last.doubled, Odd: last.odd}
 	}
 	f.Queue = a.queueFigures(ctx)
 	return f

@@ -191,10 +191,30 @@ func (c *accountant) look(ctx context.Context) {
 
 // accounts is what a day's reconciliation came to.
 type accounts struct {
-	day              time.Time
-	missing, doubled int
-	tasks            int
-	at               time.Time
+	day                   time.Time
+	missing, doubled, odd int // instants decided never, and more than once; rows that are unexpected or miscounted
+	tasks                 int
+	at                    time.Time
+}
+
+func (f *accounts) add(r *ledger.Result) {
+	f.tasks++
+	f.missing += int(r.Missing)
+	f.doubled += int(r.Doubled)
+	f.odd += int(r.Unexpected + r.Miscounted)
+}
+
+// reconciliation is the row of history that says what a task's day came to.
+func reconciliation(task *core.Task, r *ledger.Result, day, now time.Time, server string) core.Reconciliation {
+	skipped := int64(0)
+	for _, n := range r.Skipped {
+		skipped += n
+	}
+	return core.Reconciliation{
+		Day: day, Namespace: task.Namespace, TaskName: task.Name, TaskID: task.ID, Expected: int(r.Expected), Decided: int(r.Decided),
+		Started: int(r.Started), Skipped: int(skipped), Missing: int(r.Missing), Doubled: int(r.Doubled), Unexpected: int(r.Unexpected),
+		Miscounted: int(r.Miscounted), Unjudged: int(r.Unjudged), MissingList: r.MissingList, CheckedAt: now, Server: server,
+	}
 }
 
 // latest gives the last day's result; ok is false if there is none yet.
@@ -240,24 +260,14 @@ func (c *accountant) account(ctx context.Context, day, now time.Time) error {
 		return err
 	}
 	err := c.insight.reconcile(ctx, nil, day, day.Add(wholeDay), func(task core.Task, r ledger.Result) error {
-		found.tasks++
-		found.missing += int(r.Missing)
-		found.doubled += int(r.Doubled + r.Unexpected + r.Miscounted)
+		found.add(&r)
 		if !r.Balanced() {
 			a.log.Error("ledger does not balance", "task", task.Namespace+"/"+task.Name, "day", day.Format(time.DateOnly), "missing", r.Missing, "doubled", r.Doubled, "unexpected", r.Unexpected, "miscounted", r.Miscounted)
 		}
 		if r.Expected == 0 && r.Balanced() {
 			return nil
 		}
-		skipped := int64(0)
-		for _, n := range r.Skipped {
-			skipped += n
-		}
-		batch = append(batch, core.Reconciliation{
-			Day: day, Namespace: task.Namespace, TaskName: task.Name, TaskID: task.ID, Expected: int(r.Expected), Decided: int(r.Decided),
-			Started: int(r.Started), Skipped: int(skipped), Missing: int(r.Missing), Doubled: int(r.Doubled + r.Unexpected + r.Miscounted),
-			MissingList: r.MissingList, CheckedAt: now, Server: a.id,
-		})
+		batch = append(batch, reconciliation(&task, &r, day, now, a.id))
 		if len(batch) < 1000 {
 			return nil
 		}
@@ -272,6 +282,6 @@ func (c *accountant) account(ctx context.Context, day, now time.Time) error {
 	c.mu.Lock()
 	c.last = found
 	c.mu.Unlock()
-	a.log.Info("day reconciled", "day", day.Format(time.DateOnly), "tasks", found.tasks, "missing", found.missing, "doubled", found.doubled)
+	a.log.Info("day reconciled", "day", day.Format(time.DateOnly), "tasks", found.tasks, "missing", found.missing, "doubled", found.doubled, "odd", found.odd)
 	return nil
 }
