@@ -25,13 +25,14 @@ type Retention struct {
 	RunsDays    int // fires, runs and attempts
 	LinesDays   int // log lines
 	SamplesDays int // samples of runs, plugins and Lua workers
+	FineDays    int // of those days, for how many samples stay as they were measured; later one row stands for five minutes
 }
 
 // KeepForever is a number of days.
 const KeepForever = -1
 
 // DefaultRetention holds for namespaces that say nothing else, and for what belongs to none.
-var DefaultRetention = Retention{RunsDays: KeepForever, LinesDays: 90, SamplesDays: 30}
+var DefaultRetention = Retention{RunsDays: KeepForever, LinesDays: 90, SamplesDays: 30, FineDays: 14}
 
 // HostSamplesDays is how long samples of hosts are kept, which belong to no namespace.
 const HostSamplesDays = 400
@@ -48,8 +49,14 @@ func (r Retention) OrDefault() Retention {
 			}
 		}
 	}
+	if r.FineDays == 0 {
+		r.FineDays = DefaultRetention.FineDays
+	}
 	return r
 }
+
+// LeastFineDays is for how many days samples stay fine at least: roll-ups are made of them meanwhile.
+const LeastFineDays = 8
 
 // TaskType is something that can be run. Its provider describes it; nobody edits it.
 type TaskType struct {

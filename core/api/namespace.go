@@ -30,10 +30,11 @@ type Retention struct {
 	Runs    string `json:"runs,omitempty" doc:"Fires, runs and attempts: days, or forever; absent: forever" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"730d"`
 	Lines   string `json:"lines,omitempty" doc:"Log lines: days, or forever; absent: 90d" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"90d"`
 	Samples string `json:"samples,omitempty" doc:"Samples of runs and Lua workers: days, or forever; absent: 30d" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"30d"`
+	Fine    string `json:"fine,omitempty" doc:"Of these, how long samples stay as they were measured, every second or so; then one row stands for five minutes. Days, at least 8d, or forever; absent: 14d" pattern:"^([1-9][0-9]{0,4}d|forever)$" example:"14d"`
 }
 
 func retentionOut(r core.Retention) Retention {
-	return Retention{Runs: days(r.RunsDays), Lines: days(r.LinesDays), Samples: days(r.SamplesDays)}
+	return Retention{Runs: days(r.RunsDays), Lines: days(r.LinesDays), Samples: days(r.SamplesDays), Fine: days(r.FineDays)}
 }
 
 func days(n int) string {
@@ -58,7 +59,7 @@ func (r *Retention) retention() core.Retention {
 		n, _ := strconv.Atoi(strings.TrimSuffix(text, "d"))
 		return n
 	}
-	return core.Retention{RunsDays: read(r.Runs), LinesDays: read(r.Lines), SamplesDays: read(r.Samples)}
+	return core.Retention{RunsDays: read(r.Runs), LinesDays: read(r.Lines), SamplesDays: read(r.Samples), FineDays: read(r.Fine)}
 }
 
 // NamespaceInput is what can be said about a namespace. What is left out takes its default.

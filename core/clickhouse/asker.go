@@ -77,6 +77,8 @@ func Readables() []Readable {
 		{"breaker_changes", ofNamespace},
 		// The machine works for everybody: what is not one's own work is others'.
 		{"host_samples", ofNobody},
+		// How many rows others have is not one namespace's business.
+		{"thinnings", ofNobody},
 		{"schema_migrations", ""},
 		{"v_*", ""},
 	}

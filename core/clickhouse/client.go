@@ -57,6 +57,10 @@ type Client struct {
 
 	placesMu sync.Mutex
 	places   map[string]place // by run id; see placeOf
+
+	thinMu    sync.Mutex
+	thinParts map[string][]string // by table and partition, its parts when nothing in them was left to thin
+	onThin    func(step string)   // for tests: called between the steps of a thinning; nil: nobody
 }
 
 // oldest is the oldest ClickHouse whose settings and functions are all that is used here (a long-term release).
@@ -141,6 +145,9 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 	}
 	if err := c.cluster.welcome(ctx, conn, c.log); err != nil {
 		return serverError(op, err)
+	}
+	if err := c.settleAll(ctx, conn); err != nil { // Thin says it again
+		c.log.Warn("thinning that was broken off is not settled", "err", serverError(op, err))
 	}
 	c.protect(ctx, conn)
 	c.version.Store(&version)

@@ -13,6 +13,7 @@ import (
 const everyone = "*"
 
 // neighboursKept is for how many days before today neighbours are made; v_noisy_neighbours shows seven.
+// They read host_samples as measured: so core.LeastFineDays must be more.
 const neighboursKept = 7
 
 // costsDue gives the days on which attempts ran, or processes were read, that history got since they were last made, as due

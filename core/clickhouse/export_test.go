@@ -10,6 +10,9 @@ import (
 // UseBatches makes the client write as it does over ClickHouse's native protocol: by clickhouse-go's batches.
 func (c *Client) UseBatches() { c.http = false }
 
+// OnThin has something called between the steps of a thinning.
+func (c *Client) OnThin(call func(step string)) { c.onThin = call }
+
 // View is one file of views.
 type View struct{ Name, Header, Example string }
 

@@ -20,6 +20,8 @@ type retained struct {
 	at    string // the column that its partitions are cut by
 	days  func(core.Retention) int
 	host  bool // it has no namespaces
+
+	thinning string // the statement that thins a day of it, while Thin is at it
 }
 
 var allRetained = []retained{

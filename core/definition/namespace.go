@@ -75,13 +75,16 @@ func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 	for _, kept := range []struct {
 		path string
 		days int
-	}{{"retention.runs", ns.Retention.RunsDays}, {"retention.lines", ns.Retention.LinesDays}, {"retention.samples", ns.Retention.SamplesDays}} {
+	}{{"retention.runs", ns.Retention.RunsDays}, {"retention.lines", ns.Retention.LinesDays}, {"retention.samples", ns.Retention.SamplesDays}, {"retention.fine", ns.Retention.FineDays}} {
 		if kept.days < core.KeepForever || kept.days > maxRetentionDays {
 			add(kept.path, fmt.Sprintf("必须在 1d 到 %dd 之间，或写 forever", maxRetentionDays), fmt.Sprintf("must be between 1d and %dd, or forever", maxRetentionDays))
 		}
 	}
 	if r := ns.Retention.OrDefault(); r.RunsDays > 0 && ns.Retention.LinesDays != 0 && (r.LinesDays == core.KeepForever || r.LinesDays > r.RunsDays) {
 		add("retention.lines", "不能比 retention.runs 更久：没有运行记录的日志行无处可看", "must not be longer than retention.runs: lines of a run that is gone are found nowhere")
+	}
+	if fine := ns.Retention.FineDays; fine > 0 && fine < core.LeastFineDays {
+		add("retention.fine", fmt.Sprintf("至少 %dd：汇总在此期间由原始读数生成", core.LeastFineDays), fmt.Sprintf("must be at least %dd: roll-ups are made of samples as measured meanwhile", core.LeastFineDays))
 	}
 	j := judge{at: "defaults", own: ns.Defaults, all: ns.Defaults, hard: ns.Defaults.Timeout, shares: d.held.Load().shares, checks: d.opts.Preconditions}
 	return append(found, j.judge()...)

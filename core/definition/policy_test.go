@@ -233,6 +233,7 @@ func TestANamespacesDefaultsAndLimitsAreJudged(t *testing.T) {
 		"ZeroOfAType":     {core.Namespace{TypeLimits: map[string]int{"Common.KeepAlive": 0}}, "type_limits.Common.KeepAlive", "between 1"},
 		"NegativeDays":    {core.Namespace{Retention: core.Retention{RunsDays: -2}}, "retention.runs", "forever"},
 		"TooManyDays":     {core.Namespace{Retention: core.Retention{SamplesDays: 40_000}}, "retention.samples", "36500d"},
+		"FineTooShort":    {core.Namespace{Retention: core.Retention{FineDays: 7}}, "retention.fine", "at least 8d"},
 		"LinesWithoutRun": {core.Namespace{Retention: core.Retention{RunsDays: 30, LinesDays: 60}}, "retention.lines", "longer than retention.runs"},
 		"MoreOfAType":     {core.Namespace{MaxRunning: 2, TypeLimits: map[string]int{"Common.KeepAlive": 3}}, "type_limits.Common.KeepAlive", "no effect"},
 		"LongDescription": {core.Namespace{Description: strings.Repeat("x", 17<<10)}, "description", "16 KiB"},

@@ -22,6 +22,7 @@ type retentionDoc struct {
 	RunsDays    int `json:"runs_days,omitempty"`
 	LinesDays   int `json:"lines_days,omitempty"`
 	SamplesDays int `json:"samples_days,omitempty"`
+	FineDays    int `json:"fine_days,omitempty"`
 }
 
 // PutNamespace creates a namespace, or changes all but the creation time of the one of that name.

@@ -42,7 +42,7 @@ func TestEveryPolicyIsKept(t *testing.T) {
 		if diff := cmp.Diff(want, task(t, s, want.ID)); diff != "" {
 			t.Error(diff)
 		}
-		ns := core.Namespace{Name: "Common", Title: core.Text{Zh: "公共"}, CreatedAt: epoch, Defaults: policies, MaxRunning: 7, TypeLimits: map[string]int{"Common.KeepAlive": 2}, Retention: core.Retention{RunsDays: core.KeepForever, LinesDays: 60, SamplesDays: 7}}
+		ns := core.Namespace{Name: "Common", Title: core.Text{Zh: "公共"}, CreatedAt: epoch, Defaults: policies, MaxRunning: 7, TypeLimits: map[string]int{"Common.KeepAlive": 2}, Retention: core.Retention{RunsDays: core.KeepForever, LinesDays: 60, SamplesDays: 7, FineDays: 21}}
 		ok(t, s.PutNamespace(t.Context(), ns))
 		got, err := s.Namespace(t.Context(), "Common")
 		ok(t, err)

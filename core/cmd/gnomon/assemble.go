@@ -249,7 +249,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 	a.chronicle = newChronicle(&chronicle{
 		store: a.store, types: func() []core.TaskType { return a.catalog.Types(nil) }, sums: a.sums, history: a.history, clock: a.clock, log: a.log, server: a.id,
 	})
-	a.retention = newRetention(&retention{store: a.store, history: a.history, clock: a.clock, log: a.log})
+	a.retention = newRetention(&retention{store: a.store, history: a.history, gate: &a.history.gate, clock: a.clock, log: a.log})
 	if err := a.startDefinitions(starting, live, started); err != nil {
 		return err
 	}

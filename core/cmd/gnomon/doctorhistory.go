@@ -49,6 +49,7 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	i.examineDisk(ctx, say)
 	if down == nil {
 		i.examineRollups(ctx, say)
+		i.examineThinning(ctx, say)
 		i.examineSpans(ctx, say)
 	}
 }
@@ -66,6 +67,21 @@ func (i insight) examineRollups(ctx context.Context, say sayFunc) {
 		say("rollups", "warning", false, nil, "历史汇总正在首次生成，视图 v_* 尚不完整；表 rollups 记录进度", "the roll-ups are being made for the first time, so the views v_* are not complete; table rollups says how far they are")
 	default:
 		say("rollups", "warning", r.Behind < rollupsLate, r.Behind.Seconds(), fmt.Sprintf("历史汇总落后 %.0f 秒", r.Behind.Seconds()), fmt.Sprintf("the roll-ups are %.0f s behind", r.Behind.Seconds()))
+	}
+}
+
+// examineThinning says how far old samples are thinned.
+func (i insight) examineThinning(ctx context.Context, say sayFunc) {
+	t, err := i.a.history.ThinState(ctx)
+	facts := map[string]any{"days": t.Days, "through": t.Through, "rows_before": t.RowsBefore, "rows_after": t.RowsAfter, "bytes_before": t.BytesBefore, "bytes_after": t.BytesAfter}
+	switch {
+	case err != nil:
+		say("thinning", "warning", false, nil, "旧读数的抽稀进度未能读取："+err.Error(), "how far old samples are thinned cannot be read: "+err.Error())
+	case t.Days == 0:
+		say("thinning", "info", true, facts, "还没有抽稀过的读数：读数都是测得的原样", "no samples are thinned: all are as they were measured")
+	default:
+		say("thinning", "info", true, facts, fmt.Sprintf("抽稀到 %s 的读数（每五分钟一行）：%d 行变为 %d 行", t.Through.Format(time.DateOnly), t.RowsBefore, t.RowsAfter),
+			fmt.Sprintf("samples are thinned through %s, to one row for five minutes: %d rows became %d", t.Through.Format(time.DateOnly), t.RowsBefore, t.RowsAfter))
 	}
 }
 

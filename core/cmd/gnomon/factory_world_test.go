@@ -282,6 +282,11 @@ func (h *archive) RollupState(context.Context) (clickhouse.RolledUp, error) {
 	return clickhouse.RolledUp{Through: time.Now()}, nil
 }
 
+// ThinState has nothing that was thinned.
+func (h *archive) ThinState(context.Context) (clickhouse.Thinned, error) {
+	return clickhouse.Thinned{}, nil
+}
+
 func (h *archive) Health(context.Context) error { return nil }
 func (h *archive) Version() string              { return "in memory" }
 

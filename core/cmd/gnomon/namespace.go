@@ -61,7 +61,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 				into func(*api.Retention) *string
 			}{
 				{keep.Runs, func(r *api.Retention) *string { return &r.Runs }}, {keep.Lines, func(r *api.Retention) *string { return &r.Lines }},
-				{keep.Samples, func(r *api.Retention) *string { return &r.Samples }},
+				{keep.Samples, func(r *api.Retention) *string { return &r.Samples }}, {keep.Fine, func(r *api.Retention) *string { return &r.Fine }},
 			} {
 				if kept.said == "" {
 					continue
@@ -87,6 +87,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	create.Flags().StringVar(&keep.Runs, "keep-runs", "", "how long fires, runs and attempts are kept: 730d, or forever (default forever)")
 	create.Flags().StringVar(&keep.Lines, "keep-lines", "", "how long log lines are kept (default 90d)")
 	create.Flags().StringVar(&keep.Samples, "keep-samples", "", "how long samples are kept (default 30d)")
+	create.Flags().StringVar(&keep.Fine, "keep-fine", "", "of these, how long as measured; then one row for five minutes: 8d or more, or forever (default 14d)")
 	s.outputFlag(create, "table", "json", "yaml")
 
 	get := &cobra.Command{

@@ -32,6 +32,7 @@ type past interface {
 	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
 	Door(scope statement.Scope) (clickhouse.Door, error)
 	RollupState(ctx context.Context) (clickhouse.RolledUp, error)
+	ThinState(ctx context.Context) (clickhouse.Thinned, error)
 	Storage(ctx context.Context) (clickhouse.Storage, error)
 	Spans(ctx context.Context) ([]clickhouse.Span, error)
 	DiskTrend(ctx context.Context, host string, now time.Time) (lost float64, known bool, err error)

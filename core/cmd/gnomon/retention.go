@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -12,13 +13,14 @@ import (
 )
 
 // retention looks after what is old in history. It removes what namespaces keep no longer: at the start, each hour, and when a
-// setting has changed; and makes the indexes of the log lines of days that are over. On several servers each does; the second
+// setting has changed; and makes the indexes of the log lines of days that are over; and thins samples. On several servers each does; the second
 // finds nothing to do.
 type retention struct {
 	store   remembering
 	history retaining
 	clock   core.Clock
 	log     *slog.Logger
+	gate    *sync.RWMutex // in front of history's writers
 	changed chan struct{} // holds a token when namespaces may have changed
 }
 
@@ -32,6 +34,7 @@ type remembering interface {
 // retaining is history as retention wants it.
 type retaining interface {
 	Retain(ctx context.Context, now time.Time, kept map[string]core.Retention) ([]clickhouse.Removal, error)
+	Thin(ctx context.Context, now time.Time, kept map[string]core.Retention, gate *sync.RWMutex) (done []clickhouse.Thinning, more bool, err error)
 	IndexLines(ctx context.Context, from, to time.Time) (until time.Time, err error)
 }
 
@@ -82,6 +85,15 @@ func (r *retention) run(ctx context.Context) {
 			r.log.Warn("what history keeps no longer is not all removed", "err", err)
 			due = r.clock.Now().Add(time.Minute)
 		}
+		if err == nil {
+			more, err := r.thin(ctx, kept)
+			if err != nil && ctx.Err() == nil {
+				r.log.Warn("old samples not all thinned", "err", err)
+			}
+			if more || err != nil {
+				due = r.clock.Now().Add(time.Minute)
+			}
+		}
 		if err := r.index(ctx); err != nil && ctx.Err() == nil {
 			r.log.Warn("log lines not all indexed: searching them takes longer", "err", err)
 		}
@@ -106,6 +118,14 @@ func (r *retention) remove(ctx context.Context, kept map[string]core.Retention) 
 		r.log.Info("history removed by age", "table", one.Table, "partition", one.Partition, "namespaces", one.Namespaces)
 	}
 	return err
+}
+
+func (r *retention) thin(ctx context.Context, kept map[string]core.Retention) (more bool, err error) {
+	done, more, err := r.history.Thin(ctx, r.clock.Now(), kept, r.gate)
+	for _, one := range done {
+		r.log.Info("samples thinned", "table", one.Table, "partition", one.Partition, "rows_before", one.RowsBefore, "rows_after", one.RowsAfter, "took_ms", one.Took.Milliseconds())
+	}
+	return more, err
 }
 
 const (
