@@ -117,3 +117,8 @@ func (c *Client) ForANewNode(ctx context.Context) ([]string, error) {
 
 // Sharded gives the tables that are spread over shards, and by what.
 func Sharded() map[string]string { return sharded }
+
+// Reach gives the steps in which a page of a task's runs is looked for.
+func (c *Client) Reach(ctx context.Context, namespace, task string, newest time.Time, limit int) ([]time.Duration, error) {
+	return c.reach(ctx, []string{namespace}, []string{task}, newest, limit, []time.Duration{24 * time.Hour, 35 * 24 * time.Hour, 0})
+}

@@ -273,6 +273,11 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 		return nil, nil
 	}
 	query, w := runsQuery(f)
+	newest := time.Now()
+	if at, ok := idTime(f.BeforeID); ok {
+		newest = at
+	}
+	steps := []time.Duration{24 * time.Hour, 35 * 24 * time.Hour, 0}
 	if f.TaskID != "" {
 		// The name of a task is a prefix of the key, its id only a skip index: three to four times the work.
 		places, err := c.taskPlaces(ctx, f.TaskID)
@@ -285,20 +290,18 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 				names[i], namespaces[i] = p.name, p.namespace
 			}
 			w.add("namespace IN {of:Array(String)} AND task IN {names:Array(String)}", ch.Named("of", namespaces), ch.Named("names", names))
+			if steps, err = c.reach(ctx, namespaces, names, newest, f.Limit, steps); err != nil {
+				return nil, serverError(op, err)
+			}
 		}
 	}
 	// Newest first means largest id first, and an id begins with a time. So the search goes back in steps and stops
 	// as soon as it has enough; the last step has no bound. What a run has caused is younger than the run, so that there
 	// one step does, with a day's allowance for the clocks of several servers.
-	newest := time.Now()
-	if at, ok := idTime(f.BeforeID); ok {
-		newest = at
-	}
-	steps := []time.Duration{24 * time.Hour, 35 * 24 * time.Hour, 0}
 	for _, cause := range []string{f.WorkflowID, f.CausedBy} {
 		if at, ok := idTime(cause); ok {
 			w.add("run_id >= {cause:String}", ch.Named("cause", idFrom(at.Add(-24*time.Hour))))
-			steps = steps[2:]
+			steps = []time.Duration{0}
 			break
 		}
 	}
@@ -328,6 +331,35 @@ func (c *Client) Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 		}
 	}
 	return nil, nil
+}
+
+// reach leaves out the steps that cannot hold limit runs of a task by the roll-up of days, so that a page of one that fires each
+// week is not looked for in a day and a month first. The roll-up may be behind: the step without a bound stays.
+func (c *Client) reach(ctx context.Context, namespaces, names []string, newest time.Time, limit int, steps []time.Duration) ([]time.Duration, error) {
+	runs, first := 0, time.Time{}
+	err := c.each(ctx, `SELECT day, runs FROM runs_day WHERE namespace IN {of:Array(String)} AND task IN {names:Array(String)} AND day <= {newest:Date} ORDER BY day DESC LIMIT {limit:UInt32}`,
+		[]any{ch.Named("of", namespaces), ch.Named("names", names), ch.Named("newest", newest.UTC().Format(time.DateOnly)), ch.Named("limit", uint32(limit))}, func(rows driver.Rows) error {
+			var day time.Time
+			var n uint64
+			err := rows.Scan(&day, &n)
+			if runs < limit {
+				runs, first = runs+int(min(n, uint64(limit))), day
+			}
+			return err
+		})
+	switch {
+	case err != nil, runs == 0:
+		return steps, err
+	case runs < limit:
+		return []time.Duration{0}, nil
+	}
+	// A run is made on the day of its instant or, seldom, before: its id is of that time.
+	back := newest.Sub(first)
+	long := slices.DeleteFunc(steps, func(step time.Duration) bool { return step > 0 && step < back-24*time.Hour })
+	if len(long) == 1 {
+		long = []time.Duration{back + 24*time.Hour, 0}
+	}
+	return long, nil
 }
 
 // runsQuery gives the statement for a filter, with $WHERE once for each table asked.
