@@ -2,8 +2,10 @@ package pluginhost_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -192,7 +194,7 @@ func TestALuaWorkerIsTerminatedAtOnceAndKilledAfterTheAttemptsGrace(t *testing.T
 		go func() { // ends when it has begun
 			<-began
 			if c.freeze {
-				_ = syscall.Kill(h.Processes()[0].PID, syscall.SIGSTOP)
+				freeze(t, h.Processes()[0].PID)
 			}
 			asked = time.Now()
 			cancel(c.cause)
@@ -202,5 +204,25 @@ func TestALuaWorkerIsTerminatedAtOnceAndKilledAfterTheAttemptsGrace(t *testing.T
 			t.Errorf("%s: after %v %+v %v", name, took, out, err)
 		}
 		cancel(nil)
+	}
+}
+
+// freeze stops a process, and returns when each of its threads has stopped: until then one may still answer.
+func freeze(t *testing.T, pid int) {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Error(err)
+	}
+	runs := func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		})
+	}
+	for until := time.Now().Add(10 * time.Second); runs(); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Errorf("process %d does not stop", pid)
+			return
+		}
 	}
 }

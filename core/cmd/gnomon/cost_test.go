@@ -73,7 +73,7 @@ func TestCostsAddUp(t *testing.T) {
 	all := state.ProcessState.UserTime() + state.ProcessState.SystemTime() // wait4(2): its own and that of all children it waited for
 	first := mustServer(t, w)
 	now := mustQuery[sums](w, "SELECT toString(now64(6, 'UTC')) AS until")[0].Until
-	w.until(30*time.Second, "all that is in history by now is rolled up", func() bool {
+	w.until(3*time.Minute, "all that is in history by now is rolled up", func() bool {
 		rows, err := query[sums](w, "SELECT toString(max(computed_at)) AS until FROM rollups WHERE namespace = '*' AND day = toDate(0)")
 		return err == nil && len(rows) == 1 && rows[0].Until > now
 	})
