@@ -98,10 +98,11 @@ func (p place) follows(q place) bool {
 	return p.attempt == q.attempt && p.seq == q.seq+1 || q == place{} && p == place{1, 1}
 }
 
-// Lines that are read at once: of the page of a list and by a live log, and by a live log that is behind.
+// Lines that a live log reads at once: first, so that little is read for one who turns out to be slow, and at most, by one that
+// is behind.
 const (
-	pageOfLog   = 1000
-	behindOfLog = 4000
+	pageAtFirst = 64
+	pageAtMost  = 4000
 )
 
 func (a *API) logs() {
@@ -165,8 +166,8 @@ func (a *API) logs() {
 			if err != nil {
 				return nil, err
 			}
-			f := follower{api: a, filter: core.LineFilter{
-				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: pageOfLog,
+			f := follower{api: a, atOnce: sentAtFirst, filter: core.LineFilter{
+				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: pageAtFirst,
 			}}
 			f.filter.MinLevel, _ = core.ParseLevel(in.Level)
 			return &huma.StreamResponse{Body: func(hctx huma.Context) {
@@ -214,6 +215,7 @@ type follower struct {
 	control *http.ResponseController
 	caught  bool // everything history has is behind us: new lines come through the spool
 	text    bytes.Buffer
+	atOnce  int // about how many bytes are sent at once: more from time to time, up to sentAtOnce
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -318,9 +320,10 @@ func (f *follower) deliver(lines []core.LoggedLine) error {
 		last := placeOf(lines[i])
 		f.filter.AfterAttempt, f.filter.AfterSeq = last.attempt, last.seq
 		fmt.Fprintf(&f.text, "id: %s\nevent: line\ndata: %s\n\n", last, event)
-		if f.text.Len() < sentAtOnce && i < len(lines)-1 {
+		if f.text.Len() < f.atOnce && i < len(lines)-1 {
 			continue
 		}
+		f.atOnce = min(2*f.atOnce, sentAtOnce)
 		err = f.send(f.text.String())
 		if f.text.Reset(); err != nil {
 			return err
@@ -329,8 +332,11 @@ func (f *follower) deliver(lines []core.LoggedLine) error {
 	return nil
 }
 
-// sentAtOnce is about how many bytes of events are sent at once.
-const sentAtOnce = 64 << 10
+// Events are sent sentAtOnce bytes at once, or so; first sentAtFirst, so that little is made for one who turns out to be slow.
+const (
+	sentAtFirst = 4 << 10
+	sentAtOnce  = 64 << 10
+)
 
 // catchUp sends what there is. History is asked only where the spool alone could leave a hole: at the beginning if the
 // spool has nothing, when lines are filtered by level (their numbers have holes then), and when the spool's next line is
@@ -357,13 +363,10 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 			}
 		}
 		sent += len(lines)
-		full := len(lines) == f.filter.Limit
-		f.filter.Limit = pageOfLog
-		if full {
-			f.filter.Limit = behindOfLog
-		}
-		if !full {
-			f.caught = true
+		if full := len(lines) == f.filter.Limit; full {
+			f.filter.Limit = min(4*f.filter.Limit, pageAtMost)
+		} else {
+			f.filter.Limit, f.caught = pageAtFirst, true
 			return sent, nil
 		}
 	}

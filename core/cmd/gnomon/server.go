@@ -16,6 +16,7 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 func newServerCommand() *cobra.Command {
@@ -226,10 +227,14 @@ func (a *app) answerClickHouse(listener net.Listener) part {
 // for a reader who takes a byte a second; this carries 2.5 MB/s over a line of 100 ms.
 const sendBuffer = 128 << 10
 
+// unsent is how many bytes of it may wait to be sent: more would be made for a reader whose own buffer is small and full.
+const unsent = 16 << 10
+
 // boundSending bounds the send buffers of the connections that a listener takes: they inherit its own.
 func boundSending(_, _ string, c syscall.RawConn) (err error) {
 	controlled := c.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent))
 	})
 	return errors.Join(err, controlled)
 }
