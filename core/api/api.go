@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -76,6 +77,7 @@ type API struct {
 	origin  *http.CrossOriginProtection
 	ops     []*huma.Operation
 	running queriesRunning
+	asking  singleflight.Group // lines of one run, for all who follow it
 
 	stop sync.Once
 	done chan struct{} // closed by Stop: live streams end

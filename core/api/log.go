@@ -204,6 +204,23 @@ func (a *API) lines(ctx context.Context, filter core.LineFilter) ([]core.LoggedL
 	return lines[:min(len(lines), filter.Limit)], nil
 }
 
+// linesTogether is lines for many who ask the same at once, as those do who follow a run from its beginning: one asks for all.
+// The answer is nobody's to change. What has come since it was asked for is behind its last line, where each looks next.
+func (a *API) linesTogether(ctx context.Context, filter core.LineFilter) ([]core.LoggedLine, error) {
+	answer := a.asking.DoChan(fmt.Sprint(filter), func() (any, error) {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second) // who asked first may go
+		defer cancel()
+		return a.lines(limited, filter)
+	})
+	select {
+	case r := <-answer:
+		lines, _ := r.Val.([]core.LoggedLine)
+		return lines, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // writeDeadline is how long one write to a reader may take; a slower one is cut off and never slows the run.
 const writeDeadline = 5 * time.Second
 
@@ -349,7 +366,7 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 		}
 		last := place{f.filter.AfterAttempt, f.filter.AfterSeq}
 		if len(lines) == 0 && !f.caught || len(lines) > 0 && (f.filter.MinLevel > core.LevelDebug || !placeOf(lines[0]).follows(last)) {
-			lines, err = f.api.lines(ctx, f.filter)
+			lines, err = f.api.linesTogether(ctx, f.filter)
 			if err != nil {
 				if ctx.Err() != nil {
 					return sent, ctx.Err()

@@ -289,3 +289,30 @@ func TestRunsOfStoreAndHistoryAreOneList(t *testing.T) {
 	w.must(503, w.do(w.admin, "GET", "/v1/runs/run-00", ""))
 	w.must(422, w.do(w.admin, "GET", "/v1/runs?outcome=bad", ""))
 }
+
+// Many who follow a run from its beginning have history asked once for all, and each gets every line.
+func TestManyFollowersAskHistoryTogether(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.live("r5")
+	w.history.lines = spoken("r5", 1, 1, 40)
+	w.history.mu.Lock() // it is slow
+	streams := make([]*stream, 20)
+	for i := range streams {
+		streams[i] = w.follow("/v1/runs/r5/logs/live", "")
+	}
+	time.Sleep(500 * time.Millisecond) // until they wait for it
+	w.spool.say("r5", 1, 41, 60)
+	asked := w.history.asked
+	w.history.mu.Unlock()
+	for _, s := range streams {
+		if got := s.ids(60); !slices.Equal(got, places(1, 1, 60)) {
+			t.Fatal(got)
+		}
+	}
+	w.history.mu.Lock()
+	defer w.history.mu.Unlock()
+	if n := w.history.asked - asked; n > 10 {
+		t.Errorf("history was asked %d times for %d followers", n, len(streams))
+	}
+}
