@@ -29,7 +29,7 @@ type ShipperOptions struct {
 	History History
 	Clock   core.Clock
 	Log     *slog.Logger
-	Every   time.Duration // pause between two batches that are not full; 500 ms
+	Every   time.Duration // least pause between two batches that are not full; 500 ms
 	Batch   int           // rows of one insert at most; 10,000
 }
 
@@ -83,8 +83,11 @@ func (s *Shipper) loop(ctx context.Context) {
 	defer close(s.done)
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
+		began := s.opts.Clock.Now()
 		n, err := s.ship(ctx)
-		wait := s.opts.Every
+		// Four times as long as it took, within bounds: what each insert costs however little is in it leaves the machine to
+		// the scheduler when it is busy.
+		wait := min(max(4*s.opts.Clock.Now().Sub(began), s.opts.Every), 4*s.opts.Every)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			backoff = min(max(2*backoff, time.Second), 30*time.Second)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -182,5 +183,50 @@ func TestStoppingShipsWhatThereIs(t *testing.T) {
 	}
 	if rows, _ := h.look(); rows != 5 || w.outbox(t) != 0 {
 		t.Errorf("%d rows shipped, %d left", rows, w.outbox(t))
+	}
+}
+
+// slowHistory takes so long for a batch, and notes when it was given one.
+type slowHistory struct {
+	took  time.Duration
+	given []time.Time
+}
+
+func (h *slowHistory) WriteRuns(ctx context.Context, _ string, _ []core.Run) error {
+	h.given = append(h.given, time.Now())
+	select {
+	case <-ctx.Done():
+	case <-time.After(h.took):
+	}
+	return ctx.Err()
+}
+
+// endless has one more run that has ended whenever it is asked.
+type endless struct{}
+
+func (endless) Ended(context.Context, string, int) ([]core.Run, error) {
+	return []core.Run{{ID: "1"}}, nil
+}
+func (endless) Shipped(context.Context, []string) error { return nil }
+
+func TestTheShipperRestsAsLongAsHistoryIsBusy(t *testing.T) {
+	t.Parallel()
+	for took, rest := range map[time.Duration]time.Duration{
+		0: 500 * time.Millisecond, 100 * time.Millisecond: 500 * time.Millisecond, 300 * time.Millisecond: 1200 * time.Millisecond, time.Minute: 2 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &slowHistory{took: took}
+			s := runner.NewShipper(runner.ShipperOptions{Outbox: endless{}, History: h, Clock: core.SystemClock{}, Log: slog.New(slog.DiscardHandler)})
+			ctx, cancel := context.WithCancel(t.Context())
+			if err := s.Start(ctx); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2*(took+rest) + time.Millisecond)
+			cancel()
+			synctest.Wait()
+			if len(h.given) != 3 || h.given[2].Sub(h.given[1]) != took+rest {
+				t.Errorf("inserts of %s began at %v, want them %s apart", took, h.given, took+rest)
+			}
+		})
 	}
 }

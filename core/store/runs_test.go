@@ -80,6 +80,32 @@ func TestAnOverlapIsQueuedAndAdmittedOnlyAlone(t *testing.T) {
 	})
 }
 
+// TestUsageIsReadHoweverItIsWritten: as this version writes it, and as another may have.
+func TestUsageIsReadHoweverItIsWritten(t *testing.T) {
+	unknown := core.Usage{CPUSource: core.SourceUnknown, RSSSource: core.SourceUnknown, IOSource: core.SourceUnknown}
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		a := created(t, s, "a")
+		run, _ := claimed(t, s, &a, at(10), at(20))
+		finish(t, s, finishOf(&run, core.Succeeded))
+		for text, want := range map[string]core.Usage{
+			"": {},
+			`{"cpu":5,"cpu_source":"measured","peak_rss_bytes":18446744073709551615,"rss_source":"shared","read_bytes":7,"write_bytes":9,"io_source":"unknown"}`: {
+				CPU: 5, CPUSource: core.SourceMeasured, PeakRSSBytes: 1<<64 - 1, RSSSource: core.SourceShared, ReadBytes: 7, WriteBytes: 9, IOSource: core.SourceUnknown},
+			`{ "io_source": "\u0073hared", "cpu": 5, "of_tomorrow": [1] }`:                                                                     {CPU: 5, IOSource: core.SourceShared},
+			`{"cpu":-5,"cpu_source":"","peak_rss_bytes":0,"rss_source":"","read_bytes":0,"write_bytes":0,"io_source":""}`:                      {CPU: -5},
+			`{"cpu":5,"cpu_source":"measured","peak_rss_bytes":1`:                                                                              unknown,
+			`{"cpu":5,"cpu_source":"measured","peak_rss_bytes":1,"rss_source":"shared","read_bytes":7,"write_bytes":9,"io_source":"unknown"}x`: unknown,
+			`five`: unknown,
+		} {
+			w.exec(t, "UPDATE runs SET usage = $1 WHERE id = $2", text, run.ID)
+			if got := runByID(t, s, run.ID).Usage; got != want {
+				t.Errorf("%s is read as %+v, want %+v", text, got, want)
+			}
+		}
+	})
+}
+
 func TestAFinishWritesWhatHappenedLast(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		s := w.open(t)
