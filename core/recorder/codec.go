@@ -310,7 +310,7 @@ func (c *cursor) source() core.Source {
 // decoder turns blocks into records. Strings of what it gives point into the bytes it was given.
 type decoder struct {
 	seg     core.Segment
-	only    string // if not "": keep only log lines of this run, and nothing else
+	only    *core.LineFilter // if not nil: keep only the log lines that it wants, stop when there are Limit, and keep nothing else
 	origins []*core.Origin
 	attrs   []core.Attr // arena: the attributes of many lines in few allocations
 	marks   []mark
@@ -327,7 +327,7 @@ type mark struct {
 func (d *decoder) block(payload string) error {
 	c := cursor{s: payload}
 	d.origins = d.origins[:0]
-	for c.at < len(c.s) {
+	for c.at < len(c.s) && (d.only == nil || d.only.Limit == 0 || len(d.seg.Logs) < d.only.Limit) {
 		if !d.record(&c) {
 			return errRecord
 		}
@@ -392,7 +392,7 @@ func (d *decoder) line(c *cursor) {
 		c.bad = true
 		return
 	}
-	keep := d.only == "" || o.RunID == d.only
+	keep := d.only == nil || wants(d.only, o, core.LogLine{Level: level, Seq: seq, Message: message})
 	var attrs []core.Attr
 	if n > 0 {
 		from := len(d.attrs)
@@ -411,11 +411,16 @@ func (d *decoder) line(c *cursor) {
 		LogLine: core.LogLine{At: at, Level: level, Stream: stream, Seq: seq, Message: message, Attrs: attrs}})
 }
 
+// wants says whether a filter wants a line of an attempt; AfterSeq counts within the filter's attempt.
+func wants(f *core.LineFilter, o *core.Origin, l core.LogLine) bool {
+	return o.RunID == f.RunID && (f.Attempt == 0 || o.Attempt == f.Attempt) && l.Seq > f.AfterSeq && f.Wants(l)
+}
+
 func (d *decoder) runSample(c *cursor) {
 	o := d.origin(c)
 	s := core.RunSample{At: c.time(), CPU: time.Duration(c.varint()), CPUSource: c.source(), RSSBytes: c.uvarint(),
 		RSSSource: c.source(), ReadBytes: c.uvarint(), WriteBytes: c.uvarint(), IOSource: c.source(), Final: c.byte() == 1}
-	if c.bad || d.only != "" {
+	if c.bad || d.only != nil {
 		return
 	}
 	s.Origin = *o
@@ -431,7 +436,7 @@ func (d *decoder) attempt(c *cursor, placed bool) {
 	if placed {
 		a.Place = core.Place{Server: c.string(), Plugin: c.string(), Version: c.string(), PID: int(c.varint())}
 	}
-	if c.bad || d.only != "" {
+	if c.bad || d.only != nil {
 		return
 	}
 	a.Origin = *o
@@ -446,7 +451,7 @@ func (c *cursor) plugin() core.PluginSample {
 }
 
 func (d *decoder) plugin(s core.PluginSample, c *cursor) {
-	if !c.bad && d.only == "" {
+	if !c.bad && d.only == nil {
 		d.seg.PluginSamples = append(d.seg.PluginSamples, s)
 	}
 }
@@ -469,7 +474,7 @@ func (c *cursor) host() core.HostSample {
 }
 
 func (d *decoder) host(s core.HostSample, c *cursor) {
-	if !c.bad && d.only == "" {
+	if !c.bad && d.only == nil {
 		d.seg.HostSamples = append(d.seg.HostSamples, s)
 	}
 }
@@ -495,7 +500,7 @@ func (c *cursor) hostDetail() *core.HostDetail {
 func (d *decoder) server(c *cursor) {
 	s := core.ServerRecord{ID: c.string(), Host: c.string(), Version: c.string(), PID: int(c.varint()), Cores: int(c.varint()),
 		StartedAt: c.time(), EndedAt: c.time(), RecordedAt: c.time(), CPULimit: c.float(), MemBytes: c.uvarint(), MemLimit: c.uvarint()}
-	if !c.bad && d.only == "" {
+	if !c.bad && d.only == nil {
 		d.seg.Servers = append(d.seg.Servers, s)
 	}
 }

@@ -43,41 +43,31 @@ func (r *Recorder) Lines(ctx context.Context, f core.LineFilter) ([]core.LoggedL
 		return f.Attempt != 0 && int(x.attempt) != f.Attempt || int(x.attempt) < f.AfterAttempt
 	})
 	var out []core.LoggedLine
-	last := core.LoggedLine{Origin: &core.Origin{Attempt: f.AfterAttempt}, LogLine: core.LogLine{Seq: f.AfterSeq}}
 	var rd blockReader
 	defer rd.close()
 	for i, x := range refs {
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		if i+1 < len(refs) && refs[i+1].attempt == x.attempt && int(x.attempt) == last.Origin.Attempt && refs[i+1].firstSeq <= last.Seq+1 {
+		if i+1 < len(refs) && refs[i+1].attempt == x.attempt && int(x.attempt) == f.AfterAttempt && refs[i+1].firstSeq <= f.AfterSeq+1 {
 			continue // all it holds was seen
 		}
-		lines, err := rd.lines(r, x, f.RunID)
+		lines, err := rd.after(r, x, f)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // deleted meanwhile: history has it
 		}
 		if err != nil {
 			return nil, err
 		}
-		for _, l := range lines {
-			if l.Origin.Attempt != int(x.attempt) || compareLines(l, last) <= 0 {
-				continue
-			}
-			last = l
-			if !f.Wants(l.LogLine) {
-				continue
-			}
-			if out = append(out, l); len(out) == f.Limit {
-				return out, nil
-			}
+		out = append(out, lines...)
+		if f.Limit -= len(lines); f.Limit == 0 {
+			break
+		}
+		if len(lines) > 0 {
+			f.AfterAttempt, f.AfterSeq = int(x.attempt), lines[len(lines)-1].Seq
 		}
 	}
 	return out, nil
-}
-
-func compareLines(a, b core.LoggedLine) int {
-	return cmp.Or(cmp.Compare(a.Origin.Attempt, b.Origin.Attempt), cmp.Compare(a.Seq, b.Seq))
 }
 
 // find gives the blocks that may hold lines of a run, in the order (attempt, firstSeq).
@@ -172,7 +162,7 @@ func (r *Recorder) lastSeq(ctx context.Context, runID string, attempt int) (uint
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		d, err := rd.read(r, refs[i], runID)
+		d, err := rd.read(r, refs[i], core.LineFilter{RunID: runID, Attempt: attempt})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return 0, err
 		}
@@ -181,9 +171,7 @@ func (r *Recorder) lastSeq(ctx context.Context, runID string, attempt int) (uint
 		}
 		last, found := uint64(0), false
 		for _, l := range d.seg.Logs {
-			if l.Origin.Attempt == attempt {
-				last, found = max(last, l.Seq), true
-			}
+			last, found = max(last, l.Seq), true
 		}
 		for _, m := range d.marks {
 			if m.origin.RunID == runID && m.origin.Attempt == attempt {
@@ -201,28 +189,41 @@ func (r *Recorder) lastSeq(ctx context.Context, runID string, attempt int) (uint
 type blockReader struct {
 	seg  *segment
 	file *os.File
-	buf  []byte
+	buf  *[blockRoom]byte
 }
 
+// blockRoom is the size of all blocks but those with a line so long that it has one to itself.
+const blockRoom = blockHead + blockBytes + 4096
+
+// blockRooms are for those who read little at a time, and often.
+var blockRooms = sync.Pool{New: func() any { return new([blockRoom]byte) }}
+
 func (rd *blockReader) close() {
+	if rd.buf != nil {
+		blockRooms.Put(rd.buf)
+		rd.buf = nil
+	}
 	if rd.file != nil {
 		_ = rd.file.Close()
 		rd.file = nil
 	}
 }
 
-// read decodes what a block holds of one run. A segment that is gone gives fs.ErrNotExist.
-func (rd *blockReader) read(r *Recorder, x ref, runID string) (*decoder, error) {
+// read decodes what a block holds for a filter. A segment that is gone gives fs.ErrNotExist.
+func (rd *blockReader) read(r *Recorder, x ref, want core.LineFilter) (*decoder, error) {
 	if rd.file == nil || rd.seg.number != x.number {
-		rd.close()
+		if rd.file != nil {
+			_ = rd.file.Close()
+			rd.file = nil
+		}
 		if err := rd.open(r, x.number); err != nil {
 			return nil, err
 		}
 	}
 	if rd.buf == nil {
-		rd.buf = make([]byte, blockHead+blockBytes+4096)
+		rd.buf, _ = blockRooms.Get().(*[blockRoom]byte)
 	}
-	b := rd.buf
+	b := rd.buf[:]
 	n, err := rd.file.ReadAt(b, int64(x.block))
 	if n < blockHead {
 		return nil, core.Errorf(core.KindUnavailable, "read the log spool", "segment %s at %d: %w", rd.seg.id(), x.block, err)
@@ -233,7 +234,7 @@ func (rd *blockReader) read(r *Recorder, x ref, runID string) (*decoder, error) 
 			return nil, core.Errorf(core.KindDamaged, "read the log spool", "segment %s ends inside its block at %d: %w", rd.seg.id(), x.block, err)
 		}
 	}
-	d := &decoder{only: runID}
+	d := &decoder{only: &want}
 	if b = blockAt(b[:n], rd.seg.marker); b == nil || d.block(text(b[blockHead:])) != nil {
 		r.log.Error("block of a spool segment is damaged", "segment", rd.seg.id(), "at", x.block)
 		return d, nil // the shipper will count it and say so
@@ -265,9 +266,30 @@ func (rd *blockReader) open(r *Recorder, number uint64) error {
 	return fs.ErrNotExist
 }
 
-// lines gives the lines of a run in a block; nothing of them points into the reader's buffer.
-func (rd *blockReader) lines(r *Recorder, x ref, runID string) ([]core.LoggedLine, error) {
-	d, err := rd.read(r, x, runID)
+// after gives the lines of a block's attempt that a filter wants, in order, each once.
+func (rd *blockReader) after(r *Recorder, x ref, f core.LineFilter) (out []core.LoggedLine, err error) {
+	if f.Attempt = int(x.attempt); f.Attempt != f.AfterAttempt {
+		f.AfterSeq = 0
+	}
+	for more := true; more && f.Limit > 0; {
+		lines, err := rd.lines(r, x, f)
+		if err != nil {
+			return nil, err
+		}
+		more = len(lines) == f.Limit
+		for _, l := range lines {
+			if l.Seq > f.AfterSeq { // else it is there twice
+				out = append(out, l)
+				f.AfterSeq, f.Limit = l.Seq, f.Limit-1
+			}
+		}
+	}
+	return out, nil
+}
+
+// lines gives the lines of a block that a filter wants; nothing of them points into the reader's buffer.
+func (rd *blockReader) lines(r *Recorder, x ref, want core.LineFilter) ([]core.LoggedLine, error) {
+	d, err := rd.read(r, x, want)
 	if err != nil {
 		return nil, err
 	}
@@ -353,14 +375,13 @@ func (t *Tail) Next(ctx context.Context) ([]core.LoggedLine, error) {
 			return nil, ErrBehind
 		}
 		if len(refs) > 0 {
-			lines, err := rd.lines(t.r, refs[0], t.run)
+			lines, err := rd.lines(t.r, refs[0], core.LineFilter{RunID: t.run, Attempt: int(refs[0].attempt)})
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, ErrBehind
 			}
 			if err != nil {
 				return nil, err
 			}
-			lines = slices.DeleteFunc(lines, func(l core.LoggedLine) bool { return l.Origin.Attempt != int(refs[0].attempt) })
 			if len(lines) > 0 {
 				return lines, nil
 			}

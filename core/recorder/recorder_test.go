@@ -18,6 +18,7 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/recorder"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestMain(m *testing.M) {
@@ -418,6 +419,20 @@ func TestRecorder(t *testing.T) {
 			got, err := r.Lines(t.Context(), c.f)
 			if err != nil || len(got) != c.n || c.n > 0 && (got[0].Message != c.first || got[c.n-1].Message != c.last) {
 				t.Errorf("%+v: %v, %d lines", c.f, err, len(got))
+			}
+			for _, limit := range []int{1, 7, 40} { // page after page, however they lie to the blocks
+				page, paged := c.f, []core.LoggedLine(nil)
+				for page.Limit = limit; len(paged) < len(got); {
+					lines, err := r.Lines(t.Context(), page)
+					if err != nil || len(lines) == 0 {
+						t.Fatalf("%+v in pages of %d: after %d of %d lines: %d, %v", c.f, limit, len(paged), len(got), len(lines), err)
+					}
+					paged = append(paged, lines...)
+					page.AfterAttempt, page.AfterSeq = lines[len(lines)-1].Origin.Attempt, lines[len(lines)-1].Seq
+				}
+				if diff := cmp.Diff(got, paged[:len(got)]); diff != "" {
+					t.Errorf("%+v in pages of %d: %s", c.f, limit, diff)
+				}
 			}
 		}
 		if _, err := r.Lines(t.Context(), core.LineFilter{RunID: "r1"}); core.KindOf(err) != core.KindInvalid {
