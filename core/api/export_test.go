@@ -1,6 +1,21 @@
 package api
 
-import "github.com/danielgtaylor/huma/v2"
+import (
+	"encoding/json"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+)
 
 // NewWith is New with operations of a test's own, registered past register.
 func NewWith(o Options, more func(huma.API)) (*API, error) { return build(o, more) }
+
+// LineJSON gives a line as the logs have it, and as json.Marshal has it.
+func LineJSON(l core.LoggedLine) (ours, theirs string) {
+	want, err := json.Marshal(lineOut(l))
+	if err != nil {
+		panic(err)
+	}
+	return string(appendLine(nil, &l)), string(want)
+}

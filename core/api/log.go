@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -20,39 +19,12 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// Line is one line an attempt said.
-type Line struct {
-	Attempt int               `json:"attempt" doc:"Whose it is, from 1"`
-	Seq     uint64            `json:"seq" doc:"From 1 without holes, per attempt"`
-	At      *Time             `json:"at" doc:"By the clock of the process that said it"`
-	Level   string            `json:"level" doc:"debug, info, warn or error"`
-	Stream  string            `json:"stream" doc:"log, stdout, stderr or system (said by Gnomon)"`
-	Message string            `json:"message" doc:"What was said"`
-	Attrs   map[string]string `json:"attrs,omitempty" doc:"Structured attributes"`
-}
-
 // End is the last event of a live log.
 type End struct {
 	RunID   string `json:"run_id" doc:"The run"`
 	Outcome string `json:"outcome" doc:"How it ended"`
 	Message string `json:"message,omitempty" doc:"What was said about it"`
 	EndedAt *Time  `json:"ended_at,omitempty" doc:"When it ended"`
-}
-
-func lineOut(l core.LoggedLine) Line {
-	out := Line{
-		Seq: l.Seq, At: instant(l.At), Level: l.Level.String(), Stream: l.Stream.String(), Message: l.Message,
-	}
-	if l.Origin != nil {
-		out.Attempt = l.Origin.Attempt
-	}
-	if len(l.Attrs) > 0 {
-		out.Attrs = make(map[string]string, len(l.Attrs))
-		for _, a := range l.Attrs {
-			out.Attrs[a.Key] = a.Value
-		}
-	}
-	return out
 }
 
 // place is where a reader stands in the log of a run: behind line seq of an attempt. Written attempt-seq, it is the
@@ -62,7 +34,11 @@ type place struct {
 	seq     uint64
 }
 
-func (p place) String() string { return strconv.Itoa(p.attempt) + "-" + strconv.FormatUint(p.seq, 10) }
+func (p place) String() string { return string(p.append(nil)) }
+
+func (p place) append(b []byte) []byte {
+	return strconv.AppendUint(append(strconv.AppendInt(b, int64(p.attempt), 10), '-'), p.seq, 10)
+}
 
 func parsePlace(text, field string) (place, error) {
 	if text == "" {
@@ -231,7 +207,7 @@ type follower struct {
 	out     io.Writer
 	control *http.ResponseController
 	caught  bool // everything history has is behind us: new lines come through the spool
-	text    bytes.Buffer
+	text    []byte
 	atOnce  int // about how many bytes are sent at once: more from time to time, up to sentAtOnce
 }
 
@@ -251,7 +227,7 @@ func (f *follower) run(ctx context.Context) error {
 	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
 	defer tail.Close()
 	quiet, polled := time.Now(), time.Time{}
-	if err := f.send(": following\nretry: 2000\n\n"); err != nil {
+	if err := f.say(": following\nretry: 2000\n\n"); err != nil {
 		return err
 	}
 	ended := 0 // polls since the run was seen ended
@@ -286,7 +262,7 @@ func (f *follower) run(ctx context.Context) error {
 			return f.end(ctx)
 		}
 		if time.Since(quiet) >= f.api.opts.Heartbeat {
-			if err := f.send(": still here\n\n"); err != nil {
+			if err := f.say(": still here\n\n"); err != nil {
 				return err
 			}
 			quiet = time.Now()
@@ -330,19 +306,16 @@ func (f *follower) forward(lines []core.LoggedLine) (sent int, err error) {
 // deliver sends lines, some at a time, and notes how far the reader is: who reads slowly holds little of it in memory.
 func (f *follower) deliver(lines []core.LoggedLine) error {
 	for i := range lines {
-		event, err := json.Marshal(lineOut(lines[i]))
-		if err != nil {
-			return err
-		}
 		last := placeOf(lines[i])
 		f.filter.AfterAttempt, f.filter.AfterSeq = last.attempt, last.seq
-		fmt.Fprintf(&f.text, "id: %s\nevent: line\ndata: %s\n\n", last, event)
-		if f.text.Len() < f.atOnce && i < len(lines)-1 {
+		f.text = append(last.append(append(f.text, "id: "...)), "\nevent: line\ndata: "...)
+		f.text = append(appendLine(f.text, &lines[i]), "\n\n"...)
+		if len(f.text) < f.atOnce && i < len(lines)-1 {
 			continue
 		}
 		f.atOnce = min(2*f.atOnce, sentAtOnce)
-		err = f.send(f.text.String())
-		if f.text.Reset(); err != nil {
+		err := f.send(f.text)
+		if f.text = f.text[:0]; err != nil {
 			return err
 		}
 	}
@@ -371,7 +344,7 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 				if ctx.Err() != nil {
 					return sent, ctx.Err()
 				}
-				return sent, f.send(": history does not answer, waiting\n\n")
+				return sent, f.say(": history does not answer, waiting\n\n")
 			}
 		}
 		if len(lines) > 0 {
@@ -381,7 +354,7 @@ func (f *follower) catchUp(ctx context.Context) (sent int, err error) {
 		}
 		sent += len(lines)
 		if full := len(lines) == f.filter.Limit; full {
-			f.filter.Limit = min(4*f.filter.Limit, pageAtMost)
+			f.filter.Limit = min(2*f.filter.Limit, pageAtMost)
 		} else {
 			f.filter.Limit, f.caught = pageAtFirst, true
 			return sent, nil
@@ -398,14 +371,16 @@ func (f *follower) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return f.send(fmt.Sprintf("event: end\ndata: %s\n\n", event))
+	return f.say(fmt.Sprintf("event: end\ndata: %s\n\n", event))
 }
 
-func (f *follower) send(text string) error {
+func (f *follower) say(text string) error { return f.send([]byte(text)) }
+
+func (f *follower) send(text []byte) error {
 	if err := f.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(f.out, text); err != nil {
+	if _, err := f.out.Write(text); err != nil {
 		return err
 	}
 	return f.control.Flush()

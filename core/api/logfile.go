@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -133,6 +132,7 @@ type logExport struct {
 	asJSON bool
 	out    *bufio.Writer
 	lines  int
+	text   []byte // of a line
 }
 
 func (e *logExport) run(ctx context.Context, page []core.LoggedLine) error {
@@ -166,12 +166,8 @@ func (e *logExport) run(ctx context.Context, page []core.LoggedLine) error {
 // line writes one line, and gives about how large it is.
 func (e *logExport) line(l *core.LoggedLine) (int, error) {
 	if e.asJSON {
-		raw, err := json.Marshal(lineOut(*l))
-		if err != nil {
-			return 0, err
-		}
-		_, _ = e.out.Write(raw)
-		return len(raw), e.out.WriteByte('\n') // a bufio.Writer keeps its first error
+		e.text = append(appendLine(e.text[:0], l), '\n')
+		return e.out.Write(e.text)
 	}
 	text := textOfLine(lineOut(*l))
 	_, err := e.out.WriteString(text)
