@@ -54,11 +54,11 @@ func (r *Recorder) untilSeal() (<-chan struct{}, func() bool) {
 	return r.after(wait)
 }
 
-// sealAge is how old an open segment becomes: four times as long as history took for the last, so that what each insert costs
+// sealAge is how old an open segment becomes: ten times as long as history took for the last, so that what each insert costs
 // however little is in it (files, fsyncs) leaves the machine to the scheduler when it is busy, and never over four times as
 // long as when it is not.
 func (r *Recorder) sealAge() time.Duration {
-	return min(max(4*time.Duration(r.shipTook.Load()), r.segmentAge), 4*r.segmentAge)
+	return min(max(10*time.Duration(r.shipTook.Load()), r.segmentAge), 4*r.segmentAge)
 }
 
 // sealIfDue seals by size, and by age unless segments wait to be shipped already: many small ones help nobody.

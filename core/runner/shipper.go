@@ -85,9 +85,9 @@ func (s *Shipper) loop(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := s.opts.Clock.Now()
 		n, err := s.ship(ctx)
-		// Four times as long as it took, within bounds: what each insert costs however little is in it leaves the machine to
+		// Ten times as long as it took, within bounds: what each insert costs however little is in it leaves the machine to
 		// the scheduler when it is busy.
-		wait := min(max(4*s.opts.Clock.Now().Sub(began), s.opts.Every), 4*s.opts.Every)
+		wait := min(max(10*s.opts.Clock.Now().Sub(began), s.opts.Every), 4*s.opts.Every)
 		switch {
 		case err != nil && ctx.Err() == nil:
 			backoff = min(max(2*backoff, time.Second), 30*time.Second)

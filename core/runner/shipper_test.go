@@ -212,7 +212,7 @@ func (endless) Shipped(context.Context, []string) error { return nil }
 func TestTheShipperRestsAsLongAsHistoryIsBusy(t *testing.T) {
 	t.Parallel()
 	for took, rest := range map[time.Duration]time.Duration{
-		0: 500 * time.Millisecond, 100 * time.Millisecond: 500 * time.Millisecond, 300 * time.Millisecond: 1200 * time.Millisecond, time.Minute: 2 * time.Second,
+		0: 500 * time.Millisecond, 40 * time.Millisecond: 500 * time.Millisecond, 120 * time.Millisecond: 1200 * time.Millisecond, time.Minute: 2 * time.Second,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &slowHistory{took: took}
