@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+// query answers the API's questions to history.
+func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
+	limits := clickhouse.QueryLimits{MaxRows: q.MaxRows, QueryID: q.ID}
+	if q.Export {
+		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
+	}
+	scope := statement.Scope{All: q.All, Namespaces: q.Namespaces}
+	if q.Format != "" {
+		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params, scope)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = file.Close() }()
+		_, err = io.Copy(q.Into, file)
+		return false, err
+	}
+	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params, scope)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	var columns []api.Column
+	for _, c := range rows.Columns() {
+		columns = append(columns, api.Column(c))
+	}
+	if err := head(columns); err != nil {
+		return false, err
+	}
+	var values []any
+	for rows.Next() {
+		if values, err = rows.Scan(values); err != nil {
+			return false, err
+		}
+		if err := row(values); err != nil {
+			return false, err
+		}
+	}
+	return rows.More(), rows.Err()
+}
+
+// queryProgress gives how far the running queries are.
+func (a *app) queryProgress(ctx context.Context) (map[string]api.QueryProgress, error) {
+	running, err := a.history.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]api.QueryProgress, len(running))
+	for id, p := range running {
+		all[id] = api.QueryProgress{ReadRows: p.ReadRows, ReadBytes: p.ReadBytes, MemoryBytes: p.MemoryBytes}
+	}
+	return all, nil
+}
