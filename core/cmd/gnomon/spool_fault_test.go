@@ -82,7 +82,16 @@ func (o *outage) ended(limit time.Duration, runs ...string) {
 	o.t.Helper()
 	for _, id := range runs {
 		var r api.Run
-		o.until(limit, "run "+id+" has ended", func() bool { r = o.run(id); return r.State == "ended" })
+		o.until(limit, "run "+id+" has ended", func() bool {
+			status, err := o.ask("GET", "/v1/runs/"+id, nil, &r)
+			if status == http.StatusServiceUnavailable { // only history has it, and is down just now
+				return false
+			}
+			if err != nil || status != http.StatusOK {
+				o.t.Fatalf("run %s: %d, %v", id, status, err)
+			}
+			return r.State == "ended"
+		})
 		if r.Outcome != "succeeded" {
 			o.t.Errorf("run %s ended as %s: %s", id, r.Outcome, r.Message)
 		}
