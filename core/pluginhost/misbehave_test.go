@@ -196,9 +196,11 @@ func TestStopDrainsAPluginUntilItsContextEnds(t *testing.T) {
 func TestSuccessWithinGraceIsSuccess(t *testing.T) {
 	t.Parallel()
 	p := load(t, setup(t))
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, core.ErrRunTimeout)
-	defer cancel()
-	if out, _ := run(t, ctx, p, do("finish-late"), "late"); out.Verdict != core.Succeeded || string(out.Output) != `"late"` {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	sink, working := begun()
+	go func() { <-working; cancel(core.ErrRunTimeout) }() // ends when it has begun
+	if out, err := p.Execute(ctx, do("finish-late").Attempt("late"), sink); err != nil || out.Verdict != core.Succeeded || string(out.Output) != `"late"` {
 		t.Errorf("outcome %+v", out)
 	}
 }

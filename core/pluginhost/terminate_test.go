@@ -64,9 +64,11 @@ func TestGraceOfTheAttemptReplacesTheHosts(t *testing.T) {
 		// One that needs it gets it: a soft timeout leaves more than the usual grace.
 		patient := do("finish-late").Attempt("late")
 		patient.Grace = 5 * time.Second
-		limited, stop := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, core.ErrRunTimeout)
-		defer stop()
-		if out, err := e.Execute(limited, patient, &coretest.Sink{}); err != nil || out.Verdict != core.Succeeded {
+		limited, stop := context.WithCancelCause(t.Context())
+		defer stop(nil)
+		sink, working := begun()
+		go func() { <-working; stop(core.ErrRunTimeout) }() // ends when it has begun
+		if out, err := e.Execute(limited, patient, sink); err != nil || out.Verdict != core.Succeeded {
 			t.Errorf("%+v %v", out, err)
 		}
 	})

@@ -191,6 +191,7 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 		<-ctx.Done()
 		return send(failed(&pluginv1.Failure{Message: "asked to", Reason: &pluginv1.Failure_Cancelled{Cancelled: &pluginv1.Cancelled{}}}))
 	case "finish-late": // succeeds although it was asked to stop
+		_ = send(say(info, "working"))
 		<-ctx.Done()
 		return send(done(`"late"`))
 	case "stubborn":

@@ -152,8 +152,9 @@ func TestAServerReclaimsItsOwnStrayRuns(t *testing.T) {
 
 	_, young := w.claim(t, simple.ID, "me", recent)
 	_, future := w.claim(t, simple.ID, "me", time.Now().Add(time.Hour))
-	holds, held := w.claim(t, w.create(t, "hold", nil).ID, "me", overdue)
-	w.Dispatch(holds, held) // this one is in memory, and it is old
+	soon := time.Now().Add(-29 * time.Second) // not before it is dispatched
+	holds, held := w.claim(t, w.create(t, "hold", nil).ID, "me", soon)
+	w.Dispatch(holds, held) // this one is in memory, and it will be old
 	eventually(t, "it executes", func() bool { return w.provider.executing() == 1 })
 	_, stray := w.claim(t, simple.ID, "me", overdue)
 	_, again := w.claim(t, retried.ID, "me", overdue)
@@ -168,8 +169,8 @@ func TestAServerReclaimsItsOwnStrayRuns(t *testing.T) {
 	if run := w.wantEnded(t, again.ID, core.Succeeded, ""); run.Attempt != 2 {
 		t.Errorf("the retried run: %+v", run)
 	}
-	w.wantEnded(t, queued.ID, core.Skipped, core.ReasonOverlap) // decided, late, by Start
-	wait(100 * time.Millisecond)                                // several sweeps
+	w.wantEnded(t, queued.ID, core.Skipped, core.ReasonOverlap)       // decided, late, by Start
+	wait(time.Until(soon.Add(30*time.Second + 100*time.Millisecond))) // several sweeps past it
 	for what, run := range map[string]core.Run{"recent": young, "future": future} {
 		if got := w.run(t, run.ID); got.State != core.RunClaimed || got.Token != run.Token {
 			t.Errorf("the %s run was touched: %+v", what, got)
