@@ -38,7 +38,8 @@ func FuzzLine(f *testing.F) {
 		f.Add(message)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
-		ours, theirs := api.LineJSON(core.LoggedLine{LogLine: core.LogLine{Message: message}})
+		ours, theirs := api.LineJSON(core.LoggedLine{LogLine: core.LogLine{Message: message,
+			Attrs: []core.Attr{{Key: message, Value: message}, {Key: message + "~", Value: "v"}}}})
 		if ours != theirs || !json.Valid([]byte(ours)) {
 			t.Errorf("%q is written\n%s, want\n%s", message, ours, theirs)
 		}

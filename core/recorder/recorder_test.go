@@ -403,6 +403,15 @@ func TestRecorder(t *testing.T) {
 			}
 			flush(t, a)
 		}
+		first, second := origin("r2"), origin("r2") // two attempts in one block, as when one is taken over
+		second.Attempt = 2
+		old, young := r.Attempt(first, 0, recorder.Wait), r.Attempt(second, 0, recorder.Wait)
+		for i := 1; i <= 30; i++ {
+			say(t, old, fmt.Sprintf("1.%d", i))
+			say(t, young, fmt.Sprintf("2.%d", i))
+		}
+		flush(t, old)
+		flush(t, young)
 		for _, c := range []struct {
 			f           core.LineFilter
 			n           int
@@ -415,6 +424,10 @@ func TestRecorder(t *testing.T) {
 			{core.LineFilter{RunID: "r1", AfterAttempt: 2, AfterSeq: 199, Limit: 2}, 2, "2.200", "3.1"},
 			{core.LineFilter{RunID: "r1", AfterAttempt: 3, AfterSeq: 200, Limit: 2}, 0, "", ""},
 			{core.LineFilter{RunID: "nobody", Limit: 2}, 0, "", ""},
+			{core.LineFilter{RunID: "r2", Limit: 10000}, 60, "1.1", "2.30"},
+			{core.LineFilter{RunID: "r2", Attempt: 2, Limit: 10000}, 30, "2.1", "2.30"},
+			{core.LineFilter{RunID: "r2", Text: ".2", Limit: 10000}, 22, "1.2", "2.29"},
+			{core.LineFilter{RunID: "r2", AfterAttempt: 1, AfterSeq: 29, Limit: 10000}, 31, "1.30", "2.30"},
 		} {
 			got, err := r.Lines(t.Context(), c.f)
 			if err != nil || len(got) != c.n || c.n > 0 && (got[0].Message != c.first || got[c.n-1].Message != c.last) {
@@ -424,7 +437,7 @@ func TestRecorder(t *testing.T) {
 				page, paged := c.f, []core.LoggedLine(nil)
 				for page.Limit = limit; len(paged) < len(got); {
 					lines, err := r.Lines(t.Context(), page)
-					if err != nil || len(lines) == 0 {
+					if err != nil || len(lines) == 0 || len(lines) > limit {
 						t.Fatalf("%+v in pages of %d: after %d of %d lines: %d, %v", c.f, limit, len(paged), len(got), len(lines), err)
 					}
 					paged = append(paged, lines...)
@@ -432,6 +445,9 @@ func TestRecorder(t *testing.T) {
 				}
 				if diff := cmp.Diff(got, paged[:len(got)]); diff != "" {
 					t.Errorf("%+v in pages of %d: %s", c.f, limit, diff)
+				}
+				if more, err := r.Lines(t.Context(), page); c.n < c.f.Limit && (err != nil || len(more) > 0) {
+					t.Errorf("%+v in pages of %d: %d lines behind the last, %v", c.f, limit, len(more), err)
 				}
 			}
 		}

@@ -145,7 +145,7 @@ func TestAServerReclaimsItsOwnStrayRuns(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(t)
-	overdue, recent := time.Now().Add(-31*time.Second), time.Now().Add(-20*time.Second)
+	overdue, recent := time.Now().Add(-31*time.Second), time.Now().Add(-5*time.Second)
 	simple := w.create(t, "succeed", nil)
 	retried := w.create(t, "succeed", func(t *core.Task) { t.Policies.MaxAttempts, t.Policies.RetryDelay = 2, 20*time.Millisecond })
 	skipping := w.create(t, "hold", func(t *core.Task) { t.Policies.Overlap = core.OverlapSkip })

@@ -115,7 +115,7 @@ func usageOf(text string) (u core.Usage) {
 	u.ReadBytes = number(`","read_bytes":`, ',')
 	u.WriteBytes = number(`,"write_bytes":`, ',')
 	u.IOSource = source(`,"io_source":"`)
-	if ok && rest == `"}` && !strings.ContainsRune(text, '\\') {
+	if ok && u.CPU >= 0 && rest == `"}` && !strings.ContainsRune(text, '\\') {
 		return u
 	}
 	u = core.Usage{}

@@ -96,6 +96,7 @@ func TestUsageIsReadHoweverItIsWritten(t *testing.T) {
 			`{"cpu":-5,"cpu_source":"","peak_rss_bytes":0,"rss_source":"","read_bytes":0,"write_bytes":0,"io_source":""}`:                      {CPU: -5},
 			`{"cpu":5,"cpu_source":"measured","peak_rss_bytes":1`:                                                                              unknown,
 			`{"cpu":5,"cpu_source":"measured","peak_rss_bytes":1,"rss_source":"shared","read_bytes":7,"write_bytes":9,"io_source":"unknown"}x`: unknown,
+			`{"cpu":9223372036854775808,"cpu_source":"","peak_rss_bytes":0,"rss_source":"","read_bytes":0,"write_bytes":0,"io_source":""}`:     unknown,
 			`five`: unknown,
 		} {
 			w.exec(t, "UPDATE runs SET usage = $1 WHERE id = $2", text, run.ID)
