@@ -122,7 +122,7 @@ func (s *store) claim(c core.Claim) core.Claimed {
 				run.State = core.RunQueued
 			}
 		}
-		for {
+		for rest := false; ; rest = true {
 			if _, taken := s.fires[keyOf(&run)]; !taken {
 				s.insert(t, &run)
 				if starts {
@@ -134,10 +134,13 @@ func (s *store) claim(c core.Claim) core.Claimed {
 				answer.Decided = append(answer.Decided, i)
 				break
 			}
-			if run.FireCount == 1 { // it has its decision
-				break
+			if !rest {
+				if run.FireCount == 1 { // it has its decision
+					break
+				}
+				run.FireCount-- // the rest of a range has not
 			}
-			run.FireAt, run.FireCount = run.FireAt.Add(time.Microsecond), run.FireCount-1 // the rest of a range has not
+			run.FireAt = run.FireAt.Add(time.Microsecond) // where the rest of an older version's range may stand
 		}
 	}
 	answer.Fired = t.fired

@@ -328,11 +328,13 @@ func (w *writer) insertClaimed(ctx context.Context, claims []claimItem) error {
 	return err
 }
 
-// insertRest inserts a range of skipped fires whose first one has its decision: the others must have theirs too.
+// insertRest inserts a range of skipped fires whose first one has its decision: the others must have theirs too. Where it would
+// stand, the rest of a range of an older version may stand already: it is put behind that, and is none the smaller.
 func (w *writer) insertRest(ctx context.Context, skipped *core.Run) error {
 	run, inserted := *skipped, false
-	for !inserted && run.FireCount > 1 {
-		run.FireAt, run.FireCount = run.FireAt.Add(time.Microsecond), run.FireCount-1
+	run.FireCount--
+	for !inserted && run.FireAt.Before(run.FireThrough) {
+		run.FireAt = run.FireAt.Add(time.Microsecond)
 		err := w.conn.many(ctx, insertRunOf, 1, func(_ int, args []any) []any {
 			return bindRunOf(args, &run, run.State, run.Token, micros(run.FireAt))
 		}, func(_ int, affected int64, _ []int64) { inserted = affected == 1 })

@@ -134,6 +134,21 @@ func TestTheRestOfARangeIsDecidedToo(t *testing.T) {
 		if diff := cmp.Diff(want, runByID(t, s, want.ID)); diff != "" || !got[0].Won || got[0].Decided != nil {
 			t.Errorf("claimed %+v, %s", got[0], diff)
 		}
+		// Edited once more, by a server whose clock is behind: the rest stands behind the rest of before, with all its fires.
+		a.State.NextFire = at(10)
+		a, err = s.UpdateTask(t.Context(), a)
+		ok(t, err)
+		claim = claimOf(&a, at(10), at(20))
+		missed = &claim.Runs[0]
+		missed.State, missed.Verdict, missed.Reason, missed.EndedAt = core.RunEnded, core.Skipped, core.ReasonCatchUp, at(45)
+		missed.FireThrough, missed.FireCount = at(15), 2
+		_, err = s.Claim(t.Context(), []core.Claim{claim})
+		ok(t, err)
+		want = *missed
+		want.FireAt, want.FireCount = at(10).Add(2*time.Microsecond), 1
+		if diff := cmp.Diff(want, runByID(t, s, want.ID)); diff != "" {
+			t.Error(diff)
+		}
 		finish(t, s, finishOf(&run, core.Succeeded))
 		wantSound(t, s)
 	})
