@@ -212,10 +212,7 @@ func (rd *blockReader) close() {
 // read decodes what a block holds for a filter. A segment that is gone gives fs.ErrNotExist.
 func (rd *blockReader) read(r *Recorder, x ref, want core.LineFilter) (*decoder, error) {
 	if rd.file == nil || rd.seg.number != x.number {
-		if rd.file != nil {
-			_ = rd.file.Close()
-			rd.file = nil
-		}
+		rd.close()
 		if err := rd.open(r, x.number); err != nil {
 			return nil, err
 		}
