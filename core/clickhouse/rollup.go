@@ -248,10 +248,11 @@ func (s step) args() []any {
 	return []any{ch.Named("namespaces", s.namespaces), ch.Named("days", days), instant("from", from), instant("to", to)}
 }
 
-// rollingUp are the bounds of the statements that make days anew.
+// rollingUp are the bounds of the statements that make days anew. One thread: who starts runs on the same machine shall
+// not wait for a view.
 func rollingUp(ctx context.Context) context.Context {
 	return settings(ctx, ch.Settings{
-		"max_execution_time": 600, "max_memory_usage": uint64(rollupMem), "max_bytes_before_external_group_by": uint64(rollupMem / 4),
+		"max_execution_time": 600, "max_memory_usage": uint64(rollupMem), "max_bytes_before_external_group_by": uint64(rollupMem / 4), "max_threads": 1,
 		"insert_deduplicate": 0, "final": 0, "distributed_product_mode": "global",
 	})
 }
