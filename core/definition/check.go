@@ -14,7 +14,6 @@ import (
 
 var (
 	namespaceName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,63}$`)
-	taskName      = regexp.MustCompile(`^[\pL\pN][\pL\pN._-]{0,127}$`)
 	labelKey      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
 )
 
@@ -36,7 +35,7 @@ func asInvalid(err error) (*core.Error, bool) {
 func checkFields(t core.Task) []core.Finding {
 	var found []core.Finding
 	add := func(path, zh, en string) { found = append(found, finding(path, zh, en)) }
-	if !taskName.MatchString(t.Name) {
+	if !core.IsName(t.Name, core.MaxTaskName) {
 		add("name", "任务名以字母或数字开头，只含字母、数字、“.”“_”“-”，至多 128 个字符",
 			`a task's name starts with a letter or digit and has only letters, digits, ".", "_" and "-", at most 128 characters`)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"time"
 
@@ -18,12 +17,13 @@ type Held[T any] = core.Held[T]
 // AnyVersion stands for whatever version there is, or none, where the version that was seen is asked for.
 const AnyVersion = core.AnyVersion
 
-var resourceName = regexp.MustCompile(`^[\pL\pN][\pL\pN._-]{0,63}$`)
-
-const maxSlots = 1_000_000
+const (
+	maxResourceName = 64 // characters
+	maxSlots        = 1_000_000
+)
 
 func checkResourceName(name string) []core.Finding {
-	if resourceName.MatchString(name) {
+	if core.IsName(name, maxResourceName) {
 		return nil
 	}
 	return []core.Finding{finding("name", "名称以字母或数字开头，只含字母、数字、“.”“_”“-”，至多 64 个字符",

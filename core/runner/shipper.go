@@ -30,7 +30,7 @@ type ShipperOptions struct {
 	Clock   core.Clock
 	Log     *slog.Logger
 	Every   time.Duration // least pause between two batches that are not full; 500 ms
-	Batch   int           // rows of one insert at most; 10,000
+	Batch   int           // rows of one insert at most; 8,192
 }
 
 // Shipper moves the rows of ended runs and skipped fires from the store to history: insert, wait for the
@@ -48,7 +48,7 @@ func NewShipper(opts ShipperOptions) *Shipper {
 		opts.Every = 500 * time.Millisecond
 	}
 	if opts.Batch == 0 {
-		opts.Batch = 10_000
+		opts.Batch = 8192 // a list that grows by doubling is full then
 	}
 	return &Shipper{opts: opts, done: make(chan struct{})}
 }

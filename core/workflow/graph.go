@@ -56,10 +56,7 @@ type document struct {
 	Resume *Resume                    `json:"resume,omitempty"`
 }
 
-var (
-	stepName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
-	taskName = regexp.MustCompile(`^[\pL\pN][\pL\pN._-]{0,127}$`)
-)
+var stepName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
 // Tasks gives the names of the tasks that the steps start, each once, in the order of the steps.
 func (g Graph) Tasks() []string {
@@ -155,7 +152,7 @@ func (p *parsing) step(i int) {
 	default:
 		p.index[s.Name] = i
 	}
-	if !taskName.MatchString(s.Task) {
+	if !core.IsName(s.Task, core.MaxTaskName) {
 		p.refuse(at(i, ".task"), "请写同一命名空间里的任务名", "give the name of a task in the same namespace")
 	}
 	if !slices.Contains([]core.When{"", core.OnSuccess, core.OnFailure, core.OnAlways}, s.When) {
