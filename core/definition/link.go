@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/jsonpath"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
@@ -148,7 +149,7 @@ func checkUpstreams(t core.Task) []core.Finding {
 			if param == "" {
 				add(field+".params", "缺少参数名", "the name of a parameter is missing")
 			}
-			if _, ok := parsePath(u.Params[param]); !ok {
+			if _, ok := jsonpath.Parse(u.Params[param]); !ok {
 				add(join(field+".params", param), fmt.Sprintf(`%q 不是 JSON 路径；请写 $、$.total 或 $.rows[0]["id"] 这样的路径`, u.Params[param]),
 					fmt.Sprintf(`%q is not a JSON path; write $, $.total or $.rows[0]["id"]`, u.Params[param]))
 			}
@@ -300,9 +301,9 @@ func (d *Definitions) handedOn(ctx context.Context, t core.Task, u core.Upstream
 	over := make(map[string]json.RawMessage, len(u.Params))
 	var found []core.Finding
 	for _, param := range slices.Sorted(maps.Keys(u.Params)) {
-		p, ok := parsePath(u.Params[param])
-		value, there := p.in(outcome.Output)
-		if !ok || !there {
+		p, ok := jsonpath.Parse(u.Params[param])
+		value, err := p.In(outcome.Output)
+		if !ok || err != nil {
 			found = append(found, finding(join("params", param), "任务 "+u.Task+" 的输出里没有 "+u.Params[param]+"；未启动",
 				"the output of task "+u.Task+" has nothing at "+u.Params[param]+"; it was not started"))
 			continue

@@ -127,8 +127,8 @@ func TestAPathThatLeadsNowhereFailsTheStep(t *testing.T) {
 			return `{"steps": [{"name": "a", "task": "t"}, {"name": "b", "task": "t", "needs": ["a"], "params": {"x": ` + path + `}}, {"name": "c", "task": "t", "needs": ["b"], "when": "failure"}]}`
 		}
 		for i, test := range []struct{ path, says string }{
-			{`"$.steps.a.output.total"`, "the output of step a has no total"}, {`"$.steps.a.output.rows[1]"`, "has no rows[1]"}, {`"$.steps.a.output.rows.x"`, "has no rows.x"},
-			{`"$.steps.a.output[0]"`, "has no [0]"}, {`"$.steps.a.output[\"a b\"]"`, `has no ["a b"]`},
+			{`"$.steps.a.output.total"`, "the output of step a has nothing at $.total"}, {`"$.steps.a.output.rows[1]"`, "has nothing at $.rows[1]"}, {`"$.steps.a.output.rows.x"`, "has nothing at $.rows.x"},
+			{`"$.steps.a.output[0]"`, "has nothing at $[0]"}, {`"$.steps.a.output[\"a b\"]"`, `has nothing at $["a b"]`},
 		} {
 			out, _ := w.execute(t.Context(), attempt(fmt.Sprintf("w%d", i), 1, params(test.path)))
 			r := read(t, out)

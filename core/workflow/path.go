@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/jsonpath"
 )
 
 // The roots of a path.
@@ -29,68 +28,34 @@ type path struct {
 	root  string
 	step  string // rootSteps
 	field string // of the step or the run; the name of the input
-	rest  []key
-}
-
-// key is one step down: a name, or the index of a list.
-type key struct {
-	name  string
-	index int // -1: name counts
+	rest  jsonpath.Path
 }
 
 var (
-	plainName   = regexp.MustCompile(`^\.([\pL\pN_-]+)`)
-	quotedName  = regexp.MustCompile(`^\[("(?:[^"\\]|\\.)*")\]`)
-	listIndex   = regexp.MustCompile(`^\[([0-9]{1,9})\]`)
-	stepFields  = []string{"output", "verdict", "message", "run_id"}
-	runFields   = []string{"id", "fire_at"}
-	maxPathKeys = 64
+	stepFields = []string{"output", "verdict", "message", "run_id"}
+	runFields  = []string{"id", "fire_at"}
 )
 
 // parsePath reads a text that begins with "$.".
 func parsePath(text string) (path, bool) {
-	rest, ok := strings.CutPrefix(text, "$")
+	keys, ok := jsonpath.Parse(text)
 	if !ok {
 		return path{}, false
 	}
-	var keys []key
-	for rest != "" {
-		var k key
-		if m := plainName.FindStringSubmatch(rest); m != nil {
-			k, rest = key{m[1], -1}, rest[len(m[0]):]
-		} else if m := quotedName.FindStringSubmatch(rest); m != nil {
-			var name string
-			if json.Unmarshal([]byte(m[1]), &name) != nil {
-				return path{}, false
-			}
-			k, rest = key{name, -1}, rest[len(m[0]):]
-		} else if m := listIndex.FindStringSubmatch(rest); m != nil {
-			n, err := strconv.Atoi(m[1])
-			if err != nil {
-				return path{}, false
-			}
-			k, rest = key{"", n}, rest[len(m[0]):]
-		} else {
-			return path{}, false
-		}
-		if keys = append(keys, k); len(keys) > maxPathKeys {
-			return path{}, false
-		}
-	}
 	names := 0 // how many keys of the beginning are names
-	for names < len(keys) && keys[names].index < 0 {
+	for names < len(keys) && keys[names].Index < 0 {
 		names++
 	}
 	if names < 2 {
 		return path{}, false
 	}
-	p := path{text: text, root: keys[0].name, field: keys[1].name, rest: keys[2:]}
+	p := path{text: text, root: keys[0].Name, field: keys[1].Name, rest: keys[2:]}
 	switch p.root {
 	case rootSteps:
 		if names < 3 {
 			return path{}, false
 		}
-		p.step, p.field, p.rest = keys[1].name, keys[2].name, keys[3:]
+		p.step, p.field, p.rest = keys[1].Name, keys[2].Name, keys[3:]
 		return p, slices.Contains(stepFields, p.field) && (p.field == "output" || len(p.rest) == 0)
 	case rootInputs:
 		return p, true
@@ -234,45 +199,15 @@ func (p path) in(text json.RawMessage, what string) (any, error) {
 	if len(text) == 0 {
 		text = json.RawMessage("null")
 	}
-	v, err := decode(text)
+	value, err := p.rest.In(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s leads nowhere: %s has %w", p.text, what, err)
+	}
+	v, err := decode(value)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s is not valid JSON", p.text, what)
 	}
-	for i, k := range p.rest {
-		var next any
-		there := false
-		if k.index >= 0 {
-			list, ok := v.([]any)
-			if there = ok && k.index < len(list); there {
-				next = list[k.index]
-			}
-		} else if object, ok := v.(map[string]any); ok {
-			next, there = object[k.name]
-		}
-		if !there {
-			return nil, fmt.Errorf("%s leads nowhere: %s has no %s", p.text, what, keysText(p.rest[:i+1]))
-		}
-		v = next
-	}
 	return v, nil
-}
-
-func keysText(keys []key) string {
-	var b strings.Builder
-	for _, k := range keys {
-		switch {
-		case k.index >= 0:
-			fmt.Fprintf(&b, "[%d]", k.index)
-		case plainName.FindString("."+k.name) == "."+k.name:
-			if b.Len() > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(k.name)
-		default:
-			fmt.Fprintf(&b, "[%q]", k.name)
-		}
-	}
-	return b.String()
 }
 
 func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
