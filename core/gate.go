@@ -142,7 +142,7 @@ type Admission struct {
 
 	Overlap      Overlap // OverlapAllow without limit for a run that is part of the overlap already: a retry
 	OverlapLimit int
-	Patient      bool          // it waits where its policy would have it skipped for an overlap: catch-up and backfill runs
+	Patient      bool          // it waits where its policy would have it skipped for an overlap: see Trigger.Patient
 	CatchUp      CatchUp       // whether it waits at an open breaker, and in place of whom
 	CatchUpLimit int           // CatchUpAll: how many runs of the task may wait there
 	Breakers     []BreakerRule // all it must pass

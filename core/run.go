@@ -79,6 +79,12 @@ const (
 	TriggerRetry    Trigger = "retry"    // an intervention: the run CausedBy is tried again
 )
 
+// Patient says that a run waits for earlier runs of its task even where the policy would have a fire skipped: it is wanted
+// although its instant has passed, and often with others at once.
+func (t Trigger) Patient() bool {
+	return t == TriggerCatchUp || t == TriggerBackfill || t == TriggerWorkflow || t == TriggerRetry
+}
+
 // Run is one fire and what became of it. A skipped fire is a Run with Verdict Skipped, so that each fire is one row.
 type Run struct {
 	ID          string // UUIDv7; the idempotency key handed to the task

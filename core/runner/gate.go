@@ -108,7 +108,7 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 	p := l.task.Policies
 	admission := core.Admission{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, At: r.opts.Clock.Now(),
-		Overlap: cmp.Or(l.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit, Patient: patient(l.run),
+		Overlap: cmp.Or(l.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit, Patient: l.run.Trigger.Patient(),
 		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
 	}
 	answers, err := r.opts.Store.Admit(context.WithoutCancel(ctx), []core.Admission{admission})
@@ -130,12 +130,6 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 		r.mu.Unlock()
 	}
 	return answer.Ruling, limits, true
-}
-
-// patient runs wait for earlier runs of their task even where its policy would have a fire skipped: they are wanted
-// although their instant has passed, and often many at once.
-func patient(run core.Run) bool {
-	return run.Trigger == core.TriggerCatchUp || run.Trigger == core.TriggerBackfill
 }
 
 // preconditions looks at a run's preconditions in turn. passed is false if one is not true: then it waits for it, or its
@@ -202,7 +196,7 @@ func nameOf(p core.Precondition) string {
 func (r *Runner) queueAhead(l *liveRun, limits []core.Limit) (core.Ruling, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if at := (doorKey{core.GateOverlap, l.run.TaskID}); patient(l.run) && r.ahead(at, l) {
+	if at := (doorKey{core.GateOverlap, l.run.TaskID}); l.run.Trigger.Patient() && r.ahead(at, l) {
 		return core.Ruling{Gate: core.GateOverlap, Detail: "earlier fires of the task wait"}, true
 	}
 	for _, limit := range limits {

@@ -450,6 +450,29 @@ func TestAStepIsStartedOnceAndItsEndIsTold(t *testing.T) {
 	}
 }
 
+// TestStepsOfOneTaskWaitForEachOther: whose fires are skipped while one is live carries out all steps that name it.
+func TestStepsOfOneTaskWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(t)
+	task := w.create(t, "succeed", policies(core.Policies{Overlap: core.OverlapSkip}))
+	at := time.Now().UTC()
+	var runs []core.Run
+	for _, name := range []string{"east", "north", "west"} {
+		run, err := w.StartStep(t.Context(), runner.Step{WorkflowID: "wf-2", Name: name, TaskID: task.ID, FireAt: at, By: "gnomon"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, run)
+	}
+	for _, run := range runs {
+		w.wantEnded(t, run.ID, core.Succeeded, "")
+	}
+	if w.provider.atOnce() != 1 {
+		t.Errorf("%d at once", w.provider.atOnce())
+	}
+}
+
 func TestAStopAskedElsewhereIsObeyed(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -115,7 +115,7 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 			run.State = core.RunRetrying
 		}
 	}
-	if run.State == core.RunQueued && patient(run) && run.StartAt.Before(now) { // many may be overdue by now: they stay apart
+	if run.State == core.RunQueued && run.Trigger.Patient() && run.StartAt.Before(now) { // many may be overdue by now: they stay apart
 		run.StartAt = r.apart(run.TaskID, cmp.Or(task.Policies.CatchUpSpread, core.DefaultCatchUpSpread), now)
 	}
 	r.Dispatch(&task, run)
@@ -128,7 +128,7 @@ func (r *Runner) apart(taskID string, spread time.Duration, now time.Time) time.
 	defer r.mu.Unlock()
 	at := now
 	for _, l := range r.live {
-		if l.run.TaskID == taskID && l.phase == armed && patient(l.run) && !l.run.StartAt.Add(spread).Before(at) {
+		if l.run.TaskID == taskID && l.phase == armed && l.run.Trigger.Patient() && !l.run.StartAt.Add(spread).Before(at) {
 			at = l.run.StartAt.Add(spread)
 		}
 	}

@@ -200,7 +200,7 @@ func (w *world) admitted(s *server, h *held) bool {
 	ask := core.Admission{
 		RunID: h.run.ID, TaskID: task.ID, Token: h.run.Token, Owner: s.id, At: now,
 		Overlap: cmp.Or(h.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit,
-		Patient: h.run.Trigger == core.TriggerCatchUp || h.run.Trigger == core.TriggerBackfill,
+		Patient: h.run.Trigger.Patient(),
 		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
 	}
 	comes := w.store.runs[h.run.ID].Gate != core.GateCapacity
