@@ -468,7 +468,10 @@ func (e *Executor) earlier(ctx context.Context, namespace string, g Graph, depth
 	for _, s := range g.Steps {
 		i, ok := old.index[s.Name]
 		if st := states[s.Name]; ok && old.Steps[i].Task == s.Task && st.run != nil {
-			if st.Status == Running { // not ours to wait for
+			switch {
+			case st.Status == Failed && slices.Contains(g.Resume.Done, s.Name):
+				st.Status, st.Message = Succeeded, "done by hand"
+			case st.Status == Running: // not ours to wait for
 				st.Status = Failed
 			}
 			came[s.Name] = st

@@ -398,7 +398,7 @@ func TestRunAgainTakesOverWhatSucceeded(t *testing.T) {
 		w.keep("w0", json.RawMessage(params), out)
 		again := func(id, of string, from ...string) (core.Outcome, []string, string) {
 			t.Helper()
-			p, err := workflow.Resuming(json.RawMessage(params), of, from)
+			p, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: of, From: from})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -458,7 +458,7 @@ func TestRunAgainRefusesWhatItCannotGoOnWith(t *testing.T) {
 		w.keep("foreign", json.RawMessage(params), core.Outcome{})
 		w.runs["foreign"].Namespace = "Secret"
 		w.keep("broken", json.RawMessage(`{}`), core.Outcome{})
-		loop, err := workflow.Resuming(json.RawMessage(params), "loop", nil)
+		loop, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: "loop"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -466,7 +466,7 @@ func TestRunAgainRefusesWhatItCannotGoOnWith(t *testing.T) {
 		for run, says := range map[string]string{
 			"live": "has not ended", "other": "not of a workflow", "foreign": "no such run", "missing": "no such run", "broken": "no steps", "loop": "more than 50",
 		} {
-			p, err := workflow.Resuming(json.RawMessage(params), run, nil)
+			p, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: run})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -697,7 +697,7 @@ func TestViewOfAnEndedWorkflowKnowsWhatCouldNotBeStarted(t *testing.T) {
 		if _, err := e.View(t.Context(), core.Run{TaskType: "Common.Other"}); core.KindOf(err) != core.KindConflict {
 			t.Error(err)
 		}
-		missing, err := workflow.Resuming(json.RawMessage(params), "gone", nil)
+		missing, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: "gone"})
 		if err != nil {
 			t.Fatal(err)
 		}

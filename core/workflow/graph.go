@@ -48,6 +48,7 @@ type Step struct {
 type Resume struct {
 	Run  string   `json:"run"`            // the earlier workflow run
 	From []string `json:"from,omitempty"` // steps that are carried out again, with all that need them; always those that did not succeed
+	Done []string `json:"done,omitempty"` // steps that failed, and of which a person has said that their work was done by hand
 }
 
 type document struct {
@@ -312,22 +313,24 @@ func (p *parsing) resume() {
 	if p.Resume.Run == "" || len(p.Resume.Run) > 64 {
 		p.refuse("params.resume.run", "请写要接着运行的工作流运行编号", "give the id of the workflow run that is gone on with")
 	}
-	for i, name := range p.Resume.From {
-		if _, ok := p.index[name]; !ok {
-			p.refuse(fmt.Sprintf("params.resume.from[%d]", i), "没有步骤 "+name, "there is no step "+name)
+	for field, names := range map[string][]string{"from": p.Resume.From, "done": p.Resume.Done} {
+		for i, name := range names {
+			if _, ok := p.index[name]; !ok {
+				p.refuse(fmt.Sprintf("params.resume.%s[%d]", field, i), "没有步骤 "+name, "there is no step "+name)
+			}
 		}
 	}
 }
 
-// Resuming gives a workflow run's parameters with the wish to go on with that run: what succeeded is taken over, but
-// for the steps in from and all that need them. It fails with KindInvalid if there is no such step.
-func Resuming(params json.RawMessage, runID string, from []string) (json.RawMessage, error) {
+// Resuming gives a workflow run's parameters with the wish to go on with that run: what succeeded or was done by hand is
+// taken over, but for the steps in From and all that need them. It fails with KindInvalid if there is no such step.
+func Resuming(params json.RawMessage, wish Resume) (json.RawMessage, error) {
 	const op = "run workflow again"
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(params, &fields); err != nil {
 		return nil, core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	resume, err := json.Marshal(Resume{Run: runID, From: from})
+	resume, err := json.Marshal(wish)
 	if err != nil {
 		return nil, core.Errorf(core.KindInternal, op, "%w", err)
 	}

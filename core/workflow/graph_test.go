@@ -124,21 +124,21 @@ func TestTheTypesSchemasAreJSON(t *testing.T) {
 
 func TestResumingKeepsTheGraph(t *testing.T) {
 	t.Parallel()
-	params, err := workflow.Resuming(json.RawMessage(graph("a", "b: a")), "r1", []string{"b"})
+	params, err := workflow.Resuming(json.RawMessage(graph("a", "b: a")), workflow.Resume{Run: "r1", From: []string{"b"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err = workflow.Resuming(params, "r2", nil)
+	params, err = workflow.Resuming(params, workflow.Resume{Run: "r2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if g := parse(t, string(params)); len(g.Steps) != 2 || g.Resume.Run != "r2" || g.Resume.From != nil {
 		t.Errorf("%s", params)
 	}
-	if _, err := workflow.Resuming(params, "r2", []string{"x"}); core.KindOf(err) != core.KindInvalid {
+	if _, err := workflow.Resuming(params, workflow.Resume{Run: "r2", From: []string{"x"}}); core.KindOf(err) != core.KindInvalid {
 		t.Error(err)
 	}
-	if _, err := workflow.Resuming(json.RawMessage("5"), "r2", nil); core.KindOf(err) != core.KindInvalid {
+	if _, err := workflow.Resuming(json.RawMessage("5"), workflow.Resume{Run: "r2"}); core.KindOf(err) != core.KindInvalid {
 		t.Error(err)
 	}
 }

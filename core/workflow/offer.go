@@ -54,7 +54,8 @@ const paramsSchema = `{
       "description": "接着一次更早的运行；由重跑操作写入 / An earlier run that is gone on with; written by the operation that runs it again",
       "properties": {
         "run": {"type": "string", "minLength": 1, "maxLength": 64},
-        "from": {"type": ["array", "null"], "items": {"type": "string"}}
+        "from": {"type": ["array", "null"], "items": {"type": "string"}},
+        "done": {"type": ["array", "null"], "items": {"type": "string"}}
       }
     }
   },

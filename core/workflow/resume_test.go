@@ -67,7 +67,7 @@ func TestAStepThatWasPutInBeforeAnotherMakesThatRunAgain(t *testing.T) {
 		out, _ := w.execute(t.Context(), attempt("w0", 1, old))
 		w.keep("w0", json.RawMessage(old), out)
 		changed := strings.Replace(graph("a", "new: a", "b: new", "c", "d"), "task-d", "task-other", 1)
-		params, err := workflow.Resuming(json.RawMessage(changed), "w0", nil)
+		params, err := workflow.Resuming(json.RawMessage(changed), workflow.Resume{Run: "w0"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,4 +131,37 @@ func TestARunThatIsTriedAgainByHandStandsForItsStep(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	}
+}
+
+// TestAStepDoneByHandIsTakenOver: it is not carried out again, what needs it is, and of one that is named in from nobody's word
+// is taken.
+func TestAStepDoneByHandIsTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]conduct{"a": {verdict: core.Failed, message: "no luck"}})
+		params := graph("a", "b: a", "c: b")
+		out, _ := w.execute(t.Context(), attempt("w0", 1, params))
+		w.keep("w0", json.RawMessage(params), out)
+		for _, wish := range []struct {
+			workflow.Resume
+			started []string
+		}{
+			{workflow.Resume{Run: "w0"}, []string{"a"}},
+			{workflow.Resume{Run: "w0", Done: []string{"a"}}, []string{"b", "c"}},
+			{workflow.Resume{Run: "w0", Done: []string{"a"}, From: []string{"a"}}, []string{"a"}},
+		} {
+			p, err := workflow.Resuming(json.RawMessage(params), wish.Resume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.starts = nil
+			id := "w" + strings.Join(wish.Done, "") + strings.Join(wish.From, "-")
+			out, _ := w.execute(t.Context(), attempt(id, 1, string(p)))
+			if !slices.Equal(w.started(), wish.started) || (out.Verdict == core.Succeeded) != (len(wish.started) == 2) {
+				t.Errorf("%+v: %+v, started %v; want %v", wish.Resume, out, w.started(), wish.started)
+			}
+		}
+		if _, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: "w0", Done: []string{"x"}}); core.KindOf(err) != core.KindInvalid {
+			t.Errorf("a step that is not there was done: %v", err)
+		}
+	})
 }

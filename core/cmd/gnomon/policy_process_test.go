@@ -343,6 +343,20 @@ func worksAsAGraph(t *testing.T, w *world) {
 	if all := begun(w.evidenceOf(filepath.Join(w.dir, "load.csv"))); len(all) != 1 {
 		t.Errorf("the step that was taken over began %d times", len(all))
 	}
+	// What a person did instead of a step counts when the workflow goes on.
+	w.works("broken", "@manual", map[string]any{"fail_rate": 1}, api.Policies{Intervene: true}, nil)
+	mended := w.task("Bench", "mended", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
+		{"name": "broken", "task": "broken"}, {"name": "left", "task": "left", "needs": []string{"broken"}},
+	}})})
+	stuck := w.now(mended, nil)
+	if r := w.over(stuck); r.Outcome != "failed" {
+		t.Errorf("the workflow with a broken step ended as %s", r.Outcome)
+	}
+	w.says("intervention", "done", steps(stuck)["broken"].RunID, "--note", "loaded by hand")
+	goesOn := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("run", "rerun", stuck))
+	if r, s := w.over(goesOn), steps(goesOn); r.Outcome != "succeeded" || s["broken"].State != "taken_over" || !strings.Contains(s["broken"].Message, "by hand") || s["left"].State != "succeeded" {
+		t.Errorf("what went on after a step was done by hand: %s %s %+v", r.Outcome, r.Message, s)
+	}
 	// The end of a cancelled workflow is the end of its steps.
 	w.works("long", "@manual", map[string]any{"millis": 600_000}, api.Policies{}, nil)
 	longFlow := w.task("Bench", "long-flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{

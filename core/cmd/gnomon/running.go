@@ -336,7 +336,11 @@ func (w workflows) Rerun(ctx context.Context, run core.Run, from []string, note,
 	case run.State != core.RunEnded:
 		return core.Run{}, core.Errorf(core.KindConflict, op, "it has not ended; cancel it first")
 	}
-	params, err := workflow.Resuming(run.Params, run.ID, from)
+	done, err := w.doneByHand(ctx, run)
+	if err != nil {
+		return core.Run{}, err
+	}
+	params, err := workflow.Resuming(run.Params, workflow.Resume{Run: run.ID, From: from, Done: done})
 	if err != nil {
 		return core.Run{}, err
 	}
@@ -346,6 +350,29 @@ func (w workflows) Rerun(ctx context.Context, run core.Run, from []string, note,
 	}
 	w.a.log.Info("workflow run again", "run_id", run.ID, "again", again.ID, "principal", by, "note", note)
 	return w.a.runner.Insert(ctx, again)
+}
+
+// doneByHand gives the steps that failed, and of whose runs a person has said that what they should have done was done by
+// hand.
+func (w workflows) doneByHand(ctx context.Context, run core.Run) ([]string, error) {
+	views, err := w.a.workflows.View(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for _, v := range views {
+		if v.RunID == "" || !v.Verdict.Failure() {
+			continue
+		}
+		switch i, err := w.a.store.Intervention(ctx, v.RunID); {
+		case core.KindOf(err) == core.KindNotFound:
+		case err != nil:
+			return nil, err
+		case i.Action == "done":
+			done = append(done, v.Name)
+		}
+	}
+	return done, nil
 }
 
 // instant gives a time as the API shows it; zero is absent.
