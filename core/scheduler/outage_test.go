@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -123,6 +124,35 @@ func TestAfterAnOutageEachTaskDoesWhatItsPolicySays(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// TestALongOutageCostsNoMoreMemoryThanAShortOne counts what is allocated, which no other work on the machine changes.
+func TestALongOutageCostsNoMoreMemoryThanAShortOne(t *testing.T) {
+	began := time.Date(2025, 12, 31, 23, 59, 30, 0, time.UTC)
+	for _, policy := range []core.CatchUp{core.CatchUpNone, core.CatchUpLatest, core.CatchUpAll} {
+		task := &core.Task{ID: "t", Name: "t", Version: 1, Enabled: true, Schedule: core.Schedule{Spec: "* * * * * *"}, Policies: core.Policies{CatchUp: policy}}
+		sched, err := schedule.Parse(task.Schedule, task.Name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _ := sched.Next(began)
+		bytes := func(length time.Duration) float64 {
+			const times = 50
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range times {
+				if d := scheduler.Decide(task, sched, first.At, began.Add(length), scheduler.Rules{MissedAfter: 10 * time.Second}); len(d.Runs) == 0 {
+					t.Fatal("nothing was decided")
+				}
+			}
+			runtime.ReadMemStats(&after)
+			return float64(after.TotalAlloc-before.TotalAlloc) / times
+		}
+		bytes(time.Hour)
+		if day, long := bytes(24*time.Hour), bytes(400*24*time.Hour); long > 1.5*day {
+			t.Errorf("catch_up %s: a day of missed seconds allocates %.0f bytes, 400 days %.0f", policy, day, long)
 		}
 	}
 }
