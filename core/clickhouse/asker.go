@@ -25,26 +25,18 @@ import (
 // read the tables of Readable and nothing else, and of them the rows that their policies let through.
 const Asker = "gnomon_asker"
 
-// scopeSetting carries what an asker may see to the row policies: names of namespaces, parted by commas, or allRows. It is a
-// text that ClickHouse itself does nothing with as long as there is no query cache, every ClickHouse from 25.8 has it, and
-// a read-only statement cannot change it. A setting of our own would need a configuration file on a real server.
-const (
-	scopeSetting = "query_cache_tag"
-	allRows      = "*"
-)
-
 // ofNamespace lets the rows of the asker's namespaces through, and with all namespaces every row. An empty text holds no
 // name, so that rows without a namespace are not let through by it. As the condition is constant but for the
 // column, ClickHouse makes a condition on the key of it.
-const ofNamespace = "getSetting('" + scopeSetting + "') = '" + allRows + "' OR has(extractAll(getSetting('" + scopeSetting + "'), '[^,]+'), namespace)"
+const ofNamespace = ofNobody + " OR has(" + statement.Granted + ", namespace)"
 
 // ofNobody lets rows through for those only who may see all namespaces.
-const ofNobody = "getSetting('" + scopeSetting + "') = '" + allRows + "'"
+const ofNobody = "has(" + statement.Granted + ", '" + statement.Everything + "')"
 
 // Readable is a table that analysts may read; one ending in * stands for all tables and views whose names begin so.
 type Readable struct {
 	Table  string
-	Filter string // condition on a row, in SQL; empty: every row is for everyone
+	Filter string // condition on a row, in SQL with statement.Granted; empty: every row is for everyone
 }
 
 // Readables says of each table who may read which of its rows. A table that is not here cannot be read by analysts. The views
@@ -84,10 +76,10 @@ func Readables() []Readable {
 	}
 }
 
-// scopeOf gives the value of scopeSetting.
+// scopeOf gives the names of a scope, parted by commas.
 func scopeOf(scope statement.Scope) (string, error) {
 	if scope.All {
-		return allRows, nil
+		return statement.Everything, nil
 	}
 	if len(scope.Namespaces) == 0 {
 		return "", core.Errorf(core.KindDenied, "query history", "no namespace was granted")
@@ -104,15 +96,22 @@ func scopeOf(scope statement.Scope) (string, error) {
 
 // AskSettings are the settings every analyst's statement has, whatever way it comes: what it sees, that it only reads, and
 // that repeats are left out.
-func AskSettings(scope statement.Scope) (map[string]string, error) {
-	tag, err := scopeOf(scope)
+func (c *Client) AskSettings(scope statement.Scope) (map[string]string, error) {
+	names, err := scopeOf(scope)
 	if err != nil {
 		return nil, err
 	}
 	s := map[string]string{
-		"readonly": "1", scopeSetting: tag, "use_query_cache": "0",
+		"readonly": "1", "use_query_cache": "0",
 		"final": "1", "do_not_merge_across_partitions_select_final": "1", "use_skip_indexes_if_final": "1",
 		"use_skip_indexes_if_final_exact_mode": "0", "distributed_product_mode": "global", // see exact
+	}
+	switch {
+	case c.scopeKey == "": // the embedded engine seals by itself
+		s[statement.ScopeSetting] = names
+	case c.conn.good.Load() && c.askerErr != nil: // the owner asks, whom no policy holds
+	default:
+		s[statement.ScopeSetting] = statement.Seal(c.scopeKey, names)
 	}
 	if !scope.All {
 		s["output_format_write_statistics"] = "0" // rows read are others' too
@@ -199,7 +198,7 @@ func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params
 	default:
 		return a, c.askerErr
 	}
-	asked, err := AskSettings(scope)
+	asked, err := c.AskSettings(scope)
 	if err != nil {
 		return a, err
 	}
@@ -257,8 +256,8 @@ func (c *Client) openAsker(o Options, options *ch.Options, at *site) error {
 			MaxIdleConns: 8, DisableCompression: true,
 		}
 	default:
-		mine.Auth.Password = askerPassword(options.Auth)
-		c.door.Password = mine.Auth.Password
+		mine.Auth.Password = derived(options.Auth, Asker)
+		c.door.Password, c.scopeKey = mine.Auth.Password, derived(options.Auth, "scope")
 		if options.Protocol == ch.HTTP {
 			scheme := "http"
 			if options.TLS != nil {
@@ -276,11 +275,11 @@ func (c *Client) openAsker(o Options, options *ch.Options, at *site) error {
 	return nil
 }
 
-// askerPassword gives the asker's password: from the DSN's, so that all servers of one database have the same and nobody
-// needs to keep another.
-func askerPassword(owner ch.Auth) string {
+// derived gives a secret for a use: from the DSN's password, so that all servers of one database have the same and nobody needs to
+// keep another.
+func derived(owner ch.Auth, use string) string {
 	sum := hmac.New(sha256.New, []byte(owner.Password))
-	_, _ = sum.Write([]byte(Asker + "@" + owner.Database))
+	_, _ = sum.Write([]byte(use + "@" + owner.Database))
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
@@ -291,12 +290,12 @@ func (c *Client) protect(ctx context.Context, conn driver.Conn) {
 		return
 	}
 	c.askerErr = nil
-	for _, sql := range protection(c.door.Database, c.door.Password, c.cluster) {
+	for _, sql := range protection(c.door.Database, c.door.Password, c.scopeKey, c.cluster) {
 		err := c.cluster.exec(ctx, conn, sql)
 		if err == nil {
 			continue
 		}
-		cause := errors.New(strings.ReplaceAll(serverError("make the analysts' user", err).Error(), c.door.Password, "[redacted]"))
+		cause := errors.New(strings.NewReplacer(c.door.Password, "[redacted]", c.scopeKey, "[redacted]").Replace(serverError("make the analysts' user", err).Error()))
 		c.askerErr = &core.Error{Kind: core.KindUnavailable, Op: "query history", Err: cause, Findings: []core.Finding{{Message: core.Text{
 			Zh: "ClickHouse 用户 " + c.owner.Username + " 无权创建分析用户 " + Asker + " 及其行策略，因此暂时只有拥有全部命名空间权限的人能够查询历史；请授予它 ACCESS MANAGEMENT 后重启",
 			En: "ClickHouse's user " + c.owner.Username + " may not create the user " + Asker + " and its row policies, so only those with a grant in all namespaces can ask history; GRANT ACCESS MANAGEMENT ON *.* to it and start again",
@@ -339,7 +338,7 @@ func (c *Client) askedAsAsker(ctx context.Context, conn driver.Conn) error {
 
 // protection gives the statements of protect. On a cluster the rows of a sharded table are filtered where they lie: a policy on
 // the Distributed table would not reach a shard that counts.
-func protection(database, password string, on *cluster) []string {
+func protection(database, password, scopeKey string, on *cluster) []string {
 	name := func(s string) string { return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(s) + "`" }
 	hash := sha256.Sum256([]byte(password))
 	identified := "IDENTIFIED WITH sha256_hash BY '" + hex.EncodeToString(hash[:]) + "'"
@@ -350,7 +349,7 @@ func protection(database, password string, on *cluster) []string {
 	}
 	for _, r := range Readables() {
 		if r.Filter != "" { // before the grant: nothing is readable unfiltered, not even for a moment
-			all = append(all, fmt.Sprintf("CREATE ROW POLICY OR REPLACE gnomon_rows%s ON %s.%s FOR SELECT USING %s TO %s", on.onCluster(), name(database), name(on.local(r.Table)), r.Filter, Asker))
+			all = append(all, fmt.Sprintf("CREATE ROW POLICY OR REPLACE gnomon_rows%s ON %s.%s FOR SELECT USING %s TO %s", on.onCluster(), name(database), name(on.local(r.Table)), statement.Unsealed(scopeKey, r.Filter), Asker))
 		}
 		table := name(r.Table)
 		if strings.HasSuffix(r.Table, "*") {

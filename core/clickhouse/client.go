@@ -52,6 +52,7 @@ type Client struct {
 	askerErr error       // written before conn is good, read when it is
 	owner    ch.Auth
 	door     Door
+	scopeKey string // seals what analysts may see; empty: the embedded engine does it
 	guardMu  sync.Mutex
 	guard    *statement.Guard // nil until the first statement
 

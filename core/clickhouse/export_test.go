@@ -31,7 +31,7 @@ func Views(t testing.TB) []View {
 }
 
 // Protection is protection.
-func Protection(database, password string) []string { return protection(database, password, nil) }
+func Protection(database, password string) []string { return protection(database, password, "k", nil) }
 
 // Due says how many days would be made anew at a time of the server's clock.
 func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
@@ -102,7 +102,7 @@ func ClusterStatements(t testing.TB, name, database, password string) (migrated 
 	for _, v := range all {
 		others = append(others, on.view(v, all))
 	}
-	return migrated, append(others, protection(database, password, on)...)
+	return migrated, append(others, protection(database, password, "k", on)...)
 }
 
 // SchemaChange gives what a file of a migration is on a cluster.

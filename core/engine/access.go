@@ -6,23 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // Asker is the user name of requests for analysts. Such a request may only read the tables of Options.Readable, and of them
 // the rows their policies let through. Any other user name is the server's own: whoever reaches the socket is trusted.
 const Asker = "gnomon_asker"
 
-// ScopeSetting is the setting whose value policies read (getSetting): what an asker may see. A read-only session cannot change
-// it. The server's own sessions have it at AllRows; an asker's begin with nothing.
-const ScopeSetting = "query_cache_tag"
-
-// AllRows is the value of ScopeSetting that stands for everything.
-const AllRows = "*"
-
 // Readable is a table that askers may read, or, ending in *, all tables and views whose names begin so.
 type Readable struct {
 	Table  string
-	Filter string // condition on a row, in SQL; empty: all rows
+	Filter string // condition on a row, in SQL with statement.Granted; empty: all rows
 }
 
 const ownerRole = "gnomon_owner"
@@ -32,8 +27,8 @@ const ownerRole = "gnomon_owner"
 // the owner's (SET ROLE). Row policies stand with the user and hold for every session.
 const accessName = "gnomon-access.xml"
 
-// writeAccess writes the configuration and gives its path.
-func writeAccess(dir string, readable []Readable) (string, error) {
+// writeAccess writes the configuration and gives its path. scopeKey seals what an asker may see.
+func writeAccess(dir, scopeKey string, readable []Readable) (string, error) {
 	path, err := filepath.Abs(filepath.Join(dir, accessName))
 	if err != nil {
 		return "", err
@@ -54,7 +49,7 @@ func writeAccess(dir string, readable []Readable) (string, error) {
 		}
 		fmt.Fprintf(&grants, "    <query>GRANT SELECT ON %s.%s</query>\n", database, escape(name))
 		if r.Filter != "" {
-			fmt.Fprintf(&policies, "    <table name=\"%s\"><filter>%s</filter></table>\n", escape(r.Table), escape(r.Filter))
+			fmt.Fprintf(&policies, "    <table name=\"%s\"><filter>%s</filter></table>\n", escape(r.Table), escape(statement.Unsealed(scopeKey, r.Filter)))
 		}
 	}
 	text := fmt.Sprintf(`<!-- Written by gnomon engine at each start: who may read what. -->

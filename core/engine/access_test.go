@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // readable is what askers of these tests may read: serve hands it to the engine.
 var readable = []engine.Readable{
-	{Table: "seen", Filter: "getSetting('" + engine.ScopeSetting + "') = '" + engine.AllRows + "' OR has(extractAll(getSetting('" + engine.ScopeSetting + "'), '[^,]+'), who)"},
+	{Table: "seen", Filter: "has(" + statement.Granted + ", '" + statement.Everything + "') OR has(" + statement.Granted + ", who)"},
 	{Table: "v_*"},
 }
 
@@ -31,9 +32,9 @@ func TestAskersReadWhatIsListed(t *testing.T) {
 		status, body, _ := w.ask(t, sql, append(params, "user="+engine.Asker)...)
 		return status, strings.TrimSuffix(body, "\n")
 	}
-	for scope, want := range map[string]string{"": "0", "A": "100", "A,B": "200", "C": "0", ",": "0", engine.AllRows: "300"} {
+	for scope, want := range map[string]string{"": "0", "A": "100", "A,B": "200", "C": "0", ",": "0", statement.Everything: "300"} {
 		for _, sql := range []string{"SELECT count() FROM seen", "SELECT n FROM v_seen", "SELECT toUInt64(countIf(who = who)) FROM gnomon.seen"} {
-			if status, body := ask(sql, "readonly=1", engine.ScopeSetting+"="+scope); status != http.StatusOK || body != want {
+			if status, body := ask(sql, "readonly=1", statement.ScopeSetting+"="+scope); status != http.StatusOK || body != want {
 				t.Errorf("%q: %s: %d %s instead of %s", scope, sql, status, body, want)
 			}
 		}
@@ -41,7 +42,7 @@ func TestAskersReadWhatIsListed(t *testing.T) {
 	if _, body := ask("SELECT count() FROM seen", "readonly=1"); body != "0" {
 		t.Errorf("an asker of whom nothing is said sees %s rows", body)
 	}
-	for _, sql := range []string{"SELECT * FROM hidden", "SELECT * FROM v_hidden", "SELECT * FROM `default`.`/etc/passwd`", "SELECT * FROM seen SETTINGS " + engine.ScopeSetting + " = '*'"} {
+	for _, sql := range []string{"SELECT * FROM hidden", "SELECT * FROM v_hidden", "SELECT * FROM `default`.`/etc/passwd`", "SELECT * FROM seen SETTINGS " + statement.ScopeSetting + " = '*'"} {
 		if status, body := ask(sql, "readonly=1"); status == http.StatusOK {
 			t.Errorf("%s: %s", sql, body)
 		}
@@ -54,6 +55,21 @@ func TestAskersReadWhatIsListed(t *testing.T) {
 	// The server's own sessions see all.
 	if got := w.must(t, "SELECT (SELECT count() FROM seen) + (SELECT count() FROM hidden)"); got != "301" {
 		t.Error(got)
+	}
+	// What is set within a statement, which readonly does not prevent, is not sealed: here by a session that nothing else holds back.
+	for _, sql := range []string{
+		"SELECT count() FROM (SELECT * FROM seen SETTINGS $S = '*')", "WITH s AS (SELECT * FROM seen SETTINGS $S = 'B') SELECT count() FROM s",
+		"SELECT count() FROM view(SELECT * FROM seen SETTINGS $S = 'B')", "SELECT (SELECT count() FROM seen SETTINGS $S = '" + statement.Seal("", "B") + "')",
+		"SELECT count() FROM seen SETTINGS $S = ''",
+	} {
+		if got := w.must(t, strings.ReplaceAll(sql, "$S", statement.ScopeSetting)); got != "0" {
+			t.Errorf("%s: %s rows", sql, got)
+		}
+	}
+	for _, sql := range []string{"SELECT count() FROM (SELECT * FROM seen SETTINGS max_threads = 1)", "SELECT count() FROM seen settings max_threads = 1"} {
+		if status, body := ask(sql, "readonly=1"); status == http.StatusOK {
+			t.Errorf("%s: %s", sql, body)
+		}
 	}
 	info, err := os.Stat(filepath.Join(w.dir, "gnomon-access.xml"))
 	if err != nil || info.Mode().Perm() != 0o600 {

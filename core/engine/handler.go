@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,7 @@ type handler struct {
 	guard      *statement.Guard
 	clickhouse string // ClickHouse's version, "26.7.2.1"
 	timezone   string
+	scopeKey   string // seals what an asker may see: new with each start, and known to nobody else
 
 	readers chan struct{}
 	writers chan struct{}
@@ -55,21 +57,22 @@ func newHandler(lib *library, o Options) (*handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	access, err := writeAccess(dir, o.Readable)
+	scopeKey := rand.Text()
+	access, err := writeAccess(dir, scopeKey, o.Readable)
 	if err != nil {
 		return nil, err
 	}
-	args := append(serverArgs(dir, o), "--config-file="+access)
+	args := append(append(serverArgs(dir, o), sessionArgs(o, scopeKey)...), "--config-file="+access)
 	keeper, err := lib.open(args...)
 	if err != nil {
 		return nil, err
 	}
 	h := &handler{
-		lib: lib, args: []string{"--path=" + dir}, log: o.Log, keeper: keeper,
+		lib: lib, args: []string{"--path=" + dir}, log: o.Log, keeper: keeper, scopeKey: scopeKey,
 		readers: make(chan struct{}, maxReaders), writers: make(chan struct{}, maxWriters),
 		cancels: make(map[string]context.CancelFunc),
 	}
-	h.args = append(h.args, sessionArgs(o)...)
+	h.args = append(h.args, sessionArgs(o, scopeKey)...)
 	if err := h.prepare(); err != nil {
 		keeper.close()
 		return nil, err
@@ -125,16 +128,16 @@ func serverArgs(dir string, o Options) []string {
 		// Four threads are enough for one disk; ClickHouse would start sixteen.
 		args = append(args, "--backups.allowed_path="+o.Backups, "--backup_threads=4", "--restore_threads=4")
 	}
-	return append(args, sessionArgs(o)...)
+	return args
 }
 
 // sessionArgs are the settings every session starts with.
-func sessionArgs(o Options) []string {
+func sessionArgs(o Options, scopeKey string) []string {
 	return []string{
 		"--max_threads=" + strconv.Itoa(o.MaxThreads),
 		"--max_insert_threads=1",
 		"--implicit_select=0",
-		"--" + ScopeSetting + "=" + AllRows,
+		"--" + statement.ScopeSetting + "=" + statement.Seal(scopeKey, statement.Everything), // the server's own see all
 		"--session_timezone=UTC",
 		"--allow_introspection_functions=0",
 		"--compile_expressions=0",

@@ -57,6 +57,7 @@ type request struct {
 	id       string
 	settings []string // "name = 'value'"
 	asker    bool     // of an analyst: see access.go
+	scope    string   // what the analyst may see, as statement.Seal takes it
 	readOnly string   // "0", "1" or "2"
 	params   params
 	insert   bool
@@ -117,6 +118,10 @@ func parseRequest(r *http.Request) (request, error) {
 	}
 	if req.asker = userOf(r) == Asker; req.asker && values.Get("readonly") != "1" {
 		return request{}, wrong(codeReadonly, "READONLY", "A request for an analyst has readonly=1")
+	}
+	if req.asker {
+		req.scope = values.Get(statement.ScopeSetting)
+		values.Del(statement.ScopeSetting)
 	}
 	req.revision, _ = strconv.ParseUint(values.Get("client_protocol_version"), 10, 32)
 	if values.Get("session_id") != "" {
@@ -289,8 +294,7 @@ func (h *handler) setUp(job *work, req request) error {
 	}
 	var settings []string
 	if req.asker {
-		// Before the request's own: an asker of whom nothing is said sees nothing.
-		settings = append(settings, ScopeSetting+" = ''")
+		settings = append(settings, statement.ScopeSetting+" = "+quoteText(statement.Seal(h.scopeKey, req.scope)))
 	}
 	settings = append(append(settings, req.settings...), "log_comment = "+quoteText(job.name))
 	if err := job.exec("SET " + strings.Join(settings, ", ")); err != nil {

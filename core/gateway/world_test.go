@@ -108,7 +108,7 @@ func setup(t *testing.T, limits gateway.Limits) *world {
 	}
 	w := &world{t: t, socket: e.Socket(), running: make(map[string]statementRunning)}
 	g, err := gateway.New(gateway.Options{
-		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: clickhouse.AskSettings, Limits: limits, Log: log,
+		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: history.AskSettings, Limits: limits, Log: log,
 		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {
 			p, ok := tokens[token]
 			if !ok {

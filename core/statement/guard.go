@@ -5,12 +5,6 @@ import (
 	"strings"
 )
 
-// Scope is whose rows a statement may see: those of all namespaces and of none, or those of the named ones only.
-type Scope struct {
-	All        bool
-	Namespaces []string // if not All; names as package definition accepts them: letters and digits
-}
-
 // Refusal is why a statement is not run, in ClickHouse's form.
 type Refusal struct {
 	Code int // ClickHouse's error number
@@ -30,8 +24,8 @@ func refuse(format string, args ...any) error {
 }
 
 // Guard refuses what a reader's statement must not contain. readonly=1 alone is not enough (measured with libchdb 26.7.3): the
-// scalar function file() reads any file, DESCRIBE url(…) connects. So a reader calls no table function but those that only
-// make rows, and names none of a list of functions.
+// scalar function file() reads any file, DESCRIBE url(…) connects, a SETTINGS clause in a subquery changes any setting. So a
+// reader calls no table function but those that only make rows, names none of a list of functions, and sets nothing.
 type Guard struct {
 	tableFunctions map[string]bool // all of the server, in lower case
 	columns        map[string]bool // columns of system.tables and system.columns that tell about rows, in lower case
@@ -73,11 +67,14 @@ func (g *Guard) Reader(sql string) error {
 	first, _ := s.Next()
 	looksUp := first.Is("EXISTS") || first.Is("SHOW") || first.Is("DESCRIBE") || first.Is("DESC")
 	s = Scan(sql)
-	var previous Token
+	var before, previous Token
 	for {
 		t, some := s.Next()
 		if !some {
 			return nil
+		}
+		if t.Is("SETTINGS") && !t.Quoted && !(previous.isSymbol(".") && before.Is("system")) {
+			return refuse("A SETTINGS clause is not available in read-only queries; leave it out (a column of this name is written `%s`)", t.Text)
 		}
 		if t.isSymbol("(") && previous.Kind == Word {
 			name := strings.ToLower(previous.Text)
@@ -96,7 +93,7 @@ func (g *Guard) Reader(sql string) error {
 				return refuse("The name %q is not available in read-only queries", t.Text)
 			}
 		}
-		previous = t
+		before, previous = previous, t
 	}
 }
 

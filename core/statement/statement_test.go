@@ -15,7 +15,7 @@ func TestAskersOfSomeNamespaces(t *testing.T) {
 		"SELECT * FROM runs", "SELECT count(*), `a b`, a.b FROM runs AS a, numbers(3)", "SELECT name, engine FROM system.tables",
 		"SELECT count(*) FROM system.columns WHERE `table` = 'runs'", "SHOW TABLES", "SHOW COLUMNS FROM runs", "SHOW CREATE TABLE runs",
 		"EXPLAIN SYNTAX SELECT 1", "DESCRIBE runs", "SELECT '_part, system.parts, EXPLAIN ESTIMATE'", "SELECT arrayMap(_ -> 1, [1])",
-		"SELECT total_rows FROM (SELECT count() AS total_rows FROM runs)", "SELECT {name:String}", "SELECT 1 -- system.parts",
+		"SELECT total_rows FROM (SELECT count() AS total_rows FROM runs)", "SELECT name FROM system.settings", "SELECT 1 AS `settings`", "SELECT ' SETTINGS a = 1'", "SELECT {name:String}", "SELECT 1 -- system.parts",
 	} {
 		if err := guard.Asker(sql, map[string]string{"name": "_part"}); err != nil {
 			t.Errorf("%s: %v", sql, err)
@@ -28,6 +28,7 @@ func TestAskersOfSomeNamespaces(t *testing.T) {
 		"SELECT _part_offset FROM runs", "SELECT `\\x5fpart` FROM runs", "EXPLAIN SELECT 1", "SELECT * FROM (EXPLAIN ESTIMATE SELECT 1)",
 		"SHOW PROCESSLIST", "SHOW INDEX FROM runs", "SELECT lowCardinalityKeys(task) FROM runs", "SELECT * APPLY dumpColumnStructure FROM runs",
 		"SELECT 1 FORMAT JSONEachRowWithProgress", "SELECT {name:Identifier} FROM runs", "SELECT 1 FROM information_schema.tables",
+		"SELECT * FROM (SELECT 1 SETTINGS a = 1)", "SELECT 1 settings a", "SELECT 1 AS as SETTINGS a = 1", "SELECT 1.SETTINGS a = 1", "SELECT x./**/SETTINGS a = 1",
 		"SELECT * FROM merge('x')", "SELECT * FROM url\u00a0('x')", "SELECT file('x')", "SELECT * FROM `system.parts`",
 	} {
 		if guard.Asker(sql, map[string]string{"name": "_part"}) == nil {

@@ -469,7 +469,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 // buildGateway opens the door for ClickHouse's own clients.
 func (a *app) buildGateway(audit *access.Audit) (err error) {
 	a.gateway, err = gateway.New(gateway.Options{
-		Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: clickhouse.AskSettings, Log: a.log,
+		Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: a.history.AskSettings, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (gateway.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
