@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Overlap says what happens to a fire while earlier runs of the same task are still live.
 type Overlap string
@@ -79,8 +82,11 @@ type Upstream struct {
 	Params map[string]string `json:"params,omitempty"` // parameter -> JSON path into the upstream run's output ("$.total"), laid over the task's own
 }
 
-// Policies say how a task's runs are carried out. Zero fields take the namespace's default, else the one named.
+// Policies say how a task's runs are carried out. Fields that are not said take the namespace's default, else the one named.
+// A field is said if it is not zero, if it is a list that is there and empty, or if Zeros names it.
 type Policies struct {
+	Zeros []string // the numbers, switches and times that are written and zero, as in JSON: "stop_after", "sla.finish_by"
+
 	Timeout     time.Duration // hard limit of one attempt: it is killed; 0: the type's default, else the server's
 	SoftTimeout time.Duration // the attempt is asked to stop, and has the rest up to Timeout to do so; 0: asked at Timeout
 
@@ -112,50 +118,66 @@ type Policies struct {
 	LogFull  LogFull // "" is LogFullWait
 }
 
-// Over lays policies over defaults: what p does not say, defaults do.
+// Zero says whether a field is written and zero; name is as in Zeros.
+func (p *Policies) Zero(name string) bool { return slices.Contains(p.Zeros, name) }
+
+// Over lays policies over defaults: what p does not say, defaults do. The breaker and the service levels are laid field by
+// field too. Zeros stay those of p.
 func (p Policies) Over(defaults Policies) Policies {
-	zero(&p.Timeout, defaults.Timeout)
-	zero(&p.SoftTimeout, defaults.SoftTimeout)
+	d := &defaults
+	field(&p, "timeout", &p.Timeout, d.Timeout)
+	field(&p, "soft_timeout", &p.SoftTimeout, d.SoftTimeout)
 	if p.Overlap == "" {
-		p.Overlap, p.OverlapLimit = defaults.Overlap, defaults.OverlapLimit
+		p.Overlap, p.OverlapLimit = d.Overlap, d.OverlapLimit
 	}
-	if p.CatchUp == "" {
-		p.CatchUp = defaults.CatchUp
-	}
-	zero(&p.CatchUpWindow, defaults.CatchUpWindow)
-	zero(&p.CatchUpLimit, defaults.CatchUpLimit)
-	zero(&p.CatchUpSpread, defaults.CatchUpSpread)
-	zero(&p.MaxRuns, defaults.MaxRuns)
-	zero(&p.MaxAttempts, defaults.MaxAttempts)
-	zero(&p.RetryDelay, defaults.RetryDelay)
-	zero(&p.RetryBackoff, defaults.RetryBackoff)
-	zero(&p.RetryMaxDelay, defaults.RetryMaxDelay)
-	zero(&p.RetryJitter, defaults.RetryJitter)
-	if len(p.RetryOn) == 0 {
-		p.RetryOn = defaults.RetryOn
-	}
-	zero(&p.StopAfter, defaults.StopAfter)
-	zero(&p.Intervene, defaults.Intervene)
-	zero(&p.Priority, defaults.Priority)
-	if len(p.Pools) == 0 {
-		p.Pools = defaults.Pools
-	}
-	if len(p.Downstreams) == 0 {
-		p.Downstreams = defaults.Downstreams
-	}
-	zero(&p.Breaker, defaults.Breaker)
-	if len(p.Preconditions) == 0 {
-		p.Preconditions = defaults.Preconditions
-	}
-	zero(&p.SLA, defaults.SLA)
-	zero(&p.LogLevel, defaults.LogLevel)
-	zero(&p.LogFull, defaults.LogFull)
+	word(&p.CatchUp, d.CatchUp)
+	field(&p, "catch_up_window", &p.CatchUpWindow, d.CatchUpWindow)
+	field(&p, "catch_up_limit", &p.CatchUpLimit, d.CatchUpLimit)
+	field(&p, "catch_up_spread", &p.CatchUpSpread, d.CatchUpSpread)
+	field(&p, "max_runs", &p.MaxRuns, d.MaxRuns)
+	field(&p, "max_attempts", &p.MaxAttempts, d.MaxAttempts)
+	field(&p, "retry_delay", &p.RetryDelay, d.RetryDelay)
+	word(&p.RetryBackoff, d.RetryBackoff)
+	field(&p, "retry_max_delay", &p.RetryMaxDelay, d.RetryMaxDelay)
+	field(&p, "retry_jitter", &p.RetryJitter, d.RetryJitter)
+	list(&p.RetryOn, d.RetryOn)
+	field(&p, "stop_after", &p.StopAfter, d.StopAfter)
+	field(&p, "intervene", &p.Intervene, d.Intervene)
+	field(&p, "priority", &p.Priority, d.Priority)
+	list(&p.Pools, d.Pools)
+	list(&p.Downstreams, d.Downstreams)
+	field(&p, "breaker.failures", &p.Breaker.Failures, d.Breaker.Failures)
+	field(&p, "breaker.cooldown", &p.Breaker.Cooldown, d.Breaker.Cooldown)
+	field(&p, "breaker.probes", &p.Breaker.Probes, d.Breaker.Probes)
+	list(&p.Preconditions, d.Preconditions)
+	field(&p, "sla.start_within", &p.SLA.StartWithin, d.SLA.StartWithin)
+	field(&p, "sla.finish_within", &p.SLA.FinishWithin, d.SLA.FinishWithin)
+	field(&p, "sla.finish_by", &p.SLA.FinishBy, d.SLA.FinishBy)
+	field(&p, "sla.max_duration", &p.SLA.MaxDuration, d.SLA.MaxDuration)
+	field(&p, "sla.p95_factor", &p.SLA.P95Factor, d.SLA.P95Factor)
+	word(&p.LogLevel, d.LogLevel)
+	word(&p.LogFull, d.LogFull)
 	return p
 }
 
-func zero[T comparable](value *T, otherwise T) {
+// field fills in what is zero and not written so.
+func field[T comparable](p *Policies, name string, value *T, otherwise T) {
+	if !p.Zero(name) {
+		word(value, otherwise)
+	}
+}
+
+// word fills in what has a word for each choice, and no zero that could be written.
+func word[T comparable](value *T, otherwise T) {
 	var none T
 	if *value == none {
+		*value = otherwise
+	}
+}
+
+// list fills in a list that is not there; one that is there and empty was written so.
+func list[T any](value *[]T, otherwise []T) {
+	if *value == nil {
 		*value = otherwise
 	}
 }

@@ -2,19 +2,51 @@ package core_test
 
 import (
 	"reflect"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
+// leaf is a field of policies that is said by itself.
+type leaf struct {
+	name string // as in Zeros
+	of   func(p *core.Policies) reflect.Value
+}
+
+// leaves gives every one, those of blocks too.
+func leaves() (all []leaf) {
+	snake := func(name string) string {
+		return strings.ToLower(regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "${1}_$2"))
+	}
+	policies := reflect.TypeFor[core.Policies]()
+	for i := range policies.NumField() {
+		f := policies.Field(i)
+		if f.Name == "Zeros" {
+			continue
+		}
+		if f.Type.Kind() != reflect.Struct {
+			all = append(all, leaf{snake(f.Name), func(p *core.Policies) reflect.Value { return reflect.ValueOf(p).Elem().Field(i) }})
+			continue
+		}
+		for k := range f.Type.NumField() {
+			if inner := f.Type.Field(k).Name; inner != "Name" { // Gnomon names the breaker
+				all = append(all, leaf{snake(f.Name) + "." + snake(inner), func(p *core.Policies) reflect.Value { return reflect.ValueOf(p).Elem().Field(i).Field(k) }})
+			}
+		}
+	}
+	return all
+}
+
 // full gives policies in which every field says something.
 func full(t *testing.T) core.Policies {
 	t.Helper()
 	var p core.Policies
-	v := reflect.ValueOf(&p).Elem()
-	for i := range v.NumField() {
-		switch f := v.Field(i); f.Kind() {
+	for _, l := range leaves() {
+		switch f := l.of(&p); f.Kind() {
 		case reflect.String:
 			f.SetString("said")
 		case reflect.Int, reflect.Int64:
@@ -27,11 +59,6 @@ func full(t *testing.T) core.Policies {
 			f.SetBool(true)
 		case reflect.Slice:
 			f.Set(reflect.MakeSlice(f.Type(), 1, 1))
-		case reflect.Struct:
-			f.Set(reflect.ValueOf(map[reflect.Type]any{
-				reflect.TypeFor[core.BreakerRule](): core.BreakerRule{Failures: 3, Cooldown: time.Minute},
-				reflect.TypeFor[core.SLA]():         core.SLA{StartWithin: time.Minute},
-			}[f.Type()]))
 		default:
 			t.Fatalf("no value for a field of kind %s: extend this test", f.Kind())
 		}
@@ -57,17 +84,40 @@ func TestPoliciesOver(t *testing.T) {
 	})
 	t.Run("FieldByField", func(t *testing.T) {
 		t.Parallel()
-		defaults := full(t)
-		for i := range reflect.ValueOf(defaults).NumField() {
-			name := reflect.TypeOf(defaults).Field(i).Name
-			if name == "OverlapLimit" {
+		for _, l := range leaves() {
+			if l.name == "overlap_limit" {
 				continue
 			}
-			var p core.Policies
-			reflect.ValueOf(&p).Elem().Field(i).Set(reflect.ValueOf(defaults).Field(i))
-			got := p.Over(core.Policies{MaxAttempts: 9})
-			if !reflect.DeepEqual(reflect.ValueOf(got).Field(i).Interface(), reflect.ValueOf(p).Field(i).Interface()) {
-				t.Errorf("%s did not stay", name)
+			said := full(t)
+			var p, defaults core.Policies
+			l.of(&p).Set(l.of(&said))
+			got, other := p.Over(core.Policies{MaxAttempts: 9}), full(t)
+			if !reflect.DeepEqual(l.of(&got).Interface(), l.of(&said).Interface()) {
+				t.Errorf("%s did not stay", l.name)
+			}
+			l.of(&defaults).Set(l.of(&said))
+			l.of(&other).SetZero()
+			if got := other.Over(defaults); !reflect.DeepEqual(got, said) {
+				t.Errorf("%s alone was left out: %+v", l.name, got)
+			}
+		}
+	})
+	t.Run("AZeroThatIsWrittenStays", func(t *testing.T) {
+		t.Parallel()
+		words := []string{"overlap", "overlap_limit", "catch_up", "retry_backoff", "log_level", "log_full"} // have a word for each choice
+		for _, l := range leaves() {
+			if slices.Contains(words, l.name) {
+				continue
+			}
+			p, want := core.Policies{Zeros: []string{l.name}}, full(t)
+			if f := l.of(&p); f.Kind() == reflect.Slice {
+				p.Zeros = nil
+				f.Set(reflect.MakeSlice(f.Type(), 0, 0))
+			}
+			want.Zeros = p.Zeros
+			l.of(&want).Set(l.of(&p))
+			if got := p.Over(full(t)); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: got %+v, want %+v", l.name, got, want)
 			}
 		}
 	})
@@ -76,6 +126,12 @@ func TestPoliciesOver(t *testing.T) {
 		got := core.Policies{Overlap: core.OverlapQueue}.Over(core.Policies{Overlap: core.OverlapAllow, OverlapLimit: 5})
 		if got.Overlap != core.OverlapQueue || got.OverlapLimit != 0 {
 			t.Errorf("got %s(%d)", got.Overlap, got.OverlapLimit)
+		}
+	})
+	t.Run("CostsNothing", func(t *testing.T) { //nolint:paralleltest // it counts allocations
+		p, defaults := core.Policies{Zeros: []string{"stop_after"}, MaxAttempts: 2}, full(t)
+		if n := testing.AllocsPerRun(100, func() { p.Over(defaults) }); n != 0 {
+			t.Errorf("%v allocations", n)
 		}
 	})
 }

@@ -130,7 +130,7 @@ type Task struct {
 	Params      json.RawMessage
 	Schedule    Schedule
 	Enabled     bool
-	StopOnError bool // a run that ends in anything but succeeded or cancelled disables the task; see Policies.StopAfter
+	StopOnError *bool // short for Policies.StopAfter, where that says nothing: true for 1, false for 0; nil: not said
 	Owner       string
 	Category    string
 	Description string

@@ -22,6 +22,7 @@ type Namespace struct {
 	TypeLimits  map[string]int `json:"type_limits" doc:"Runs of one task type at once, by the type's name"`
 	Retention   Retention      `json:"retention" doc:"How long its history is kept; what is absent takes the default"`
 	Kept        Retention      `json:"effective_retention" readOnly:"true" doc:"How long its history is kept, defaults filled in"`
+	Warnings    []Text         `json:"warnings" readOnly:"true" doc:"What is allowed and may not be what was meant: a limit of a task type that nobody offers"`
 }
 
 // Retention is how long history is kept. Days are counted from the nominal instant; what is gone is gone in whole days, of
@@ -76,6 +77,7 @@ func namespaceOut(n core.Namespace) Namespace {
 	out := Namespace{
 		Name: n.Name, Title: text(n.Title), Description: n.Description, CreatedAt: instant(n.CreatedAt), Defaults: policiesOut(n.Defaults),
 		MaxRunning: n.MaxRunning, TypeLimits: n.TypeLimits, Retention: retentionOut(n.Retention), Kept: retentionOut(n.Retention.OrDefault()),
+		Warnings: []Text{},
 	}
 	if out.TypeLimits == nil {
 		out.TypeLimits = map[string]int{}
@@ -93,9 +95,15 @@ type namespaceOne struct {
 	Body Namespace
 }
 
-func oneNamespace(n core.Namespace) *namespaceOne {
+// namespaceNow gives a namespace with what may be wrong with it.
+func (a *API) namespaceNow(n core.Namespace) Namespace {
 	out := namespaceOut(n)
-	return &namespaceOne{ETag: digest(out), Body: out}
+	out.Warnings = textsOut(a.opts.Definitions.NamespaceWarnings(n))
+	return out
+}
+
+func (a *API) oneNamespace(n core.Namespace) *namespaceOne {
+	return &namespaceOne{ETag: digest(namespaceOut(n)), Body: a.namespaceNow(n)}
 }
 
 func (a *API) namespaces() {
@@ -111,7 +119,7 @@ func (a *API) namespaces() {
 			var seen []Namespace
 			for _, n := range all {
 				if requestOf(ctx).principal.Can("namespace:read", n.Name) {
-					seen = append(seen, namespaceOut(n))
+					seen = append(seen, a.namespaceNow(n))
 				}
 			}
 			return list(seen), nil
@@ -125,7 +133,7 @@ func (a *API) namespaces() {
 			if err != nil {
 				return nil, err
 			}
-			return oneNamespace(n), nil
+			return a.oneNamespace(n), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "put-namespace", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}", Tags: []string{"namespaces"},
@@ -161,7 +169,7 @@ func (a *API) namespaces() {
 			if err != nil {
 				return nil, nameIsNamespace(err)
 			}
-			return oneNamespace(stored), nil
+			return a.oneNamespace(stored), nil
 		})
 }
 

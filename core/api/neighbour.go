@@ -32,8 +32,9 @@ type Definitions interface {
 	Resume(ctx context.Context, id, by string) (core.Task, error)
 	// Effective gives the task with the policies that hold for it: the namespace's defaults laid under its own.
 	Effective(task core.Task) core.Task
-	// Warnings says what is allowed and may not be what was meant.
+	// Warnings says what is allowed and may not be what was meant; NamespaceWarnings says so of a namespace.
 	Warnings(task core.Task) []core.Text
+	NamespaceWarnings(ns core.Namespace) []core.Text
 }
 
 // Settings is where what all namespaces share is kept: calendars, holidays, pools and downstreams; package definition.

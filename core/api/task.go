@@ -56,12 +56,12 @@ type TaskInput struct {
 	Params      Object            `json:"params,omitempty" doc:"Parameters, by the schema of the type"`
 	Schedule    Schedule          `json:"schedule" doc:"When it fires"`
 	Enabled     *bool             `json:"enabled,omitempty" doc:"Default true"`
-	StopOnError bool              `json:"stop_on_error,omitempty" doc:"A run that does not succeed disables the task; policies.stop_after waits for several in a row"`
+	StopOnError *bool             `json:"stop_on_error,omitempty" doc:"Short for policies.stop_after: true is 1 (a run that does not succeed disables the task), false is 0 (none does), unless that is said itself; absent: the namespace's default"`
 	Owner       string            `json:"owner,omitempty" doc:"Whom to ask about it" example:"wang"`
 	Category    string            `json:"category,omitempty" doc:"A word to group tasks by" example:"reports"`
 	Description string            `json:"description,omitempty" doc:"What it is for"`
 	Labels      map[string]string `json:"labels,omitempty" doc:"Free words to find it by" example:"{\"team\":\"pacs\"}"`
-	Policies    *Policies         `json:"policies,omitempty" doc:"How its runs are carried out; what is left out takes the namespace's default"`
+	Policies    *Policies         `json:"policies,omitempty" doc:"How its runs are carried out; what is left out takes the namespace's default, what is written holds: also 0, false and []"`
 	After       []Upstream        `json:"after,omitempty" maxItems:"50" doc:"Other tasks of the namespace whose ends start this one"`
 }
 
@@ -88,12 +88,12 @@ type Task struct {
 	Params         Object            `json:"params" doc:"Parameters, by the schema of the type"`
 	Schedule       Schedule          `json:"schedule" doc:"When it fires"`
 	Enabled        bool              `json:"enabled" doc:"Whether its schedule fires"`
-	StopOnError    bool              `json:"stop_on_error" doc:"A run that does not succeed disables it"`
+	StopOnError    *bool             `json:"stop_on_error,omitempty" doc:"Short for policies.stop_after: true is 1, false is 0; absent: it was not said"`
 	Owner          string            `json:"owner" doc:"Whom to ask about it"`
 	Category       string            `json:"category" doc:"A word to group tasks by"`
 	Description    string            `json:"description" doc:"What it is for"`
 	Labels         map[string]string `json:"labels" doc:"Free words to find it by"`
-	Policies       Policies          `json:"policies" doc:"What the task itself says"`
+	Policies       Policies          `json:"policies" doc:"What the task itself says, also where it is zero"`
 	Effective      *Policies         `json:"effective_policies,omitempty" readOnly:"true" doc:"What holds: the namespace's defaults laid under it; absent in earlier versions"`
 	After          []Upstream        `json:"after" doc:"Other tasks of the namespace whose ends start this one"`
 	Pause          *Pause            `json:"pause,omitempty" readOnly:"true" doc:"Its fires are skipped meanwhile; set by pause and resume"`

@@ -61,9 +61,9 @@ func (d *Definitions) checkPolicies(t core.Task, defaults core.Policies) []core.
 	all := effective(t.Policies, t.StopOnError, defaults)
 	j := judge{at: "policies", own: t.Policies, all: all, task: true, shares: d.held.Load().shares, checks: d.opts.Preconditions}
 	taskType, _ := d.opts.Catalog.Type(t.Type)
-	j.hard = cmp.Or(t.Policies.Timeout, defaults.Timeout, taskType.Timeout, d.opts.DefaultTimeout)
+	j.hard = cmp.Or(all.Timeout, taskType.Timeout, d.opts.DefaultTimeout)
 	found := j.judge()
-	if t.StopOnError && t.Policies.StopAfter > 1 {
+	if at := t.Policies.StopAfter; t.StopOnError != nil && *t.StopOnError && (at > 1 || t.Policies.Zero("stop_after")) {
 		found = append(found, finding("policies.stop_after", "与 stop_on_error 矛盾：后者在第一次失败时就停用任务；请去掉其中一个",
 			"fights with stop_on_error, which disables the task at the first failure; leave one of them out"))
 	}

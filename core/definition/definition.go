@@ -49,6 +49,8 @@ type Preconditions interface {
 
 // Catalog says which task types there are.
 type Catalog interface {
+	// Types gives what tasks of any of the namespaces may use, by name; nil means every namespace.
+	Types(namespaces []string) []core.TaskType
 	Type(name string) (core.TaskType, bool)
 	Lookup(namespace, name string) (core.Provider, core.TaskType, error)
 }

@@ -90,6 +90,23 @@ func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 	return append(found, j.judge()...)
 }
 
+// NamespaceWarnings gives what is not wrong with a namespace but should be seen: limits of task types that nobody offers.
+func (d *Definitions) NamespaceWarnings(ns core.Namespace) []core.Text {
+	var said []core.Text
+	for _, taskType := range names(ns.TypeLimits) {
+		if _, ok := d.opts.Catalog.Type(taskType); ok {
+			continue
+		}
+		var there []string
+		for _, t := range d.opts.Catalog.Types([]string{ns.Name}) {
+			there = append(there, t.Name)
+		}
+		path, none := join("type_limits", taskType), noSuch("任务类型", "task type", "there are", taskType, there)
+		said = append(said, core.Text{Zh: path + "：目前没有作用：" + none.Zh, En: path + ": has no effect at present: " + none.En})
+	}
+	return said
+}
+
 // reread refreshes after a change of our own is stored. What cannot be read now is read by the next Refresh.
 func (d *Definitions) reread(ctx context.Context) {
 	if err := d.Refresh(ctx); err != nil {

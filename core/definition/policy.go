@@ -99,7 +99,7 @@ func (j *judge) judge() []core.Finding {
 	j.catchUp()
 	j.retry()
 	j.shared()
-	j.breaker("breaker", j.own.Breaker)
+	j.breaker()
 	for i := range j.own.Preconditions {
 		j.precondition(i, j.own.Preconditions[i])
 	}
@@ -257,17 +257,18 @@ func (j *judge) unknown(field, zh, en, several, name string, there []string) {
 	j.findings = append(j.findings, finding(j.at+"."+field, said.Zh, said.En))
 }
 
-func (j *judge) breaker(field string, b core.BreakerRule) {
-	j.number(field+".failures", b.Failures, 0, maxFailures)
-	j.number(field+".probes", b.Probes, 0, maxProbes)
+func (j *judge) breaker() {
+	b, all := j.own.Breaker, j.all.Breaker
+	j.number("breaker.failures", b.Failures, 0, maxFailures)
+	j.number("breaker.probes", b.Probes, 0, maxProbes)
 	switch {
 	case b.Cooldown < 0 || b.Cooldown > day || b.Cooldown > 0 && b.Cooldown < time.Second:
-		j.refuse(field+".cooldown", "必须在 1s 到 24h 之间", "must be between 1s and 24h")
-	case b.Failures == 0 && (b.Cooldown > 0 || b.Probes > 0):
-		j.refuse(field+".failures", "给了 cooldown 或 probes 却没有 failures，熔断器永远不会断开；请写连续失败几次后打开，或去掉整个 breaker",
+		j.refuse("breaker.cooldown", "必须在 1s 到 24h 之间", "must be between 1s and 24h")
+	case all.Failures == 0 && (b.Cooldown > 0 || b.Probes > 0):
+		j.refuse("breaker.failures", "给了 cooldown 或 probes 却没有 failures，熔断器永远不会断开；请写连续失败几次后打开，或去掉整个 breaker",
 			"there is a cooldown or probes but no failures, so the breaker never opens; say after how many failures in a row it does, or leave the breaker out")
-	case b.Failures > 0 && b.Cooldown == 0:
-		j.refuse(field+".cooldown", "给了 failures 却没有 cooldown；请写断开多久后再试一次，例如 5m",
+	case all.Failures > 0 && all.Cooldown == 0:
+		j.refuse("breaker.cooldown", "给了 failures 却没有 cooldown；请写断开多久后再试一次，例如 5m",
 			"there are failures but no cooldown; say how long it stays open before a run may try: 5m")
 	}
 }
@@ -325,9 +326,9 @@ func (j *judge) sla() {
 	if s.P95Factor != 0 && (math.IsNaN(s.P95Factor) || s.P95Factor < 1 || s.P95Factor > 1000) {
 		j.refuse("sla.p95_factor", "必须在 1 到 1000 之间：小于 1 时正常的运行也会违约", "must be between 1 and 1000: below 1 ordinary runs would breach it")
 	}
-	if s.StartWithin > 0 && s.FinishWithin > 0 && s.StartWithin > s.FinishWithin {
+	if most := j.all.SLA.FinishWithin; s.StartWithin > 0 && most > 0 && s.StartWithin > most {
 		j.refuse("sla.start_within", "start_within（%[1]s）比 finish_within（%[2]s）还长；请把前者改短，或把后者改长",
-			"start_within (%[1]s) is longer than finish_within (%[2]s); shorten the one or lengthen the other", words(s.StartWithin), words(s.FinishWithin))
+			"start_within (%[1]s) is longer than finish_within (%[2]s); shorten the one or lengthen the other", words(s.StartWithin), words(most))
 	}
 	if s.MaxDuration > 0 && j.hard > 0 && s.MaxDuration > j.hard {
 		j.refuse("sla.max_duration", "永远看不到：运行到硬超时 timeout（%[2]s）就被终止，而这里是 %[1]s；请改短，或把 timeout 设得更长",
@@ -337,10 +338,15 @@ func (j *judge) sla() {
 
 // effective lays a task's policies over the namespace's defaults, and drops the defaults that a word of the task's own
 // leaves without meaning. What it gives it gives again when asked about its answer.
-func effective(p core.Policies, stopOnError bool, defaults core.Policies) core.Policies {
-	if stopOnError {
+func effective(p core.Policies, stopOnError *bool, defaults core.Policies) core.Policies {
+	switch {
+	case stopOnError == nil:
+	case *stopOnError:
 		p.StopAfter = 1
+	case p.StopAfter == 0 && !p.Zero("stop_after"):
+		p.Zeros = append(slices.Clip(p.Zeros), "stop_after")
 	}
+	own := p
 	p = p.Over(defaults)
 	p.Overlap = cmp.Or(p.Overlap, core.OverlapSkip)
 	p.CatchUp = cmp.Or(p.CatchUp, core.CatchUpLatest)
@@ -349,6 +355,12 @@ func effective(p core.Policies, stopOnError bool, defaults core.Policies) core.P
 	}
 	if p.CatchUp != core.CatchUpAll {
 		p.CatchUpWindow, p.CatchUpLimit, p.CatchUpSpread = 0, 0, 0
+	}
+	if p.Breaker.Failures == 0 {
+		p.Breaker = core.BreakerRule{}
+	}
+	if most := p.SLA.FinishWithin; most > 0 && p.SLA.StartWithin > most && own.SLA.StartWithin == 0 {
+		p.SLA.StartWithin = 0
 	}
 	return p
 }

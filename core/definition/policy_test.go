@@ -117,7 +117,7 @@ func TestARefusedPolicySaysWhichFieldAndWhatToDo(t *testing.T) {
 	t.Run("StopTwice", func(t *testing.T) {
 		t.Parallel()
 		task := sound()
-		task.StopOnError, task.Policies.StopAfter = true, 3
+		task.StopOnError, task.Policies.StopAfter = new(true), 3
 		_, err := w.Create(t.Context(), task, "ann")
 		wantFinding(t, err, "policies.stop_after", "stop_on_error")
 	})
@@ -176,7 +176,7 @@ func TestPoliciesAreLaidOverTheNamespacesDefaults(t *testing.T) {
 		t.Errorf("with defaults: %+v", p)
 	}
 	p := effective(func(task *core.Task) {
-		task.StopOnError = true
+		task.StopOnError = new(true)
 		task.Policies = core.Policies{Timeout: time.Minute, Overlap: core.OverlapAllow, CatchUp: core.CatchUpNone, MaxAttempts: 1, Pools: []core.PoolUse{{Pool: "erp", Slots: 1}}}
 	})
 	want := full()

@@ -27,7 +27,7 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 	past := time.Now().Add(-time.Minute)
 	lost := w.create(t, "succeed", nil)
 	retried := w.create(t, "succeed", func(t *core.Task) { t.Policies.MaxAttempts, t.Policies.RetryDelay = 3, 30*time.Millisecond })
-	stopping := w.create(t, "succeed", func(t *core.Task) { t.StopOnError = true })
+	stopping := w.create(t, "succeed", func(t *core.Task) { t.StopOnError = new(true) })
 	resumed := w.create(t, "succeed", func(t *core.Task) { t.Policies.MaxAttempts = 2 })
 	later := w.create(t, "succeed", func(t *core.Task) { t.Policies.MaxAttempts = 2 })
 	overlapping := w.create(t, "succeed", func(t *core.Task) { t.Policies.Overlap = core.OverlapSkip })

@@ -106,7 +106,7 @@ func TestARunThatExecutesIsCancelled(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(t)
-	task := w.create(t, "wait", func(t *core.Task) { t.StopOnError, t.Policies.MaxAttempts = true, 3 })
+	task := w.create(t, "wait", func(t *core.Task) { t.StopOnError, t.Policies.MaxAttempts = new(true), 3 })
 	fired := w.fire(t, task.ID, 0)
 	eventually(t, "it executes", func() bool { return w.provider.executing() == 1 })
 	if _, ok := w.StartedAt(fired.ID); !ok || w.Executing() != 1 {
@@ -131,7 +131,7 @@ func TestARunIsRetriedToSuccess(t *testing.T) {
 	w.start(t)
 	task := w.create(t, "", func(t *core.Task) {
 		t.Params = json.RawMessage(`{"do":"until","until":3}`)
-		t.StopOnError, t.Policies.MaxAttempts, t.Policies.RetryDelay = true, 4, 40*time.Millisecond
+		t.StopOnError, t.Policies.MaxAttempts, t.Policies.RetryDelay = new(true), 4, 40*time.Millisecond
 	})
 	fired := w.fire(t, task.ID, 0)
 	run := w.wantEnded(t, fired.ID, core.Succeeded, "")
@@ -169,7 +169,7 @@ func TestStopOnErrorDisablesTheTaskAndSkipsWhatWasClaimed(t *testing.T) {
 	w := setup(t)
 	w.start(t)
 	task := w.create(t, "fail", func(t *core.Task) {
-		t.StopOnError, t.Policies.MaxAttempts, t.Policies.RetryDelay = true, 2, 20*time.Millisecond
+		t.StopOnError, t.Policies.MaxAttempts, t.Policies.RetryDelay = new(true), 2, 20*time.Millisecond
 	})
 	next := w.fire(t, task.ID, time.Hour)
 	fired := w.fire(t, task.ID, 0)
@@ -483,7 +483,7 @@ func TestStopCancelsAfterTheDrainTime(t *testing.T) {
 	w := setup(t)
 	w.opts.Drain, w.opts.MaxExecuting = 100*time.Millisecond, 2
 	w.start(t)
-	cut := w.fire(t, w.create(t, "wait", func(t *core.Task) { t.StopOnError = true }).ID, 0)
+	cut := w.fire(t, w.create(t, "wait", func(t *core.Task) { t.StopOnError = new(true) }).ID, 0)
 	again := w.fire(t, w.create(t, "wait", func(t *core.Task) { t.Policies.MaxAttempts = 2 }).ID, 0)
 	eventually(t, "two execute", func() bool { return w.provider.executing() == 2 })
 	crowded := w.fire(t, w.create(t, "wait", nil).ID, 0)

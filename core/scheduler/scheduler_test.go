@@ -73,6 +73,8 @@ func (w *world) taken(taskID string) []dispatch {
 // anyType is a catalog in which every type exists.
 type anyType struct{}
 
+func (anyType) Types([]string) []core.TaskType { return nil }
+
 func (anyType) Type(name string) (core.TaskType, bool) {
 	return core.TaskType{Name: name, ParamsSchema: json.RawMessage(`{}`)}, true
 }

@@ -142,7 +142,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func newTask(name string, next time.Time) core.Task {
 	return core.Task{
 		ID: newID(), Namespace: "Common", Name: name, Type: "Common.KeepAlive", Params: []byte(`{"urls":"http://a/?x=1&y=2"}`),
-		Schedule: core.Schedule{Spec: "@every 10s", Zone: "Asia/Shanghai", Anchor: epoch}, Enabled: true, StopOnError: true,
+		Schedule: core.Schedule{Spec: "@every 10s", Zone: "Asia/Shanghai", Anchor: epoch}, Enabled: true, StopOnError: new(true),
 		Owner: "ops", Category: "watch", Description: "looks after 网站 " + name, Labels: map[string]string{"a": "b"},
 		Policies:  core.Policies{Timeout: time.Minute, MaxAttempts: 3, RetryDelay: time.Second, RetryOn: []core.Verdict{core.Failed}, LogLevel: core.LevelInfo},
 		CreatedAt: epoch, UpdatedAt: epoch, UpdatedBy: "li", State: core.TaskState{NextFire: next},

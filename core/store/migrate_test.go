@@ -99,7 +99,7 @@ VALUES ($1, $2, 3, 'Common', 'a', 'Common.KeepAlive', 'schedule', $3, $4, $5, $6
 		}
 		got := task(t, s, a)
 		if got.Policies.Timeout != time.Minute || got.Policies.Overlap != core.OverlapAllow || got.Policies.RetryOn[0] != core.Failed || got.Schedule.Spec != "@every 10s" ||
-			!got.StopOnError || got.Version != 3 || got.Problem != "" {
+			got.StopOnError == nil || !*got.StopOnError || got.Policies.Zeros != nil || got.Policies.Pools != nil || got.Version != 3 || got.Problem != "" {
 			t.Errorf("task %+v", got)
 		}
 		state := core.TaskState{LastStart: at(10), LastEnd: at(11), LastSuccess: at(11), LastOutcome: core.Succeeded, NextFire: at(100), Live: 4}

@@ -11,7 +11,7 @@ import (
 
 // everyPolicy has no zero field.
 func everyPolicy() core.Policies {
-	return core.Policies{Timeout: 1, SoftTimeout: 2, Overlap: core.OverlapQueue, OverlapLimit: 3, CatchUp: core.CatchUpAll, CatchUpWindow: 4, CatchUpLimit: 5,
+	return core.Policies{Zeros: []string{"stop_after", "sla.finish_by"}, Timeout: 1, SoftTimeout: 2, Overlap: core.OverlapQueue, OverlapLimit: 3, CatchUp: core.CatchUpAll, CatchUpWindow: 4, CatchUpLimit: 5,
 		CatchUpSpread: 6, MaxRuns: 7, MaxAttempts: 8, RetryDelay: 9, RetryBackoff: core.BackoffFixed, RetryMaxDelay: 10, RetryJitter: 0.5,
 		RetryOn: []core.Verdict{core.Lost}, StopAfter: 11, Intervene: true, Priority: -12, Pools: []core.PoolUse{{Pool: "erp", Slots: 2}},
 		Downstreams: []string{"his", "lis"}, Breaker: core.BreakerRule{Failures: 13, Cooldown: 14, Probes: 15},
@@ -52,6 +52,36 @@ func TestEveryPolicyIsKept(t *testing.T) {
 		w.exec(t, "UPDATE namespaces SET doc = '{'")
 		if list := must2(s.Namespaces(t.Context())); len(list) != 1 || list[0].MaxRunning != 0 || list[0].Title.Zh != "公共" {
 			t.Errorf("a poisoned namespace: %+v", list)
+		}
+	})
+}
+
+// TestWhatIsWrittenAsZeroIsKept: and told from what is not written, in the task, its versions and the defaults.
+func TestWhatIsWrittenAsZeroIsKept(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		namespace(t, s)
+		zeros := core.Policies{Zeros: []string{"timeout", "stop_after", "breaker.failures"}, RetryOn: []core.Verdict{}, Pools: []core.PoolUse{},
+			Downstreams: []string{}, Preconditions: []core.Precondition{}}
+		for name, want := range map[string]core.Policies{"zeros": zeros, "nothing": {}} {
+			of := newTask(name, at(10))
+			of.Policies, of.StopOnError = want, map[string]*bool{"zeros": new(false)}[name]
+			_, err := s.CreateTask(t.Context(), of)
+			ok(t, err)
+			got := task(t, s, of.ID)
+			if diff := cmp.Diff(want, got.Policies); diff != "" || !reflect.DeepEqual(got.StopOnError, of.StopOnError) {
+				t.Errorf("%s: stop_on_error %v, %s", name, got.StopOnError, diff)
+			}
+			got.Policies = everyPolicy()
+			_, err = s.UpdateTask(t.Context(), got)
+			ok(t, err)
+			if all := must2(s.TaskVersions(t.Context(), of.ID)); len(all) != 2 || cmp.Diff(want, all[1].Policies) != "" || cmp.Diff(everyPolicy(), all[0].Policies) != "" {
+				t.Errorf("%s: versions %+v", name, all)
+			}
+			ok(t, s.PutNamespace(t.Context(), core.Namespace{Name: "Common", Defaults: want}))
+			if diff := cmp.Diff(want, must2(s.Namespace(t.Context(), "Common")).Defaults); diff != "" {
+				t.Errorf("%s as defaults: %s", name, diff)
+			}
 		}
 	})
 }

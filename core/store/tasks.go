@@ -18,7 +18,7 @@ import (
 type taskDoc struct {
 	Params      json.RawMessage   `json:"params,omitempty"`
 	Schedule    core.Schedule     `json:"schedule"`
-	StopOnError bool              `json:"stop_on_error,omitempty"`
+	StopOnError *bool             `json:"stop_on_error,omitempty"`
 	Owner       string            `json:"owner,omitempty"`
 	Category    string            `json:"category,omitempty"`
 	Description string            `json:"description,omitempty"`
@@ -28,8 +28,9 @@ type taskDoc struct {
 	Pause       core.Pause        `json:"pause,omitzero"`
 }
 
-// policyDoc is core.Policies as it is stored.
+// policyDoc is core.Policies as it is stored. A list that is there and empty is written, one that is not there is not.
 type policyDoc struct {
+	Zeros         []string            `json:"zeros,omitempty"`
 	Timeout       time.Duration       `json:"timeout_ns,omitempty"`
 	SoftTimeout   time.Duration       `json:"soft_timeout_ns,omitempty"`
 	Overlap       core.Overlap        `json:"overlap,omitempty"`
@@ -44,14 +45,14 @@ type policyDoc struct {
 	RetryBackoff  core.Backoff        `json:"retry_backoff,omitempty"`
 	RetryMaxDelay time.Duration       `json:"retry_max_delay_ns,omitempty"`
 	RetryJitter   float64             `json:"retry_jitter,omitempty"`
-	RetryOn       []core.Verdict      `json:"retry_on,omitempty"`
+	RetryOn       []core.Verdict      `json:"retry_on,omitzero"`
 	StopAfter     int                 `json:"stop_after,omitempty"`
 	Intervene     bool                `json:"intervene,omitempty"`
 	Priority      int                 `json:"priority,omitempty"`
-	Pools         []core.PoolUse      `json:"pools,omitempty"`
-	Downstreams   []string            `json:"downstreams,omitempty"`
+	Pools         []core.PoolUse      `json:"pools,omitzero"`
+	Downstreams   []string            `json:"downstreams,omitzero"`
 	Breaker       core.BreakerRule    `json:"breaker,omitzero"`
-	Preconditions []core.Precondition `json:"preconditions,omitempty"`
+	Preconditions []core.Precondition `json:"preconditions,omitzero"`
 	SLA           core.SLA            `json:"sla,omitzero"`
 	LogLevel      core.Level          `json:"log_level,omitempty"`
 	LogFull       core.LogFull        `json:"log_full,omitempty"`

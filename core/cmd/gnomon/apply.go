@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 )
@@ -160,10 +161,12 @@ func readFolder(file string) (folder, error) {
 // applyNamespace puts one namespace; what names it in messages.
 func (s *session) applyNamespace(ctx context.Context, ns map[string]any) (what string, err error) {
 	name, _ := ns["name"].(string)
-	for _, key := range []string{"name", "created_at"} {
+	for _, key := range ofNamespace {
 		delete(ns, key)
 	}
-	_, err = s.call(ctx, request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(name), body: ns}, nil)
+	var stored api.Namespace
+	_, err = s.call(ctx, request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(name), body: ns}, &stored)
+	s.notes(stored.Warnings)
 	return "namespace " + name, err
 }
 

@@ -32,7 +32,7 @@ func load(w *world, tasks int) []*evidence {
 		}
 		policies := api.Policies{
 			Overlap: []string{"skip", "allow"}[i%2], CatchUp: []string{"latest", "none"}[i/2%2],
-			MaxAttempts: []int{1, 3}[i/4%2], RetryDelay: []string{"", "500ms"}[i/4%2],
+			MaxAttempts: new([]int{1, 3}[i/4%2]), RetryDelay: []string{"", "500ms"}[i/4%2],
 		}
 		e.task = w.task("Bench", fmt.Sprintf("witness-%02d", i), api.TaskInput{
 			Type: "Bench.Witness", Schedule: schedule, Policies: &policies,
@@ -43,7 +43,7 @@ func load(w *world, tasks int) []*evidence {
 	for i := range 6 {
 		kind := []string{"Bench.LuaNoOp", "Bench.LuaNoOp", "Bench.LuaSlow"}[i%3]
 		all = append(all, &evidence{step: time.Second, task: w.task("Bench", fmt.Sprintf("lua-%d", i), api.TaskInput{
-			Type: kind, Schedule: api.Schedule{Spec: "@every 1s"}, Policies: &api.Policies{MaxAttempts: 1 + i%2, RetryDelay: []string{"", "500ms"}[i%2]},
+			Type: kind, Schedule: api.Schedule{Spec: "@every 1s"}, Policies: &api.Policies{MaxAttempts: new(1 + i%2), RetryDelay: []string{"", "500ms"}[i%2]},
 		})})
 	}
 	return all

@@ -86,26 +86,26 @@ func zoo(dir string) []*subject {
 	add := func(s *subject) *subject { all = append(all, s); return s }
 
 	// Overlap.
-	add(work(dir, "skip", "@every 1s", 1300, api.Policies{Overlap: "skip", MaxAttempts: 2, RetryDelay: "300ms"}).every(second).alone().failing(0.1, "failed", 1300))
-	add(work(dir, "queue", "@every 1s", 700, api.Policies{Overlap: "queue(3)", MaxAttempts: 3, RetryDelay: "200ms", RetryBackoff: "exponential", RetryJitter: 0.3}).
+	add(work(dir, "skip", "@every 1s", 1300, api.Policies{Overlap: "skip", MaxAttempts: new(2), RetryDelay: "300ms"}).every(second).alone().failing(0.1, "failed", 1300))
+	add(work(dir, "queue", "@every 1s", 700, api.Policies{Overlap: "queue(3)", MaxAttempts: new(3), RetryDelay: "200ms", RetryBackoff: "exponential", RetryJitter: new(0.3)}).
 		every(second).alone().failing(0.15, "failed", 700))
 	add(work(dir, "cancel", "*/2 * * * * *", 2500, api.Policies{Overlap: "cancel_previous"}).every(2 * second).alone())
 	add(work(dir, "terminate", "*/2 * * * * *", 2500, api.Policies{Overlap: "terminate_previous"}).every(2 * second).alone())
 	allow := add(work(dir, "allow-2", "@every 1s", 2600, api.Policies{Overlap: "allow(2)"}).every(second))
 	allow.side = 2
-	add(work(dir, "allow", "* * * * * *", 1600, api.Policies{Overlap: "allow", MaxAttempts: 2, RetryDelay: "500ms"}).every(second)).failing(0.1, "failed", 1600)
+	add(work(dir, "allow", "* * * * * *", 1600, api.Policies{Overlap: "allow", MaxAttempts: new(2), RetryDelay: "500ms"}).every(second)).failing(0.1, "failed", 1600)
 
 	// A shared pool of two slots, with priorities.
 	for i, name := range []string{"low", "middle", "high"} {
-		add(work(dir, "pool-"+name, "@every 2s", 600, api.Policies{Overlap: "queue(2)", Priority: 10 * i, MaxAttempts: 2, RetryDelay: "200ms"}).
+		add(work(dir, "pool-"+name, "@every 2s", 600, api.Policies{Overlap: "queue(2)", Priority: new(10 * i), MaxAttempts: new(2), RetryDelay: "200ms"}).
 			every(2*second).alone().pooled(1).failing(0.1, "failed", 600))
 	}
-	add(work(dir, "pool-both", "@every 7s", 400, api.Policies{Overlap: "skip", Priority: 5}).every(7 * second).alone().pooled(2))
+	add(work(dir, "pool-both", "@every 7s", 400, api.Policies{Overlap: "skip", Priority: new(5)}).every(7 * second).alone().pooled(2))
 
 	// A downstream that fails at times, and what each catch-up policy makes of its breaker.
 	for i, catchUp := range []string{"latest", "none", "all"} {
 		s := add(work(dir, "shaky-"+catchUp, "@every 1s", 300, api.Policies{
-			Overlap: "queue(2)", CatchUp: catchUp, CatchUpLimit: []int{0, 0, 3}[i], MaxAttempts: 2, RetryDelay: "400ms", Downstreams: []string{"shaky"},
+			Overlap: "queue(2)", CatchUp: catchUp, CatchUpLimit: new([]int{0, 0, 3}[i]), MaxAttempts: new(2), RetryDelay: "400ms", Downstreams: []string{"shaky"},
 		}).every(second).alone().failing(0.45, []string{"failed", "permanent", "later"}[i], 300))
 		s.shaky = true
 	}
@@ -128,7 +128,7 @@ func zoo(dir string) []*subject {
 
 	// Jitter, and a limited number of runs.
 	add(work(dir, "jitter", "@every 2s", 500, api.Policies{Overlap: "queue(2)"}).every(2 * second).alone()).input.Schedule.Jitter = "900ms"
-	limited := add(work(dir, "limited", "@every 1s", 100, api.Policies{Overlap: "queue(5)", CatchUp: "all", CatchUpLimit: 10, CatchUpSpread: "100ms", MaxRuns: 25}).
+	limited := add(work(dir, "limited", "@every 1s", 100, api.Policies{Overlap: "queue(5)", CatchUp: "all", CatchUpLimit: new(10), CatchUpSpread: "100ms", MaxRuns: new(25)}).
 		every(second).alone())
 	limited.most = 25
 
@@ -139,8 +139,8 @@ func zoo(dir string) []*subject {
 	add(work(dir, "chain-last", "@manual", 100, api.Policies{Overlap: "allow"}).startedBy(then, "always"))
 
 	// A workflow that fans out and in.
-	left := add(work(dir, "step-left", "@manual", 400, api.Policies{Overlap: "queue(5)", MaxAttempts: 3, RetryDelay: "200ms"}).failing(0.2, "failed", 400).alone())
-	right := add(work(dir, "step-right", "@manual", 700, api.Policies{Overlap: "queue(5)", MaxAttempts: 3, RetryDelay: "200ms"}).failing(0.1, "failed", 700).alone().pooled(1))
+	left := add(work(dir, "step-left", "@manual", 400, api.Policies{Overlap: "queue(5)", MaxAttempts: new(3), RetryDelay: "200ms"}).failing(0.2, "failed", 400).alone())
+	right := add(work(dir, "step-right", "@manual", 700, api.Policies{Overlap: "queue(5)", MaxAttempts: new(3), RetryDelay: "200ms"}).failing(0.1, "failed", 700).alone().pooled(1))
 	join := add(work(dir, "step-join", "@manual", 100, api.Policies{Overlap: "queue(5)"}).alone())
 	last := add(work(dir, "step-last", "@manual", 100, api.Policies{Overlap: "queue(5)"}).alone())
 	flow := add(&subject{name: "flow", steps: []string{"step-left", "step-right", "step-join", "step-last"}}).every(4 * second)

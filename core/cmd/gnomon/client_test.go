@@ -200,7 +200,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	full.Schedule.OnlyOn, full.Schedule.OnDayOff, full.Schedule.Jitter = []string{"cn-workdays"}, "next", "30s"
 	full.Policies = api.Policies{Overlap: "queue(3)"}
 	full.Effective = &api.Policies{
-		Overlap: "queue(3)", MaxAttempts: 3, Pools: []api.PoolUse{{Pool: "erp", Slots: 2}},
+		Overlap: "queue(3)", MaxAttempts: new(3), Pools: []api.PoolUse{{Pool: "erp", Slots: 2}},
 		Preconditions: []api.Precondition{{Name: "statistics are there", Expression: `last("statistics") == "succeeded"`, Deadline: "10m"}},
 	}
 	full.After, full.Pause = []api.Upstream{{Task: "statistics"}}, &api.Pause{Since: at(5), Until: at(50), Note: "ERP upgrade", By: "wang"}

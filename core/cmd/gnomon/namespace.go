@@ -10,6 +10,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// ofNamespace is what get prints of a namespace and the server alone decides: it may stand in a file.
+var ofNamespace = []string{"name", "created_at", "effective_retention", "warnings"}
+
 func newNamespaceCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{Use: "namespace", Aliases: []string{"ns"}, Short: "Namespaces: business systems, with the defaults and limits of their tasks"}
 	s.flags(cmd)
@@ -110,14 +113,16 @@ func newNamespaceCommand(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, key := range []string{"name", "created_at", "effective_retention"} { // what get prints may stand in the file
+			for _, key := range ofNamespace {
 				delete(body, key)
 			}
-			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: body}, nil)
+			var n api.Namespace
+			raw, err := s.call(cmd.Context(), request{method: http.MethodPut, path: "/v1/namespaces/" + url.PathEscape(args[0]), body: body}, &n)
 			if err != nil {
 				return err
 			}
 			return s.show(raw, func() error {
+				s.notes(n.Warnings)
 				_, err := fmt.Fprintln(s.out, s.say("已保存命名空间 ", "saved namespace ")+args[0])
 				return err
 			})

@@ -230,7 +230,7 @@ func pauses(t *testing.T, w *world) {
 // intervenes: a run whose attempts are used up is put before a person, who tries it again with other parameters, skips it, or
 // says that it is done.
 func intervenes(t *testing.T, w *world) {
-	task, path := w.works("fails", "@manual", map[string]any{"fail_rate": 1}, api.Policies{MaxAttempts: 2, RetryDelay: "100ms", Intervene: true}, nil)
+	task, path := w.works("fails", "@manual", map[string]any{"fail_rate": 1}, api.Policies{MaxAttempts: new(2), RetryDelay: "100ms", Intervene: new(true)}, nil)
 	ids := []string{w.now(task, nil)}
 	w.over(ids[0])
 	for range 2 {
@@ -411,7 +411,7 @@ func queues(t *testing.T, w *world) {
 	w.says("pool", "put", "licence", "-f", filepath.Join(w.dir, "pool.yaml"))
 	path := filepath.Join(w.dir, "pooled.csv")
 	pooled := func(name string, priority int) api.Task {
-		task, _ := w.works(name, "@manual", map[string]any{"path": path, "millis": 10}, api.Policies{Priority: priority, Pools: []api.PoolUse{{Pool: "licence"}}}, nil)
+		task, _ := w.works(name, "@manual", map[string]any{"path": path, "millis": 10}, api.Policies{Priority: new(priority), Pools: []api.PoolUse{{Pool: "licence"}}}, nil)
 		return task
 	}
 	holder, low, middle, high := pooled("holder", 0), pooled("low", -10), pooled("middle", 0), pooled("high", 10)
@@ -663,7 +663,7 @@ func TestAWorkflowSurvivesItsServer(t *testing.T) {
 	}
 	paths := map[string]string{}
 	for name, millis := range map[string]int{"step-load": 10, "step-left": 1500, "step-right": 1500, "step-join": 10} {
-		_, paths[name] = w.works(name, "@manual", map[string]any{"millis": millis, "output": map[string]any{"by": name}}, api.Policies{MaxAttempts: 3, RetryDelay: "100ms"}, nil)
+		_, paths[name] = w.works(name, "@manual", map[string]any{"millis": millis, "output": map[string]any{"by": name}}, api.Policies{MaxAttempts: new(3), RetryDelay: "100ms"}, nil)
 	}
 	flow := w.task("Bench", "flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": steps})})
 	id := w.now(flow, nil)

@@ -133,8 +133,8 @@ func (s *session) taskForPeople(t api.Task) error {
 		labels = append(labels, k+"="+v)
 	}
 	stop := ""
-	if t.StopOnError {
-		stop = "true"
+	if t.StopOnError != nil {
+		stop = strconv.FormatBool(*t.StopOnError)
 	}
 	calendars := ""
 	for _, c := range []struct{ zh, en, text string }{
@@ -263,7 +263,8 @@ func (s *session) taskCreate() *cobra.Command {
 	var file, namespace, name, params string
 	var input api.TaskInput
 	var policies api.Policies
-	var disabled bool
+	var disabled, stop bool
+	var attempts int
 	cmd := &cobra.Command{
 		Use: "create", Short: "Create a task from a file or from flags", Args: cobra.NoArgs,
 		Example: `  gnomon task create -f task.yaml
@@ -285,6 +286,12 @@ func (s *session) taskCreate() *cobra.Command {
 				}
 				enabled := !disabled
 				input.Enabled, input.Policies = &enabled, &policies
+				if cmd.Flags().Changed("stop-on-error") {
+					input.StopOnError = &stop
+				}
+				if cmd.Flags().Changed("max-attempts") {
+					policies.MaxAttempts = &attempts
+				}
 				raw, err := json.Marshal(input)
 				if err != nil {
 					return err
@@ -330,7 +337,7 @@ func (s *session) taskCreate() *cobra.Command {
 	f.StringSliceVar(&input.Schedule.NotOn, "not-on", nil, "calendars that must not hold it")
 	f.StringVar(&input.Schedule.OnDayOff, "on-day-off", "", "what the calendars refuse: skip (default), next or previous day they allow")
 	f.BoolVar(&disabled, "disabled", false, "create it disabled")
-	f.BoolVar(&input.StopOnError, "stop-on-error", false, "a run that does not succeed disables the task")
+	f.BoolVar(&stop, "stop-on-error", false, "a run that does not succeed disables the task; =false: none does, whatever the namespace's default")
 	f.StringVar(&input.Owner, "owner", "", "whom to ask about it")
 	f.StringVar(&input.Category, "category", "", "what kind of work it is")
 	f.StringVar(&input.Description, "description", "", "what it does")
@@ -338,7 +345,7 @@ func (s *session) taskCreate() *cobra.Command {
 	f.StringVar(&policies.Timeout, "timeout", "", "hard limit of one attempt: 30s")
 	f.StringVar(&policies.Overlap, "overlap", "", "while an earlier run is live: skip (default), queue(3), cancel_previous, terminate_previous or allow(2)")
 	f.StringVar(&policies.CatchUp, "catch-up", "", "fires missed while no server ran: latest (default), none or all")
-	f.IntVar(&policies.MaxAttempts, "max-attempts", 0, "how often a run is tried in all")
+	f.IntVar(&attempts, "max-attempts", 0, "how often a run is tried in all")
 	f.StringVar(&policies.RetryDelay, "retry-delay", "", "wait before the second attempt: 10s")
 	cmd.MarkFlagsMutuallyExclusive("file", "name")
 	cmd.MarkFlagsMutuallyExclusive("file", "type")
@@ -357,12 +364,15 @@ func (s *session) saved(what string, t api.Task) error {
 	if _, err := fmt.Fprintln(s.out, line); err != nil {
 		return err
 	}
-	for _, w := range t.Warnings {
-		if _, err := fmt.Fprintln(s.err, s.say("注意：", "note: ")+harmless.Replace(s.say(w.Zh, w.En))); err != nil {
-			return err
-		}
-	}
+	s.notes(t.Warnings)
 	return nil
+}
+
+// notes says beside the output what is allowed and may not be what was meant.
+func (s *session) notes(warnings []api.Text) {
+	for _, w := range warnings {
+		s.note(s.say(w.Zh, w.En))
+	}
 }
 
 func (s *session) taskApply() *cobra.Command {
