@@ -1,12 +1,16 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
 // everyPolicy says something for each field there is.
@@ -66,6 +70,192 @@ func TestEveryPolicyComesBackAsItWasSaid(t *testing.T) {
 	}
 	if strings.Contains(patched.raw, "p95_factor") && strings.Contains(patched.raw, `"until":"2036`) {
 		t.Error(patched.raw)
+	}
+}
+
+// leaf is one policy of everyPolicy, with how nothing or none of it is written. A word has another word instead.
+type leaf struct {
+	block, name string // block is "" but for a breaker's and the service levels'
+	said, none  any
+}
+
+func leaves(t *testing.T) (all []leaf) {
+	t.Helper()
+	none := func(name string, said any) any {
+		switch said := said.(type) {
+		case string:
+			word, ok := map[string]string{"overlap": "skip", "catch_up": "latest", "retry_backoff": "exponential", "log_level": "debug", "log_full": "wait", "finish_by": ""}[name]
+			if ok {
+				return word
+			}
+			return "0s"
+		case float64:
+			return 0.0
+		case bool:
+			return false
+		case []any:
+			return []any{}
+		default:
+			t.Fatalf("%s: nothing is known of %T", name, said)
+			return nil
+		}
+	}
+	for name, said := range object(t, everyPolicy) {
+		block, ok := said.(map[string]any)
+		if !ok {
+			all = append(all, leaf{name: name, said: said, none: none(name, said)})
+		}
+		for inner, said := range block {
+			all = append(all, leaf{name, inner, said, none(inner, said)})
+		}
+	}
+	slices.SortFunc(all, func(a, b leaf) int { return cmp.Compare(a.block+"."+a.name, b.block+"."+b.name) })
+	return all
+}
+
+// into writes a policy where it belongs.
+func (l leaf) into(policies map[string]any, value any) map[string]any {
+	if l.block == "" {
+		policies[l.name] = value
+		return policies
+	}
+	if policies[l.block] == nil {
+		policies[l.block] = map[string]any{}
+	}
+	policies[l.block].(map[string]any)[l.name] = value
+	return policies
+}
+
+// TestEachPolicyCanBeTakenAway: default says x, the task says none: none holds, is shown, and is kept in its version. What the
+// task leaves out is as the default has it.
+func TestEachPolicyCanBeTakenAway(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.wholly()
+	w.must(200, w.do(w.admin, "PUT", "/v1/namespaces/Common", `{"defaults":`+everyPolicy+`}`))
+	const task = `/v1/namespaces/Common/tasks/t`
+	body := func(policies any) string {
+		raw, _ := json.Marshal(map[string]any{"type": "Common.Echo", "schedule": map[string]any{"spec": "@hourly"}, "policies": policies})
+		return string(raw)
+	}
+	a := w.must(201, w.do(w.admin, "PUT", task, body(map[string]any{})))
+	if !reflect.DeepEqual(a.body["effective_policies"], any(object(t, everyPolicy))) || len(a.body["policies"].(map[string]any)) != 0 {
+		t.Errorf("nothing said: %s", a.raw)
+	}
+	gone := map[string][]string{ // with it goes what has no meaning without it
+		"catch_up": {"catch_up_window", "catch_up_limit", "catch_up_spread"}, "breaker.failures": {"breaker.cooldown", "breaker.probes"},
+	}
+	for _, l := range leaves(t) {
+		at := strings.TrimPrefix(l.block+"."+l.name, ".")
+		own := l.into(map[string]any{}, l.none)
+		if at == "breaker.cooldown" { // the default's failures would open a breaker that is never tried again
+			if a := w.must(422, w.do(w.admin, "PUT", task, body(own))); !strings.Contains(a.problem()["body.policies.breaker.cooldown"], "no cooldown") {
+				t.Error(a.raw)
+			}
+			continue
+		}
+		want := l.into(object(t, everyPolicy), l.none)
+		for _, other := range gone[at] {
+			if block, name, ok := strings.Cut(other, "."); ok {
+				delete(want[block].(map[string]any), name)
+			} else {
+				delete(want, other)
+			}
+		}
+		a := w.must(200, w.do(w.admin, "PUT", task, body(own)))
+		again := w.must(200, w.do(w.admin, "GET", task, ""))
+		if !reflect.DeepEqual(again.body["policies"], any(own)) || !reflect.DeepEqual(again.body["effective_policies"], any(want)) {
+			t.Errorf("%s:\nsaid      %v\nshown     %v\neffective %v\nwant      %v", at, own, again.body["policies"], again.body["effective_policies"], want)
+		}
+		if same := w.must(200, w.do(w.admin, "PUT", task, body(again.body["policies"]))); same.body["version"] != a.body["version"] {
+			t.Errorf("%s: what was shown made another version", at)
+		}
+		id := fmt.Sprint(a.body["id"])
+		if patched := w.must(200, w.do(w.admin, "PATCH", "/v1/tasks/"+id, `{"owner":"`+at+`"}`)); !reflect.DeepEqual(patched.body["policies"], any(own)) {
+			t.Errorf("%s: a patch of something else left %v", at, patched.body["policies"])
+		}
+		versions := w.must(200, w.do(w.admin, "GET", "/v1/tasks/"+id+"/versions?limit=2", "")).body["items"].([]any)
+		if old := versions[1].(map[string]any)["policies"]; !reflect.DeepEqual(old, any(own)) {
+			t.Errorf("%s: the version has %v", at, old)
+		}
+	}
+}
+
+func TestStopOnErrorIsShortForStopAfter(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.must(200, w.do(w.admin, "PUT", "/v1/namespaces/Common", `{"defaults":{"stop_after":2}}`))
+	for said, want := range map[string]any{
+		``:                             2.0,
+		`"stop_on_error":true,`:        1.0,
+		`"stop_on_error":false,`:       0.0,
+		`"policies":{"stop_after":0},`: 0.0,
+		`"stop_on_error":false,"policies":{"stop_after":3},`: 3.0,
+		`"stop_on_error":true,"policies":{"stop_after":1},`:  1.0,
+	} {
+		w.do(w.admin, "PUT", "/v1/namespaces/Common/tasks/t", `{"type":"Common.Echo",`+said+`"schedule":{"spec":"@hourly"}}`)
+		a := w.must(200, w.do(w.admin, "GET", "/v1/namespaces/Common/tasks/t", ""))
+		if got := a.body["effective_policies"].(map[string]any)["stop_after"]; got != want {
+			t.Errorf("%s: stop_after is %v", said, got)
+		}
+		for field, value := range object(t, "{"+strings.TrimSuffix(said, ",")+"}") {
+			if !reflect.DeepEqual(a.body[field], value) {
+				t.Errorf("%s: shown as %v", said, a.body[field])
+			}
+		}
+		if _, shown := a.body["stop_on_error"]; shown != strings.Contains(said, "stop_on_error") {
+			t.Errorf("%s: %s", said, a.raw)
+		}
+	}
+	w.must(422, w.do(w.admin, "PUT", "/v1/namespaces/Common/tasks/t", `{"type":"Common.Echo","stop_on_error":true,"policies":{"stop_after":0},"schedule":{"spec":"@hourly"}}`))
+}
+
+// FuzzPoliciesKeepWhatWasSaid: each policy is absent, none of it or some of it, as two bits say; JSON and core keep which.
+func FuzzPoliciesKeepWhatWasSaid(f *testing.F) {
+	for _, seed := range []uint64{0, 0x5555555555555555, 0xaaaaaaaaaaaaaaaa, 0x123456789abcdef0, 0xfedcba9876543210} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, bits uint64) {
+		want := map[string]any{}
+		for i, l := range leaves(t) {
+			switch bits >> (2 * i % 64) & 3 {
+			case 1:
+				l.into(want, l.none)
+			case 2:
+				l.into(want, l.said)
+			}
+		}
+		raw, _ := json.Marshal(want)
+		var said api.Policies
+		if err := json.Unmarshal(raw, &said); err != nil {
+			t.Fatal(err)
+		}
+		again, wrong := api.ThroughCore(said)
+		text, err := json.Marshal(again)
+		if err != nil || len(wrong) > 0 {
+			t.Fatal(err, wrong)
+		}
+		if got := object(t, string(text)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s became %s", raw, text)
+		}
+	})
+}
+
+// TestALimitOfATypeThatNobodyOffersIsSaid: it is kept, for the type may come, and seen wherever the namespace is.
+func TestALimitOfATypeThatNobodyOffersIsSaid(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	put := w.must(200, w.do(w.admin, "PUT", "/v1/namespaces/Common", `{"type_limits":{"Common.Ecko":3,"Common.Echo":2}}`))
+	get := w.must(200, w.do(w.admin, "GET", "/v1/namespaces/Common", ""))
+	for _, a := range []answer{put, get} {
+		said, _ := a.body["warnings"].([]any)
+		if len(said) != 1 || said[0].(map[string]any)["en"] != "type_limits.Common.Ecko: has no effect at present: there is no task type Common.Ecko; did you mean Common.Echo?" ||
+			!strings.Contains(fmt.Sprint(said[0].(map[string]any)["zh"]), "没有任务类型 Common.Ecko；是否指 Common.Echo？") {
+			t.Errorf("warnings %v", said)
+		}
+	}
+	if put.header.Get("ETag") != get.header.Get("ETag") {
+		t.Error("the tag changed")
 	}
 }
 
@@ -132,6 +322,10 @@ func TestAWrongPolicyIsRefusedAtItsField(t *testing.T) {
 		`"max_attempts":2,"retry_jitter":-0.5`:                       "retry_jitter",
 		`"max_attempts":2,"retry_on":["skipped"]`:                    "retry_on[0]",
 		`"timeout":"10s","soft_timeout":"10s"`:                       "soft_timeout",
+		`"timeout":""`:                                               "timeout",
+		`"overlap":""`:                                               "overlap",
+		`"log_level":""`:                                             "log_level",
+		`"breaker":{"failures":0,"cooldown":"1m"}`:                   "breaker.failures",
 		`"timeout":"-5s"`:                                            "timeout",
 		`"timeout":"1d"`:                                             "timeout",
 		`"timeout":"9999999999h"`:                                    "timeout",

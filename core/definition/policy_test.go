@@ -192,6 +192,54 @@ func TestPoliciesAreLaidOverTheNamespacesDefaults(t *testing.T) {
 	}
 }
 
+// TestABlockIsLaidFieldByField: what fights is refused where it is the task's own word, and dropped where it is a default.
+func TestABlockIsLaidFieldByField(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.namespace(t, core.Namespace{Name: "Telemedicine", Defaults: core.Policies{
+		Timeout: 20 * time.Minute, SoftTimeout: 10 * time.Minute, Breaker: core.BreakerRule{Failures: 5, Cooldown: time.Minute, Probes: 2},
+		SLA: core.SLA{StartWithin: 10 * time.Minute, FinishWithin: 15 * time.Minute, FinishBy: "06:00"},
+	}})
+	for name, c := range map[string]struct {
+		own     core.Policies
+		breaker core.BreakerRule
+		sla     core.SLA
+	}{
+		"Nothing":           {core.Policies{}, core.BreakerRule{Failures: 5, Cooldown: time.Minute, Probes: 2}, core.SLA{StartWithin: 10 * time.Minute, FinishWithin: 15 * time.Minute, FinishBy: "06:00"}},
+		"SomeOfEach":        {core.Policies{Breaker: core.BreakerRule{Cooldown: time.Hour}, SLA: core.SLA{StartWithin: time.Minute}}, core.BreakerRule{Failures: 5, Cooldown: time.Hour, Probes: 2}, core.SLA{StartWithin: time.Minute, FinishWithin: 15 * time.Minute, FinishBy: "06:00"}},
+		"NoBreaker":         {core.Policies{Zeros: []string{"breaker.failures"}}, core.BreakerRule{}, core.SLA{StartWithin: 10 * time.Minute, FinishWithin: 15 * time.Minute, FinishBy: "06:00"}},
+		"NoFinish":          {core.Policies{Zeros: []string{"breaker.probes", "sla.finish_within", "sla.finish_by"}}, core.BreakerRule{Failures: 5, Cooldown: time.Minute}, core.SLA{StartWithin: 10 * time.Minute}},
+		"FinishBeforeStart": {core.Policies{SLA: core.SLA{FinishWithin: 5 * time.Minute}}, core.BreakerRule{Failures: 5, Cooldown: time.Minute, Probes: 2}, core.SLA{FinishWithin: 5 * time.Minute, FinishBy: "06:00"}},
+	} {
+		stored := w.create(t, func(task *core.Task) { task.Name, task.Policies = name, c.own })
+		got := w.Effective(stored)
+		if !same(got.Policies.Breaker, c.breaker) || !same(got.Policies.SLA, c.sla) || !same(got.Policies.Zeros, c.own.Zeros) {
+			t.Errorf("%s: %+v", name, got.Policies)
+		}
+		if again := w.Effective(got); !same(again.Policies, got.Policies) {
+			t.Errorf("%s: twice effective is %+v", name, again.Policies)
+		}
+		if said := w.Warnings(stored); len(said) != 0 {
+			t.Errorf("%s: warnings %+v", name, said)
+		}
+	}
+	for name, c := range map[string]struct {
+		own  core.Policies
+		path string
+		says string
+	}{
+		"StartAfterFinish":  {core.Policies{SLA: core.SLA{StartWithin: time.Hour}}, "policies.sla.start_within", "longer than finish_within (15m)"},
+		"ProbesOfNoBreaker": {core.Policies{Zeros: []string{"breaker.failures"}, Breaker: core.BreakerRule{Probes: 1}}, "policies.breaker.failures", "never opens"},
+		"NoCooldown":        {core.Policies{Zeros: []string{"breaker.cooldown"}}, "policies.breaker.cooldown", "no cooldown"},
+		"SoftBesideTypes":   {core.Policies{Zeros: []string{"timeout"}, SoftTimeout: 16 * time.Minute}, "policies.soft_timeout", "hard timeout (15m)"},
+	} {
+		task := sound()
+		task.Name, task.Policies = name, c.own
+		_, err := w.Create(t.Context(), task, "ann")
+		wantFinding(t, err, c.path, c.says)
+	}
+}
+
 // TestADefaultCompletesATask: what a task says about retries has an effect once the namespace says that there are any.
 func TestADefaultCompletesATask(t *testing.T) {
 	t.Parallel()
