@@ -151,6 +151,69 @@ func TestOneRoadForEachPolicy(t *testing.T) {
 	w.nothingRuns(2*time.Second, nil)
 }
 
+// TestAFileTakesADefaultAway: zeros of a YAML file or of flags hold, are printed again, and what is printed may be applied again.
+func TestAFileTakesADefaultAway(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	folder := filepath.Join(w.dir, "definitions")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(folder, "all.yaml"), `
+pools: [{ name: one, slots: 1 }]
+namespaces:
+  - name: Bench
+    type_limits: { Bench.NoOpp: 3 }
+    defaults: { stop_after: 2, intervene: true, pools: [{ pool: one }], priority: 7, max_runs: 100, sla: { start_within: 1m, finish_by: "06:00" }, breaker: { failures: 3, cooldown: 1m } }
+tasks:
+  - namespace: Bench
+    name: zeros
+    type: Bench.NoOp
+    schedule: { spec: "@manual" }
+    policies: { stop_after: 0, pools: [], intervene: false, priority: 0, max_runs: 0, sla: { start_within: 2m, finish_by: "" }, breaker: { failures: 0 } }
+  - namespace: Bench
+    name: short
+    type: Bench.NoOp
+    stop_on_error: false
+    schedule: { spec: "@manual" }
+`)
+	out, errOut, code := w.line("apply", folder)
+	if code != 0 || !strings.Contains(errOut, "type_limits.Bench.NoOpp: has no effect at present: there is no task type Bench.NoOpp; did you mean Bench.NoOp?") {
+		t.Fatalf("%d\n%s%s", code, out, errOut)
+	}
+	w.says("task", "create", "-n", "Bench", "--name", "flags", "--type", "Bench.NoOp", "--stop-on-error=false", "--max-attempts", "0", "--timeout", "0s")
+	for name, c := range map[string]struct{ shown, holds string }{
+		"zeros": {`{"breaker":{"failures":0},"intervene":false,"max_runs":0,"pools":[],"priority":0,"sla":{"finish_by":"","start_within":"2m"},"stop_after":0}`,
+			`{"breaker":{"failures":0},"catch_up":"latest","intervene":false,"max_runs":0,"overlap":"skip","pools":[],"priority":0,"sla":{"finish_by":"","start_within":"2m"},"stop_after":0}`},
+		"short": {`{}`, `{"breaker":{"cooldown":"1m","failures":3},"catch_up":"latest","intervene":true,"max_runs":100,"overlap":"skip","pools":[{"pool":"one"}],"priority":7,"sla":{"finish_by":"06:00","start_within":"1m"},"stop_after":0}`},
+		"flags": {`{"max_attempts":0,"timeout":"0s"}`, `{"breaker":{"cooldown":"1m","failures":3},"catch_up":"latest","intervene":true,"max_attempts":0,"max_runs":100,"overlap":"skip","pools":[{"pool":"one"}],"priority":7,"sla":{"finish_by":"06:00","start_within":"1m"},"stop_after":0,"timeout":"0s"}`},
+	} {
+		printed := w.says("task", "get", "Bench/"+name, "-o", "yaml")
+		var task map[string]any
+		if err := json.Unmarshal([]byte(w.says("task", "get", "Bench/"+name, "-o", "json")), &task); err != nil {
+			t.Fatal(err)
+		}
+		shown, _ := json.Marshal(task["policies"])
+		holds, _ := json.Marshal(task["effective_policies"])
+		if string(shown) != c.shown || string(holds) != c.holds || (task["stop_on_error"] == false) != (name != "zeros") {
+			t.Errorf("%s: %s and %s, stop_on_error %v", name, shown, holds, task["stop_on_error"])
+		}
+		file := filepath.Join(w.dir, name+".yaml")
+		write(t, file, printed)
+		w.says("task", "apply", "-f", file)
+		if again := w.says("task", "get", "Bench/"+name, "-o", "yaml"); again != printed {
+			t.Errorf("applied again, it is\n%s\nand was\n%s", again, printed)
+		}
+	}
+	file, printed := filepath.Join(w.dir, "namespace.yaml"), w.says("namespace", "get", "Bench")
+	write(t, file, printed)
+	w.says("namespace", "put", "Bench", "-f", file)
+	if again := w.says("namespace", "get", "Bench"); again != printed {
+		t.Errorf("put again, the namespace is\n%s\nand was\n%s", again, printed)
+	}
+	w.interrupt()
+}
+
 // backfills: a dry run starts nothing and names the instants; the real one runs exactly these.
 func backfills(t *testing.T, w *world) {
 	minute := (time.Now().Minute() + 30) % 60 // so that it does not fire by itself meanwhile
