@@ -407,7 +407,7 @@ func worksAsAGraph(t *testing.T, w *world) {
 		t.Errorf("the step that was taken over began %d times", len(all))
 	}
 	// What a person did instead of a step counts when the workflow goes on.
-	w.works("broken", "@manual", map[string]any{"fail_rate": 1}, api.Policies{Intervene: true}, nil)
+	w.works("broken", "@manual", map[string]any{"fail_rate": 1}, api.Policies{Intervene: new(true)}, nil)
 	mended := w.task("Bench", "mended", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
 		{"name": "broken", "task": "broken"}, {"name": "left", "task": "left", "needs": []string{"broken"}},
 	}})})
