@@ -114,7 +114,7 @@ func zoo(dir string) []*subject {
 	for i, catchUp := range []string{"none", "latest", "all"} {
 		p := api.Policies{Overlap: "allow", CatchUp: catchUp}
 		if catchUp == "all" {
-			p.CatchUpLimit, p.CatchUpWindow, p.CatchUpSpread = catchUpLimit, catchUpWindow.String(), "200ms"
+			p.CatchUpLimit, p.CatchUpWindow, p.CatchUpSpread = new(catchUpLimit), catchUpWindow.String(), "200ms"
 		}
 		s := add(work(dir, "catch-"+catchUp, []string{"@every 1s", "* * * * * *", "@every 1s"}[i], 50, p).every(second))
 		s.clean = true
