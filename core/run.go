@@ -63,6 +63,7 @@ const (
 	ReasonShutdown     Reason = "shutdown"               // the server was stopping
 	ReasonUnknownType  Reason = "unknown_type"           // no provider offers the task's type any more
 	ReasonPoisoned     Reason = "poisoned"               // the stored definition cannot be read; Facts say why
+	ReasonParams       Reason = "params"                 // what it takes of its upstream's output is not there, or its type refuses it; Facts say what
 )
 
 // Trigger says what made a fire.
@@ -133,6 +134,13 @@ type Run struct {
 	// PrevSuccess is when the task's last successful run had ended as this run was claimed. It is not stored.
 	PrevSuccess time.Time
 	CreatedBy   string // principal of a manual run; else "gnomon"
+}
+
+// SkippedFor gives the row of a fire that was to be the run, and is skipped for a reason.
+func (r Run) SkippedFor(reason Reason) Run {
+	r.State, r.Verdict, r.Reason = RunEnded, Skipped, reason
+	r.EndedAt, r.Attempt, r.Params = r.DecidedAt, 0, nil
+	return r
 }
 
 // Source says how a figure was obtained. A figure is never invented.

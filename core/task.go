@@ -121,6 +121,18 @@ func (p Pause) Holds(at time.Time) bool {
 	return !p.Since.IsZero() && !at.Before(p.Since) && (p.Until.IsZero() || at.Before(p.Until))
 }
 
+// Facts gives what a decision that rests on the pause keeps of it.
+func (p Pause) Facts() map[string]any {
+	facts := map[string]any{"by": p.By, "since": p.Since.UTC().Format(time.RFC3339Nano)}
+	if p.Note != "" {
+		facts["note"] = p.Note
+	}
+	if !p.Until.IsZero() {
+		facts["until"] = p.Until.UTC().Format(time.RFC3339Nano)
+	}
+	return facts
+}
+
 // Task is a record: a task type plus parameters plus a schedule plus policies.
 type Task struct {
 	ID          string // UUIDv7

@@ -71,7 +71,7 @@ func (d *decision) one(next time.Time) {
 	}
 	switch pause := d.task.Pause; {
 	case pause.Holds(next):
-		d.skip(next, next, 1, core.ReasonPaused, pauseFacts(pause))
+		d.skip(next, next, 1, core.ReasonPaused, pause.Facts())
 	case fire.Skip != "":
 		d.skip(next, next, 1, fire.Skip, skipFacts(fire))
 	default:
@@ -94,7 +94,7 @@ func (d *decision) missedWhilePaused(next time.Time) {
 	if end := d.task.Pause.Until; !end.IsZero() && end.Before(until) {
 		until = end.Add(-time.Microsecond)
 	}
-	d.between(next, until, core.ReasonPaused, pauseFacts(d.task.Pause))
+	d.between(next, until, core.ReasonPaused, d.task.Pause.Facts())
 }
 
 // missed decides about all the fires from next until now by the catch-up policy; if a pause began and ended meanwhile,
@@ -202,7 +202,8 @@ func (d *decision) run(fireAt time.Time) core.Run { return newRun(d.task, fireAt
 func (d *decision) skip(first, last time.Time, count int64, reason core.Reason, facts map[string]any) {
 	run := d.run(first)
 	run.FireThrough, run.FireCount = last, int(count)
-	d.Runs = append(d.Runs, skipped(run, reason, encode(facts)))
+	run.Facts = encode(facts)
+	d.Runs = append(d.Runs, run.SkippedFor(reason))
 }
 
 func newRun(task *core.Task, fireAt, now time.Time) core.Run {
@@ -213,12 +214,6 @@ func newRun(task *core.Task, fireAt, now time.Time) core.Run {
 	}
 }
 
-func skipped(run core.Run, reason core.Reason, facts json.RawMessage) core.Run {
-	run.State, run.Verdict, run.Reason, run.Facts = core.RunEnded, core.Skipped, reason, facts
-	run.EndedAt, run.Attempt, run.Params = run.DecidedAt, 0, nil
-	return run
-}
-
 // encode writes facts, which are maps of plain values and cannot fail.
 func encode(facts map[string]any) json.RawMessage {
 	if len(facts) == 0 {
@@ -226,17 +221,6 @@ func encode(facts map[string]any) json.RawMessage {
 	}
 	text, _ := json.Marshal(facts)
 	return text
-}
-
-func pauseFacts(p core.Pause) map[string]any {
-	facts := map[string]any{"by": p.By, "since": p.Since.UTC().Format(time.RFC3339Nano)}
-	if p.Note != "" {
-		facts["note"] = p.Note
-	}
-	if !p.Until.IsZero() {
-		facts["until"] = p.Until.UTC().Format(time.RFC3339Nano)
-	}
-	return facts
 }
 
 func skipFacts(fire schedule.Fire) map[string]any {

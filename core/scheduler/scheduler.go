@@ -415,8 +415,8 @@ func poisoned(e *entry, now time.Time, server string) core.Claim {
 		task = *e.unreadable
 	}
 	task.ID, task.Version = e.TaskID, e.Version
-	run := skipped(newRun(&task, e.NextFire, now), core.ReasonPoisoned, facts)
-	run.ID, run.Owner = newID(), server
+	run := newRun(&task, e.NextFire, now).SkippedFor(core.ReasonPoisoned)
+	run.ID, run.Owner, run.Facts = newID(), server, facts
 	return core.Claim{TaskID: e.TaskID, Version: e.Version, NextFire: e.NextFire, Runs: []core.Run{run}}
 }
 
