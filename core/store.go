@@ -94,7 +94,14 @@ type Finish struct {
 	Breakers  []BreakerRule
 	Breaches  []Breach
 	Intervene bool  // put the run before a person
-	Then      []Run // runs of other tasks that this end causes; queued, their tokens are given by the store
+	Then      []Run // what this end causes of other tasks: runs, which are queued and get their tokens from the store, and skipped fires (RunEnded)
+}
+
+// Dependent is a task that the end of a run is to start, with its effective policies and the parameters of that run.
+type Dependent struct {
+	Task  Task
+	Skip  Reason          // why it cannot start, so that its fire is skipped; "": it starts
+	Facts json.RawMessage // which end it is, and what it was skipped for
 }
 
 // Finished answers a Finish.
@@ -102,7 +109,7 @@ type Finished struct {
 	Stale    bool      // the token was not the current one; nothing was written
 	Token    int64     // after a retry: the fencing token of the next attempt
 	Disabled string    // not empty: the task was disabled by this, with this reason
-	Then     []Run     // those of Finish.Then that were inserted, with their tokens; not those whose task is gone or disabled by then
+	Then     []Run     // those of Finish.Then that were queued, with their tokens; not those whose task is gone by then, or disabled, which are skipped
 	Breakers []Breaker // those whose state was changed by this
 }
 

@@ -43,7 +43,7 @@ type Run struct {
 	StartAt     *Time  `json:"start_at,omitempty" doc:"When the next or current attempt starts"`
 	Attempt     int    `json:"attempt" doc:"The next or current attempt, from 1"`
 	DecidedAt   *Time  `json:"decided_at,omitempty" doc:"When started-or-skipped was decided"`
-	Reason      string `json:"reason,omitempty" doc:"Why it was skipped: overlap, catch_up, nonexistent_local_time, calendar, paused, max_runs, precondition, breaker, capacity, superseded, disabled, edited, shutdown, unknown_type or poisoned" example:"overlap"`
+	Reason      string `json:"reason,omitempty" doc:"Why it was skipped: overlap, catch_up, nonexistent_local_time, calendar, paused, max_runs, precondition, breaker, capacity, superseded, disabled, edited, shutdown, unknown_type, poisoned or params" example:"overlap"`
 	Facts       Any    `json:"facts,omitempty" doc:"What the decision was made on"`
 
 	Priority   int      `json:"priority" doc:"The higher is admitted first"`

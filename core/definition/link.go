@@ -3,6 +3,7 @@ package definition
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -254,10 +255,11 @@ func (d *Definitions) Dependents(namespace, taskName string, verdict core.Verdic
 	return d.held.Load().dependents[taskKey{namespace, taskName}]
 }
 
-// DependentTasks gives the tasks that the end of a run starts: enabled, not paused, with their effective policies, and
-// with what they take of the run's output laid over their parameters. One error for each that should start and cannot:
-// it says what the output lacks, or what the type has against the parameters.
-func (d *Definitions) DependentTasks(ctx context.Context, upstream core.Run, outcome core.Outcome) ([]core.Task, []error) {
+// DependentTasks gives the tasks that want to start after the end of a run, by name: those that do, with what they take of the
+// run's output laid over their parameters, and those that cannot, with the reason: they are disabled or paused, the output
+// lacks what they take, their type refuses the parameters, or their definition cannot be read (and whether they want this end
+// is not known). It fails only if the store does.
+func (d *Definitions) DependentTasks(ctx context.Context, upstream core.Run, outcome core.Outcome) ([]core.Dependent, error) {
 	refs := d.Dependents(upstream.Namespace, upstream.TaskName, outcome.Verdict)
 	if len(refs) == 0 {
 		return nil, nil
@@ -268,33 +270,80 @@ func (d *Definitions) DependentTasks(ctx context.Context, upstream core.Run, out
 	}
 	tasks, problems, err := d.opts.Store.Definitions(ctx, ids)
 	if err != nil {
-		return nil, []error{err}
+		return nil, err
 	}
-	var failed []error
-	for _, id := range slices.Sorted(maps.Keys(problems)) {
-		failed = append(failed, problems[id])
-	}
-	slices.SortFunc(tasks, func(a, b core.Task) int { return strings.Compare(a.Name, b.Name) })
-	now := d.opts.Clock.Now()
-	starting := tasks[:0]
+	var all []core.Dependent
 	for _, t := range tasks {
 		i := slices.IndexFunc(t.After, func(u core.Upstream) bool { return u.Task == upstream.TaskName && u.On.Matches(outcome.Verdict) })
-		if i < 0 || !t.Enabled || t.Namespace != upstream.Namespace || t.Pause.Holds(now) {
-			continue
+		if i >= 0 && t.Namespace == upstream.Namespace {
+			all = append(all, d.dependent(ctx, t, t.After[i], upstream, outcome))
 		}
-		t, err := d.handedOn(ctx, t, t.After[i], outcome)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		starting = append(starting, d.Effective(t))
 	}
-	return starting, failed
+	for id := range problems {
+		t, err := d.opts.Store.Task(ctx, id)
+		switch {
+		case core.KindOf(err) == core.KindNotFound: // deleted meanwhile
+		case err != nil:
+			return nil, err
+		default:
+			facts := endFacts(upstream, outcome)
+			facts["problem"] = t.Problem
+			all = append(all, core.Dependent{Task: t, Skip: core.ReasonPoisoned, Facts: encode(facts)})
+		}
+	}
+	slices.SortFunc(all, func(a, b core.Dependent) int { return strings.Compare(a.Task.Name, b.Task.Name) })
+	return all, nil
+}
+
+// maxFindings is how many findings a skipped fire keeps.
+const maxFindings = 5
+
+// dependent says whether a task that wants an end starts after it.
+func (d *Definitions) dependent(ctx context.Context, t core.Task, u core.Upstream, upstream core.Run, outcome core.Outcome) core.Dependent {
+	one, facts := core.Dependent{Task: t}, endFacts(upstream, outcome)
+	switch {
+	case !t.Enabled:
+		one.Skip = core.ReasonDisabled
+		if t.DisabledReason != "" {
+			facts["disabled_reason"] = t.DisabledReason
+		}
+	case t.Pause.Holds(d.opts.Clock.Now()):
+		one.Skip = core.ReasonPaused
+		maps.Copy(facts, t.Pause.Facts())
+	default:
+		given, err := d.handedOn(ctx, t, u, outcome)
+		if err != nil {
+			one.Skip = core.ReasonParams
+			facts["problem"] = err.Error()
+			if e, ok := errors.AsType[*core.Error](err); ok && len(e.Findings) > 0 {
+				facts["findings"] = e.Findings[:min(maxFindings, len(e.Findings))]
+			}
+			break
+		}
+		one.Task = given
+	}
+	one.Task, one.Facts = d.Effective(one.Task), encode(facts)
+	return one
+}
+
+// endFacts says which end a fire is about.
+func endFacts(upstream core.Run, outcome core.Outcome) map[string]any {
+	return map[string]any{"upstream": upstream.TaskName, "upstream_run_id": upstream.ID, "upstream_outcome": outcome.Verdict}
+}
+
+// encode writes facts, which are maps of plain values and cannot fail.
+func encode(facts map[string]any) json.RawMessage {
+	text, _ := json.Marshal(facts)
+	return text
 }
 
 // handedOn lays what a task takes of an output over its parameters.
 func (d *Definitions) handedOn(ctx context.Context, t core.Task, u core.Upstream, outcome core.Outcome) (core.Task, error) {
 	if len(u.Params) == 0 {
+		return t, nil
+	}
+	// Of a type that nobody offers at the moment nothing can be judged; its run says so.
+	if _, _, err := d.opts.Catalog.Lookup(t.Namespace, t.Type); err != nil {
 		return t, nil
 	}
 	op := "start task " + t.Namespace + "/" + t.Name + " after " + u.Task
@@ -304,8 +353,8 @@ func (d *Definitions) handedOn(ctx context.Context, t core.Task, u core.Upstream
 		p, ok := jsonpath.Parse(u.Params[param])
 		value, err := p.In(outcome.Output)
 		if !ok || err != nil {
-			found = append(found, finding(join("params", param), "任务 "+u.Task+" 的输出里没有 "+u.Params[param]+"；未启动",
-				"the output of task "+u.Task+" has nothing at "+u.Params[param]+"; it was not started"))
+			found = append(found, finding(join("params", param), "任务 "+u.Task+" 的输出里没有 "+u.Params[param]+"；请让它输出该项，或改取别处",
+				"the output of task "+u.Task+" has nothing at "+u.Params[param]+"; have it hand that on, or take another path"))
 			continue
 		}
 		over[param] = value

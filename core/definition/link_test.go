@@ -1,14 +1,19 @@
 package definition_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/definition"
+	"github.com/gnomon-scheduler/gnomon/core/store"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
@@ -136,39 +141,104 @@ func TestTheEndOfARunStartsItsDependents(t *testing.T) {
 	w.create(t, after("misfit", core.Upstream{Task: "load", Params: map[string]string{"batch": "$.text"}}))
 	w.create(t, func(task *core.Task) { after("off", core.Upstream{Task: "load"})(task); task.Enabled = false })
 	paused := w.create(t, after("paused", core.Upstream{Task: "load"}))
-	if _, err := w.Pause(t.Context(), paused.ID, "", time.Time{}, "ann"); err != nil {
+	if _, err := w.Pause(t.Context(), paused.ID, "stocktaking", time.Time{}, "ann"); err != nil {
 		t.Fatal(err)
 	}
 	upstream := core.Run{ID: "r1", Namespace: "Telemedicine", TaskName: "load"}
-	end := func(v core.Verdict, output string) (names []string, tasks []core.Task, errs []error) {
-		tasks, errs = w.DependentTasks(t.Context(), upstream, core.Outcome{Verdict: v, Output: json.RawMessage(output)})
-		for _, task := range tasks {
-			names = append(names, task.Name)
+	end := func(v core.Verdict, output string) (names []string, all []core.Dependent) {
+		all, err := w.DependentTasks(t.Context(), upstream, core.Outcome{Verdict: v, Output: json.RawMessage(output)})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return names, tasks, errs
+		for _, one := range all {
+			names = append(names, strings.TrimSpace(one.Task.Name+" "+string(one.Skip)))
+		}
+		return names, all
 	}
-	names, tasks, errs := end(core.Succeeded, `{"rows":[{"n":7}],"urls":["http://b/"],"text":"seven"}`)
-	if !slices.Equal(names, []string{"any", "ok"}) || string(tasks[1].Params) != `{"batch":7,"urls":["http://b/"]}` || tasks[1].Policies.Priority != 7 ||
-		tasks[1].Policies.Overlap != core.OverlapSkip {
-		t.Errorf("after success: %v, %+v", names, tasks)
+	names, all := end(core.Succeeded, `{"rows":[{"n":7}],"urls":["http://b/"],"text":"seven"}`)
+	if !slices.Equal(names, []string{"any", "lacking params", "misfit params", "off disabled", "ok", "paused paused"}) {
+		t.Fatalf("after success: %v, %+v", names, all)
 	}
-	if len(errs) != 2 || !strings.Contains(errs[0].Error(), "lacking after load: params.note") || !strings.Contains(errs[0].Error(), "$.gone") ||
-		!strings.Contains(errs[1].Error(), "misfit after load: params.batch") {
-		t.Errorf("what could not start: %v", errs)
+	if ok := all[4].Task; string(ok.Params) != `{"batch":7,"urls":["http://b/"]}` || ok.Policies.Priority != 7 || ok.Policies.Overlap != core.OverlapSkip {
+		t.Errorf("the one that takes something starts as %+v", ok)
 	}
-	wantFinding(t, errs[0], "params.note", "not started")
-	if names, _, errs = end(core.Crashed, ""); !slices.Equal(names, []string{"any", "bad"}) || errs != nil {
-		t.Errorf("after a crash: %v, %v", names, errs)
+	for i, parts := range [][]string{
+		{`"upstream":"load","upstream_outcome":"succeeded","upstream_run_id":"r1"`},
+		{`"upstream":"load"`, `"path":"params.note"`, "has nothing at $.gone", "没有 $.gone", "lacking after load"},
+		{`"upstream_run_id":"r1"`, `"path":"params.batch"`},
+		{`"upstream_run_id":"r1"`},
+		{},
+		{`"by":"ann"`, `"note":"stocktaking"`, `"since":"`, `"upstream_run_id":"r1"`},
+	} {
+		for _, part := range parts {
+			if !strings.Contains(string(all[i].Facts), part) {
+				t.Errorf("%s: the facts %s have no %s", names[i], all[i].Facts, part)
+			}
+		}
 	}
-	if names, _, errs = end(core.Cancelled, ""); !slices.Equal(names, []string{"any"}) || errs != nil {
-		t.Errorf("after a cancel: %v, %v", names, errs)
+	if names, _ = end(core.Crashed, ""); !slices.Equal(names, []string{"any", "bad"}) {
+		t.Errorf("after a crash: %v", names)
 	}
-	if names, _, errs = end(core.Skipped, ""); names != nil || errs != nil || w.Dependents("Telemedicine", "load", core.Skipped) != nil {
-		t.Errorf("after a skipped fire: %v, %v", names, errs)
+	if names, _ = end(core.Cancelled, ""); !slices.Equal(names, []string{"any"}) {
+		t.Errorf("after a cancel: %v", names)
+	}
+	if names, _ = end(core.Skipped, ""); names != nil || w.Dependents("Telemedicine", "load", core.Skipped) != nil {
+		t.Errorf("after a skipped fire: %v", names)
 	}
 	upstream.Namespace = "Imaging"
-	if names, _, errs = end(core.Succeeded, ""); names != nil || errs != nil {
-		t.Errorf("a task of that name elsewhere started %v, %v", names, errs)
+	if names, _ = end(core.Succeeded, ""); names != nil {
+		t.Errorf("a task of that name elsewhere started %v", names)
+	}
+}
+
+// torn is a store with a task whose definition cannot be read.
+type torn struct {
+	*store.Store
+	id string
+}
+
+func (s torn) Task(ctx context.Context, id string) (core.Task, error) {
+	task, err := s.Store.Task(ctx, id)
+	if id == s.id {
+		task.Problem, task.After = "torn", nil
+	}
+	return task, err
+}
+
+func (s torn) Definitions(ctx context.Context, ids []string) ([]core.Task, map[string]error, error) {
+	tasks, _, err := s.Store.Definitions(ctx, ids)
+	return slices.DeleteFunc(tasks, func(t core.Task) bool { return t.ID == s.id }), map[string]error{s.id: errors.New("torn")}, err
+}
+
+// TestADependentThatCannotBeReadIsSkipped: whether it wants the end is not known, and nothing vanishes without a word.
+func TestADependentThatCannotBeReadIsSkipped(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.create(t, after("load"))
+	next := w.create(t, after("next", core.Upstream{Task: "load"}))
+	defs := definition.New(definition.Options{
+		Store: torn{w.store, next.ID}, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: compiler{},
+	})
+	if err := defs.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, err := defs.DependentTasks(t.Context(), core.Run{ID: "r1", Namespace: "Telemedicine", TaskName: "load"}, core.Outcome{Verdict: core.Succeeded})
+	if err != nil || len(all) != 1 || all[0].Skip != core.ReasonPoisoned || all[0].Task.ID != next.ID || all[0].Task.Version != 1 ||
+		!strings.Contains(string(all[0].Facts), `"problem":"torn"`) || !strings.Contains(string(all[0].Facts), `"upstream_run_id":"r1"`) {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// TestADependentOfATypeThatIsGoneStarts: its run is skipped by the reason unknown_type, whether it takes parameters or not.
+func TestADependentOfATypeThatIsGoneStarts(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.create(t, after("load"))
+	w.create(t, after("next", core.Upstream{Task: "load", Params: map[string]string{"batch": "$.n"}}))
+	w.catalog.Withdraw("plugin:common")
+	all, err := w.DependentTasks(t.Context(), core.Run{ID: "r1", Namespace: "Telemedicine", TaskName: "load"}, core.Outcome{Verdict: core.Succeeded})
+	if err != nil || len(all) != 1 || all[0].Skip != "" {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 
@@ -200,9 +270,9 @@ func TestAProviderThatDoesNotAnswerKeepsNothingFromStarting(t *testing.T) {
 	w := setup(t)
 	w.create(t, after("load"))
 	w.create(t, after("next", core.Upstream{Task: "load", Params: map[string]string{"note": "$"}}))
-	tasks, errs := w.DependentTasks(t.Context(), core.Run{Namespace: "Telemedicine", TaskName: "load"},
+	all, err := w.DependentTasks(t.Context(), core.Run{Namespace: "Telemedicine", TaskName: "load"},
 		core.Outcome{Verdict: core.Succeeded, Output: json.RawMessage(`"off"`)})
-	if len(tasks) != 1 || errs != nil {
-		t.Errorf("started %v, %v", tasks, errs)
+	if len(all) != 1 || all[0].Skip != "" || err != nil {
+		t.Errorf("started %v, %v", all, err)
 	}
 }

@@ -338,23 +338,40 @@ func TestTheEndOfARunStartsItsDependents(t *testing.T) {
 		})
 	}
 	yes, no := after(core.OnSuccess, map[string]string{"told": "$.done"}), after(core.OnFailure, nil)
-	lost := after(core.OnAlways, map[string]string{"told": "$.nothing.there"})
+	lacking := after(core.OnAlways, map[string]string{"told": "$.nothing.there"})
+	off, paused := after(core.OnSuccess, nil), after(core.OnSuccess, nil)
+	if _, err := w.defs.SetEnabled(t.Context(), off.ID, false, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.defs.Pause(t.Context(), paused.ID, "", time.Time{}, "ann"); err != nil {
+		t.Fatal(err)
+	}
 	fired := w.fire(t, upstream.ID, 0)
 	w.wantEnded(t, fired.ID, core.Succeeded, "")
-	var runs []core.Run
+	runs := map[string]core.Run{} // by task
 	eventually(t, "the dependent runs", func() bool {
-		var err error
-		if runs, err = w.store.Runs(t.Context(), core.RunFilter{CausedBy: fired.ID, Limit: 10}); err != nil {
+		list, err := w.store.Runs(t.Context(), core.RunFilter{CausedBy: fired.ID, Limit: 10})
+		if err != nil {
 			t.Fatal(err)
 		}
-		return len(runs) == 1 && runs[0].State == core.RunEnded
+		for _, run := range list {
+			runs[run.TaskID] = run
+		}
+		return len(list) == 4 && runs[yes.ID].State == core.RunEnded
 	})
-	run := runs[0]
-	if run.TaskID != yes.ID || run.Trigger != core.TriggerUpstream || run.Verdict != core.Succeeded || !strings.Contains(string(run.Params), `"told":true`) {
-		t.Errorf("the dependent run %+v; not %s, and not %s whose data is missing", run, no.Name, lost.Name)
+	if run := runs[yes.ID]; run.Trigger != core.TriggerUpstream || run.Verdict != core.Succeeded || !strings.Contains(string(run.Params), `"told":true`) ||
+		!strings.Contains(string(run.Facts), `"upstream":"`+upstream.Name+`"`) {
+		t.Errorf("the dependent run %+v; not %s", run, no.Name)
 	}
-	if said := order(w.diary.all()); !strings.Contains(said, lost.Name) {
-		t.Errorf("nobody said why %s did not start: %s", lost.Name, said)
+	for id, reason := range map[string]core.Reason{lacking.ID: core.ReasonParams, off.ID: core.ReasonDisabled, paused.ID: core.ReasonPaused} {
+		run := runs[id]
+		if run.Verdict != core.Skipped || run.Reason != reason || run.State != core.RunEnded || run.Trigger != core.TriggerUpstream || run.Series != "upstream:"+fired.ID ||
+			run.Token != 0 || run.Attempt != 0 || run.EndedAt.IsZero() || run.FireAt.IsZero() || run.Owner == "" || !strings.Contains(string(run.Facts), `"upstream_run_id":"`+fired.ID+`"`) {
+			t.Errorf("the fire that is to be skipped as %s: %+v", reason, run)
+		}
+		if state := w.task(t, id).State; state.Live != 0 || state.Fired != 0 {
+			t.Errorf("skipped as %s, the task has the state %+v", reason, state)
+		}
 	}
 }
 

@@ -157,20 +157,25 @@ func (r *Runner) enqueue(ctx context.Context, task *core.Task, runs []core.Run) 
 	return stored, nil
 }
 
-// dependents gives the runs that the end of a run causes. A step of a workflow causes none: its workflow says what follows.
+// dependents gives the runs, and the skipped fires, that the end of a run causes. A step of a workflow causes none: its
+// workflow says what follows.
 func (r *Runner) dependents(ctx context.Context, run core.Run, outcome core.Outcome, now time.Time) []core.Run {
 	if run.WorkflowID != "" {
 		return nil
 	}
-	tasks := r.opts.Dependents(ctx, run, outcome)
-	if len(tasks) == 0 {
+	wanting := r.opts.Dependents(ctx, run, outcome)
+	if len(wanting) == 0 {
 		return nil
 	}
-	runs := make([]core.Run, len(tasks))
+	runs := make([]core.Run, len(wanting))
 	at := now.UTC().Truncate(time.Microsecond)
-	for i := range tasks {
-		runs[i] = r.newRun(&tasks[i], core.TriggerUpstream, at, at, "gnomon")
-		runs[i].Series, runs[i].CausedBy = "upstream:"+run.ID, run.ID
+	for i := range wanting {
+		next := r.newRun(&wanting[i].Task, core.TriggerUpstream, at, at, "gnomon")
+		next.Series, next.CausedBy, next.Facts = "upstream:"+run.ID, run.ID, wanting[i].Facts
+		if wanting[i].Skip != "" {
+			next = next.SkippedFor(wanting[i].Skip)
+		}
+		runs[i] = next
 	}
 	return runs
 }

@@ -355,12 +355,12 @@ func (w *world) check(_ context.Context, _ *core.Task, _ core.Run, p core.Precon
 	return true, ""
 }
 
-func (w *world) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Task {
-	tasks, errs := w.defs.DependentTasks(ctx, run, outcome)
-	for _, err := range errs {
+func (w *world) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Dependent {
+	all, err := w.defs.DependentTasks(ctx, run, outcome)
+	if err != nil {
 		w.diary.note("dependent: %v", err)
 	}
-	return tasks
+	return all
 }
 
 // create stores a task that does something; change may be nil.

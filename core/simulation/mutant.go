@@ -31,6 +31,7 @@ const (
 	holdsStay          Mutant = "what an attempt held is not given back"
 	probesStay         Mutant = "a breaker keeps a probe that came to nothing"
 	causedTwice        Mutant = "what an end causes is started twice"
+	skippedUnsaid      Mutant = "what an end does not start leaves no row"
 	neverStops         Mutant = "failures never disable a task"
 	tokensIgnored      Mutant = "a stale outcome is taken"
 	tokensKept         Mutant = "a run that is taken over keeps its token"
@@ -45,7 +46,7 @@ const (
 func Mutants() []Mutant {
 	return []Mutant{peersIgnored, waitersIgnored, aboutToAskIgnored, waitersMakeWay, waitersWait, earlierWins, newcomersPass, nobodyMakesWay, limitsIgnored, catchUpTooMuch, catchUpTooOld,
 		spreadIgnored, fireForgotten, rowForgotten, pauseIgnored, maxRunsIgnored, claimedNotStarted, startedAlways, holdsStay, probesStay,
-		causedTwice, neverStops, tokensIgnored, tokensKept, waitersForgotten, patienceWithoutEnd, anothersClock, missedElsewhere, stepsUnnoticed}
+		causedTwice, skippedUnsaid, neverStops, tokensIgnored, tokensKept, waitersForgotten, patienceWithoutEnd, anothersClock, missedElsewhere, stepsUnnoticed}
 }
 
 // mutate breaks the decisions, if the world's mutant is one of them; the store and the servers ask for the others.

@@ -17,7 +17,7 @@ type observer struct {
 	versions map[string][]*version          // of each task, in order
 	then     map[*version]time.Time         // where the last claim of a version left its mark
 	through  map[*version]time.Time         // the last instant it has decided about
-	closed   map[string][]string            // by run that ended: the tasks that its end starts
+	closed   map[string][]string            // by run that ended: the tasks that its end starts, or skips
 	order    []string                       // of closed
 	streak   map[string]int                 // failed runs in a row, by task
 	stopped  map[string]bool                // by stop_after
@@ -206,19 +206,28 @@ func (o *observer) ends(w *world, s *server, task *core.Task, run core.Run, verd
 			o.stopped[id] = true
 		}
 	}
-	var starts []string
+	var causes []string
 	for _, t := range w.store.tasks {
 		for _, u := range t.task.After {
-			if u.Task == task.Name && u.On.Matches(verdict) && t.task.Enabled && !t.task.Pause.Holds(w.wall(s)) {
-				starts = append(starts, t.task.ID)
-				break
+			if u.Task != task.Name || !u.On.Matches(verdict) {
+				continue
 			}
+			switch {
+			case !t.task.Enabled:
+				causes = append(causes, t.task.ID+" skipped disabled")
+			case t.task.Pause.Holds(w.wall(s)):
+				causes = append(causes, t.task.ID+" skipped paused")
+			default:
+				causes = append(causes, t.task.ID)
+			}
+			break
 		}
 	}
 	if _, twice := o.closed[run.ID]; twice {
 		w.fail("run %s ended twice", run.ID)
 	}
-	o.closed[run.ID] = starts
+	slices.Sort(causes)
+	o.closed[run.ID] = causes
 	o.order = append(o.order, run.ID)
 }
 

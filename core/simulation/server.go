@@ -413,16 +413,22 @@ func (w *world) finishWith(s *server, h *held, outcome core.Outcome, shutdown bo
 	}
 }
 
-// dependents gives the runs that the end of a run causes.
+// dependents gives the runs and the skipped fires that the end of a run causes.
 func (w *world) dependents(s *server, run core.Run, outcome core.Outcome) (then []core.Run) {
 	now := w.wall(s)
 	for _, t := range w.store.tasks {
 		i := slices.IndexFunc(t.task.After, func(u core.Upstream) bool { return u.Task == run.TaskName && u.On.Matches(outcome.Verdict) })
-		if i < 0 || !t.task.Enabled || t.task.Pause.Holds(now) {
+		if i < 0 {
 			continue
 		}
 		next := w.newRun(s, t.task, core.TriggerUpstream, now)
-		next.Series, next.CausedBy = "upstream:"+run.ID, run.ID
+		next.Series, next.CausedBy, next.DecidedAt = "upstream:"+run.ID, run.ID, now
+		switch {
+		case !t.task.Enabled:
+			next = next.SkippedFor(core.ReasonDisabled)
+		case t.task.Pause.Holds(now):
+			next = next.SkippedFor(core.ReasonPaused)
+		}
 		then = append(then, next)
 	}
 	return then

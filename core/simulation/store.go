@@ -369,12 +369,15 @@ func (s *store) finish(f core.Finish) core.Finished {
 	}
 	for range times {
 		for _, then := range f.Then {
-			if !s.byID[then.TaskID].task.Enabled {
-				continue
-			}
 			if s.mutant == causedTwice {
 				then.ID += "'" + strconv.Itoa(len(s.runs))
 				then.FireAt = then.FireAt.Add(time.Duration(len(s.runs)) * time.Microsecond)
+			}
+			if then.State == core.RunEnded {
+				if s.mutant != skippedUnsaid {
+					s.insert(s.byID[then.TaskID], &then)
+				}
+				continue
 			}
 			answer.Then = append(answer.Then, s.enqueue([]core.Run{then}, false)...)
 		}

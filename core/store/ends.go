@@ -237,13 +237,15 @@ func (w *writer) disable(ctx context.Context, taskID, reason string) (string, er
 	return reason, q.FollowVersion(ctx, sqlcgen.FollowVersionParams{TaskID: taskID, NextFire: 0, KeepFailures: 1})
 }
 
-// cause inserts the runs of other tasks that ends cause.
+// cause inserts what ends cause of other tasks: runs, and skipped fires. A run whose task has been disabled since the causer saw
+// it is a skipped fire too.
 func (w *writer) cause(ctx context.Context, finishes []finishItem) error {
 	type caused struct {
 		run core.Run
 		out *core.Finished
 	}
 	var runs []caused
+	var skipped []core.Run
 	for i := range finishes {
 		f, out := finishes[i].finish, finishes[i].out
 		if out.Stale || !f.RetryAt.IsZero() {
@@ -251,6 +253,10 @@ func (w *writer) cause(ctx context.Context, finishes []finishItem) error {
 		}
 		for j := range f.Then {
 			run := f.Then[j]
+			if run.State == core.RunEnded {
+				skipped = append(skipped, run)
+				continue
+			}
 			run.State, run.Token = core.RunQueued, 0
 			settle(&run)
 			runs = append(runs, caused{run, out})
@@ -266,6 +272,19 @@ func (w *writer) cause(ctx context.Context, finishes []finishItem) error {
 	if err != nil {
 		return err
 	}
+	for i := range runs {
+		if run := runs[i].run; run.Token == 0 {
+			stored, err := w.conn.queries().StoredTask(ctx, run.TaskID)
+			if notFound(err) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			run.TaskVersion = stored.Version
+			skipped = append(skipped, run.SkippedFor(core.ReasonDisabled))
+		}
+	}
 	runs = slices.DeleteFunc(runs, func(c caused) bool { return c.run.Token == 0 })
 	var there []string // tasks whose run was there already
 	err = w.conn.many(ctx, insertRunOf, len(runs), func(i int, args []any) []any {
@@ -278,6 +297,12 @@ func (w *writer) cause(ctx context.Context, finishes []finishItem) error {
 		}
 		runs[i].out.Then = append(runs[i].out.Then, runs[i].run)
 	})
+	if err != nil {
+		return err
+	}
+	err = w.conn.many(ctx, insertRunOf, len(skipped), func(i int, args []any) []any {
+		return bindRunOf(args, &skipped[i], core.RunEnded, 0, micros(skipped[i].FireAt))
+	}, nil)
 	if err != nil {
 		return err
 	}

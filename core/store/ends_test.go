@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +135,12 @@ func TestAnEndCausesRunsOfOtherTasksOnce(t *testing.T) {
 		if len(got.Then) != 0 {
 			t.Errorf("an attempt caused %+v", got.Then)
 		}
-		f.Token, f.RetryAt, f.Then = got.Token, time.Time{}, []core.Run{caused(&b), caused(&off), caused(&old), caused(&gone), caused(&b), caused(&a)}
+		quiet := created(t, s, "quiet")
+		skipped, disabled := caused(&quiet), caused(&off)
+		disabled.TaskVersion, disabled.Facts, disabled.DecidedAt = off.Version-1, json.RawMessage(`{"upstream":"a"}`), at(11)
+		skipped.DecidedAt, skipped.Facts = at(11), json.RawMessage(`{"upstream":"a"}`)
+		skipped = skipped.SkippedFor(core.ReasonPaused)
+		f.Token, f.RetryAt, f.Then = got.Token, time.Time{}, []core.Run{caused(&b), disabled, caused(&old), caused(&gone), skipped, caused(&b), caused(&a)}
 		got = finish(t, s, f)
 		if len(got.Then) != 3 || got.Then[0].TaskID != b.ID || got.Then[0].Token != 1 || got.Then[0].State != core.RunQueued ||
 			got.Then[1].TaskID != old.ID || got.Then[2].TaskID != a.ID {
@@ -147,8 +153,20 @@ func TestAnEndCausesRunsOfOtherTasksOnce(t *testing.T) {
 			t.Errorf("the same end once more: %+v", again)
 		}
 		list := must2(s.Runs(t.Context(), core.RunFilter{CausedBy: run.ID}))
-		if len(list) != 3 {
+		if len(list) != 5 {
 			t.Errorf("%d caused rows", len(list))
+		}
+		if diff := cmp.Diff(skipped, runByID(t, s, skipped.ID)); diff != "" {
+			t.Error(diff)
+		}
+		if late := runByID(t, s, disabled.ID); late.Verdict != core.Skipped || late.Reason != core.ReasonDisabled || late.TaskVersion != off.Version || late.Token != 0 ||
+			late.State != core.RunEnded || late.Attempt != 0 || string(late.Facts) != `{"upstream":"a"}` {
+			t.Errorf("a fire whose task was disabled meanwhile: %+v", late)
+		}
+		for _, id := range []string{off.ID, quiet.ID} {
+			if state := task(t, s, id).State; state.Live != 0 || state.Fired != 0 {
+				t.Errorf("a skipped fire counts: %+v", state)
+			}
 		}
 		if state := task(t, s, b.ID).State; state.Live != 1 || state.Fired != 0 {
 			t.Errorf("state %+v", state)

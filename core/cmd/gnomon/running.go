@@ -56,22 +56,21 @@ func (a *app) check(ctx context.Context, task *core.Task, run core.Run, p core.P
 	return result.True && err == nil, result.Detail
 }
 
-// dependents gives the tasks that the end of a run starts. One whose parameters the run's output does not give is said in
-// the log and not started.
-func (a *app) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Task {
+// dependents gives the tasks that the end of a run is to start.
+func (a *app) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Dependent {
 	if len(a.definitions.Dependents(run.Namespace, run.TaskName, outcome.Verdict)) == 0 {
 		return nil
 	}
-	tasks, problems := a.definitions.DependentTasks(ctx, run, outcome)
+	wanting, err := a.definitions.DependentTasks(ctx, run, outcome)
 	// A store that does not answer changes nothing but latency: the end would be written without what it causes.
-	for tasks == nil && len(problems) == 1 && core.KindOf(problems[0]) == core.KindUnavailable && a.lease.MayAct() && ctx.Err() == nil {
+	for err != nil && a.lease.MayAct() && ctx.Err() == nil {
 		time.Sleep(200 * time.Millisecond)
-		tasks, problems = a.definitions.DependentTasks(ctx, run, outcome)
+		wanting, err = a.definitions.DependentTasks(ctx, run, outcome)
 	}
-	for _, err := range problems {
-		a.log.Error("dependent task not started", "upstream", run.Namespace+"/"+run.TaskName, "run_id", run.ID, "err", err)
+	if err != nil {
+		a.log.Error("dependent tasks not read", "upstream", run.Namespace+"/"+run.TaskName, "run_id", run.ID, "err", err)
 	}
-	return tasks
+	return wanting
 }
 
 // zone gives the zone of a task's schedule.
@@ -92,7 +91,11 @@ func (s steps) StartStep(ctx context.Context, start workflow.Start) (core.Run, e
 		return core.Run{}, err
 	}
 	if !task.Enabled {
-		return core.Run{}, core.Errorf(core.KindConflict, "start step "+start.Step, "task %s/%s is disabled: %s", task.Namespace, task.Name, task.DisabledReason)
+		said := "task " + task.Namespace + "/" + task.Name + " is disabled"
+		if task.DisabledReason != "" { // a person who disables a task gives none
+			said += ": " + task.DisabledReason
+		}
+		return core.Run{}, core.Errorf(core.KindConflict, "start step "+start.Step, "%s", said)
 	}
 	return s.a.runner.StartStep(ctx, runner.Step{
 		WorkflowID: start.WorkflowRunID, Name: start.Step, Round: start.Round, TaskID: task.ID, Params: start.Params, FireAt: start.FireAt, By: start.By,
