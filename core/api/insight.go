@@ -14,7 +14,7 @@ import (
 type Why struct {
 	TaskID   string     `json:"task_id" doc:"The task"`
 	Instant  *Time      `json:"instant,omitempty" doc:"The instant the answer is about; absent: there is none"`
-	Code     string     `json:"code" enum:"started,running,claimed,waiting,retrying,not_started,overlap,catch_up,nonexistent_local_time,calendar,paused,max_runs,precondition,breaker,capacity,superseded,shutdown,unknown_type,poisoned,stop_on_error,disabled,edited,not_created,deleted,moved,merged,not_due,undecided,server_down,no_such_fire,no_record" doc:"The answer as a word"`
+	Code     string     `json:"code" enum:"started,running,claimed,waiting,retrying,not_started,overlap,catch_up,nonexistent_local_time,calendar,paused,max_runs,precondition,breaker,capacity,superseded,shutdown,unknown_type,poisoned,stop_on_error,disabled,edited,not_created,deleted,moved,merged,not_due,undecided,server_down,no_such_fire,no_record,params,upstream_pending,upstream_outcome" doc:"The answer as a word"`
 	Answer   Text       `json:"answer" doc:"The answer in a sentence, or two"`
 	Data     Any        `json:"data,omitempty" doc:"The same facts for programs"`
 	RunID    string     `json:"run_id,omitempty" doc:"The run, or the skipped fire, that it is about"`

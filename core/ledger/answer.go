@@ -31,22 +31,25 @@ const (
 	CodeShutdown     Code = "shutdown"               // the server was stopping
 	CodeUnknownType  Code = "unknown_type"           // nobody offers the type
 	CodePoisoned     Code = "poisoned"               // the definition cannot be read
+	CodeParams       Code = "params"                 // its upstream's output does not give parameters that fit
 )
 
 // The codes of instants that may have no row.
 const (
-	CodeStopOnError Code = "stop_on_error" // Gnomon had disabled the task after a failed run
-	CodeDisabled    Code = "disabled"      // a person had
-	CodeEdited      Code = "edited"        // it belongs to a version that did not hold then, or no longer
-	CodeNotCreated  Code = "not_created"   // the task did not exist yet
-	CodeDeleted     Code = "deleted"       // the task did not exist any more
-	CodeMoved       Code = "moved"         // the calendars moved it to another instant
-	CodeMerged      Code = "merged"        // its local time does not exist; the fire after the gap stands for it
-	CodeNotDue      Code = "not_due"       // it has not come yet, and is expected to start
-	CodeUndecided   Code = "undecided"     // it has come, and no server has decided it yet
-	CodeServerDown  Code = "server_down"   // likewise, and no server has shown itself lately
-	CodeNoSuchFire  Code = "no_such_fire"  // the schedule has no such instant
-	CodeNoRecord    Code = "no_record"     // it should have a row and has none: removed from history, or a fault
+	CodeStopOnError     Code = "stop_on_error"    // Gnomon had disabled the task after a failed run
+	CodeDisabled        Code = "disabled"         // a person had
+	CodeEdited          Code = "edited"           // it belongs to a version that did not hold then, or no longer
+	CodeNotCreated      Code = "not_created"      // the task did not exist yet
+	CodeDeleted         Code = "deleted"          // the task did not exist any more
+	CodeMoved           Code = "moved"            // the calendars moved it to another instant
+	CodeMerged          Code = "merged"           // its local time does not exist; the fire after the gap stands for it
+	CodeNotDue          Code = "not_due"          // it has not come yet, and is expected to start
+	CodeUndecided       Code = "undecided"        // it has come, and no server has decided it yet
+	CodeServerDown      Code = "server_down"      // likewise, and no server has shown itself lately
+	CodeNoSuchFire      Code = "no_such_fire"     // the schedule has no such instant
+	CodeNoRecord        Code = "no_record"        // it should have a row and has none: removed from history, or a fault
+	CodeUpstreamPending Code = "upstream_pending" // of what it runs after, nothing has ended since it does
+	CodeUpstreamOutcome Code = "upstream_outcome" // the last end of what it runs after is none that starts it
 )
 
 // Question asks what became of an instant of a task.
@@ -60,6 +63,10 @@ type Question struct {
 	// Rows are the task's rows around the instant, live ones among them: those over several instants that cover it, and
 	// a few before it, which say since when nothing was decided, and what ran.
 	Rows []core.Run
+
+	// Ends are the runs that ended last of the tasks that the task runs after, if it has no schedule; among Rows is what they
+	// have caused.
+	Ends []core.Run
 
 	Deleted      time.Time // when the task was deleted; zero: it is there
 	DeletedBy    string
@@ -138,7 +145,8 @@ func (a *asker) wholeSecond() bool {
 }
 
 // LastExpected gives the instant that "why did it not run?" means where none is named: the last one at or before now.
-// For a disabled task that is the last it would have had. If there is none yet it is the next one; zero: there is none.
+// For a disabled task that is the last it would have had. If there is none yet it is the next one; zero: there is none. A task
+// that runs after others and has no schedule has none: Why answers for the last of their ends.
 func LastExpected(q Question) time.Time {
 	a := newAsker(q)
 	end := q.Now
@@ -147,6 +155,9 @@ func LastExpected(q Question) time.Time {
 	}
 	now, held := a.current()
 	if !held {
+		return time.Time{}
+	}
+	if a.chained(now) {
 		return time.Time{}
 	}
 	plan := a.h.schedule(now)
@@ -187,6 +198,6 @@ func Codes() []Code {
 		CodeStarted, CodeRunning, CodeClaimed, CodeWaiting, CodeRetrying, CodeNotStarted, CodeOverlap, CodeCatchUp, CodeNonexistent,
 		CodeCalendar, CodePaused, CodeMaxRuns, CodePrecondition, CodeBreaker, CodeCapacity, CodeSuperseded, CodeShutdown, CodeUnknownType,
 		CodePoisoned, CodeStopOnError, CodeDisabled, CodeEdited, CodeNotCreated, CodeDeleted, CodeMoved, CodeMerged, CodeNotDue,
-		CodeUndecided, CodeServerDown, CodeNoSuchFire, CodeNoRecord,
+		CodeUndecided, CodeServerDown, CodeNoSuchFire, CodeNoRecord, CodeParams, CodeUpstreamPending, CodeUpstreamOutcome,
 	}
 }

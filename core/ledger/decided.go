@@ -51,7 +51,11 @@ func (a *asker) subject(run *core.Run) core.Text {
 		case core.TriggerBackfill:
 			return both("%s 补跑的 %s 这一次（%s）", "the backfill run of %s for %s (%s)", a.name, a.here(), run.Series)
 		case core.TriggerUpstream:
-			return both("%s 在 %s 由上游运行 %s 触发的一次", "the run of %s at %s, caused by the upstream run %s,", a.name, a.here(), run.CausedBy)
+			of := run.CausedBy
+			if task := factsOf(run).text("upstream"); task != "" {
+				of += " (" + task + ")"
+			}
+			return both("%s 在 %s 由上游运行 %s 触发的一次", "the run of %s at %s, caused by the upstream run %s,", a.name, a.here(), of)
 		case core.TriggerWorkflow:
 			return both("%s 在 %s 作为工作流 %s 的步骤 %s 的一次", "the run of %s at %s, a step of workflow run %s (%s),", a.name, a.here(), run.WorkflowID, run.Step)
 		case core.TriggerRetry:

@@ -58,6 +58,8 @@ func (a *asker) skipped(run *core.Run) {
 	case core.ReasonPoisoned:
 		because = plus(say("保存的定义无法读取", "the stored definition cannot be read"), tail(f.text("problem")))
 		a.put("problem", f.text("problem"))
+	case core.ReasonParams:
+		because = a.unfit(f)
 	default:
 		because = plus(both("原因是 %s", "the reason is %s", run.Reason), detail)
 	}
@@ -270,9 +272,12 @@ func (a *asker) full(f facts, detail core.Text) core.Text {
 	return both("额度 %[1]s 共 %[2]d，已用 %[3]d，等待的运行也已达上限", "limit %[1]s was used up (%[3]d of %[2]d), and as many runs as may waited for it", m[3], limit, used)
 }
 
-// changedAfter says what was done to the task between the claim of a fire and its start.
+// changedAfter says what was done to the task between the claim of a fire and its start; of one that an end causes, before.
 func (a *asker) changedAfter(run *core.Run) core.Text {
 	var next *reign
+	if r := a.version(run.TaskVersion); run.Trigger == core.TriggerUpstream && r != nil && !r.task.Enabled { // it was so before
+		return a.disabledBy(r)
+	}
 	for i := range a.reigns {
 		if a.reigns[i].task.Version > run.TaskVersion {
 			next = &a.reigns[i]

@@ -12,12 +12,17 @@ import (
 func (a *asker) noInstant() {
 	a.Code = CodeNoSuchFire
 	plan := a.lastPlan()
+	if r, ok := a.current(); ok && a.chained(r) {
+		a.chain(r)
+		return
+	}
 	switch {
 	case plan == nil && len(a.reigns) > 0 && a.reigns[len(a.reigns)-1].err != nil:
 		a.Code = CodePoisoned
 		a.Text = plus(both("%s 的计划无法读取", "the schedule of %s cannot be read", a.name), tail(a.reigns[len(a.reigns)-1].err.Error()), say("。", "."))
 	case plan != nil && plan.Kind() == schedule.Manual:
-		a.Text = both("%s 没有计划（@manual），只在有人或程序要求时运行。", "%s has no schedule (@manual) and runs only when somebody asks for it.", a.name)
+		r, _ := a.current() // whose plan it is
+		a.Text = plus(say(a.name+" ", a.name+" "), a.noSchedule(r), say("。", "."))
 	default:
 		a.Text = both("%s 的计划没有任何时刻。", "the schedule of %s has no instant.", a.name)
 	}
@@ -423,7 +428,10 @@ func (a *asker) none(r *reign) {
 	a.sawVersion(r)
 	plan := a.h.schedule(r)
 	if plan != nil && plan.Kind() == schedule.Manual {
-		a.Text = both("%s 在 %s 没有触发：它没有计划（@manual），只在有人或程序要求时运行。", "%s did not fire at %s: it has no schedule (@manual) and runs only when somebody asks for it.", a.name, a.here())
+		a.Text = plus(both("%s 在 %s 没有触发：它", "%s did not fire at %s: it ", a.name, a.here()), a.noSchedule(r), say("。", "."))
+		if a.chained(r) {
+			a.Text = join(a.Text, a.before(r))
+		}
 		return
 	}
 	if plan != nil && plan.Kind() == schedule.After {

@@ -40,6 +40,15 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 	workdays := func(onDayOff string) func(*core.Task) {
 		return func(t *core.Task) { t.Schedule.OnlyOn, t.Schedule.OnDayOff = []string{"cn-workdays"}, onDayOff }
 	}
+	// A task that runs after "load", and the last end of that.
+	chained := report(spec("@manual"), func(t *core.Task) { t.After = []core.Upstream{{Task: "load"}, {Task: "check", On: core.OnAlways}} })
+	const upstreamID = "0190cccc-0000-7000-8000-000000000003"
+	load := func(v core.Verdict, change ...func(*core.Run)) []core.Run {
+		return rows(row("2026-11-20 08:59", append(change, func(r *core.Run) { r.ID, r.TaskID, r.TaskName, r.Verdict = upstreamID, "load", "load", v })...))
+	}
+	caused := func(r *core.Run) {
+		r.Trigger, r.Series, r.CausedBy, r.Facts = core.TriggerUpstream, "upstream:"+upstreamID, upstreamID, json.RawMessage(`{"upstream":"load"}`)
+	}
 	outage := map[string]any{"policy": "all", "late_seconds": 10800, "server_started": "2026-11-20T03:59:00Z"}
 
 	cases := map[string]struct {
@@ -48,6 +57,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 		en   []string // what the sentence must say
 		zh   []string
 		data map[string]any
+		last bool // no instant is named
 	}{
 		"Started": {
 			q:    ledger.Question{Rows: rows(row(nine))},
@@ -397,6 +407,79 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			q:    ledger.Question{Task: report(spec("@manual"))},
 			code: ledger.CodeNoSuchFire, en: []string{"has no schedule (@manual)"}, zh: []string{"@manual"},
 		},
+		"ChainStarted": {
+			q: ledger.Question{Task: chained, Ends: load(core.Succeeded), Rows: rows(row(nine, caused))}, last: true,
+			code: ledger.CodeStarted, en: []string{"Erp/report has no schedule and runs when load succeeds or check ends. The last end was that of run " + upstreamID + " of load",
+				"succeeded. The run of Erp/report at 2026-11-20 09:00:00 (Asia/Shanghai)", "caused by the upstream run " + upstreamID + " (load),", "ended: succeeded"},
+			zh:   []string{"没有计划，在 load 成功、check 结束后运行。最近一次结束的是 load 的运行 " + upstreamID, "由上游运行 " + upstreamID + " (load) 触发的一次于"},
+			data: map[string]any{"upstream": "load", "upstream_run_id": upstreamID, "upstream_outcome": "succeeded"},
+		},
+		"ChainDisabled": {
+			q: ledger.Question{Task: edited(chained, "2026-11-19 10:00", off("")), Versions: []core.Task{chained}, Ends: load(core.Succeeded),
+				Rows: rows(row(nine, caused, skipped(core.ReasonDisabled, nil), func(r *core.Run) { r.TaskVersion = 2 }))}, last: true,
+			code: ledger.CodeDisabled, en: []string{"was skipped: the task was disabled by wang at 2026-11-19 10:00:00 (version 2)"}, zh: []string{"被跳过：任务已由 wang"},
+		},
+		"ChainStopped": {
+			q: ledger.Question{Task: edited(chained, "2026-11-19 10:00", off("stop_on_error: run "+runID+" failed")), Versions: []core.Task{chained},
+				Rows: rows(row(nine, caused, skipped(core.ReasonDisabled, nil), func(r *core.Run) { r.ID, r.TaskVersion = "later", 2 }))},
+			code: ledger.CodeStopOnError, en: []string{"was skipped: Gnomon had disabled the task"}, zh: []string{"被 Gnomon 停用"},
+		},
+		"ChainPaused": {
+			q: ledger.Question{Task: chained, Ends: load(core.Succeeded), Rows: rows(row(nine, caused, skipped(core.ReasonPaused,
+				map[string]any{"upstream": "load", "by": "wang", "since": "2026-11-19T02:00:00Z", "note": "stocktaking"})))}, last: true,
+			code: ledger.CodePaused, en: []string{"was skipped: the task was paused by wang at 2026-11-19 10:00:00", "stocktaking"}, zh: []string{"任务已由 wang 于"},
+		},
+		"ChainWithoutParameters": {
+			q: ledger.Question{Task: chained, Ends: load(core.Succeeded), Rows: rows(row(nine, caused, skipped(core.ReasonParams,
+				map[string]any{"upstream": "load", "problem": "x", "findings": []core.Finding{{Path: "params.batch", Message: core.Text{Zh: "没有 $.n", En: "nothing at $.n"}}}})))}, last: true,
+			code: ledger.CodeParams, en: []string{"was skipped: the output of its upstream load does not give parameters that fit: params.batch: nothing at $.n."},
+			zh: []string{"被跳过：上游 load 的输出给不出合用的参数：params.batch：没有 $.n。"},
+		},
+		"ChainWithoutParametersUnsaid": {
+			q:    ledger.Question{Task: chained, Rows: rows(row(nine, caused, skipped(core.ReasonParams, map[string]any{"upstream": "load", "problem": "no object"})))},
+			code: ledger.CodeParams, en: []string{"parameters that fit: no object."}, zh: []string{"合用的参数：no object。"},
+		},
+		"ChainOtherOutcome": {
+			q: ledger.Question{Task: chained, Ends: load(core.TimedOut), Rows: rows(row("2026-11-19 09:00", caused, func(r *core.Run) { r.CausedBy = "an older one" }))}, last: true,
+			code: ledger.CodeUpstreamOutcome, en: []string{"The last end was that of run " + upstreamID + " of load, at 2026-11-20 08:59:02.003: timed out, and it runs only when load succeeds."},
+			zh: []string{"结果：超时；而它只在 load 成功后运行。"}, data: map[string]any{"upstream_outcome": "timed_out"},
+		},
+		"ChainOfAStep": {
+			q: ledger.Question{Task: chained, Ends: load(core.Succeeded, func(r *core.Run) { r.WorkflowID = "w1" })}, last: true,
+			code: ledger.CodeUpstreamOutcome, en: []string{"a step of workflow run w1, and the end of a step starts nothing"}, zh: []string{"步骤结束不触发下游"},
+		},
+		"ChainNotEnded": {
+			q: ledger.Question{Task: edited(chained, "2026-11-19 10:00", func(t *core.Task) { t.Pause = core.Pause{Since: t.UpdatedAt, By: "wang"} }), Versions: []core.Task{chained}}, last: true,
+			code: ledger.CodeUpstreamPending, en: []string{"No run of load or check has ended yet; they have been linked since 2026-11-01 00:00:00 (version 1).", "An end would not start it now: the task was paused by wang"},
+			zh: []string{"load、check 还没有运行结束过（关联始于 2026-11-01 00:00:00，版本 1）", "目前结束也不会启动它：任务已由 wang"}, data: map[string]any{"version": int64(1)},
+		},
+		"ChainNotEndedSinceItIsOne": {
+			q: ledger.Question{Ends: load(core.Succeeded), Versions: []core.Task{report(spec("@manual"))},
+				Task: edited(report(spec("@manual")), "2026-11-20 10:00", func(t *core.Task) { t.After, t.Enabled = chained.After, false })}, last: true,
+			code: ledger.CodeUpstreamPending, en: []string{"No run of load or check has ended since they were linked, at 2026-11-20 10:00:00 (version 2).", "An end would not start it now: the task was disabled by wang"},
+			zh: []string{"自建立关联以来 load、check 没有运行结束过（2026-11-20 10:00:00，版本 2）"},
+		},
+		"ChainWithoutARow": {
+			q: ledger.Question{Task: chained, Ends: load(core.Succeeded)}, last: true,
+			code: ledger.CodeNoRecord, en: []string{"It should have caused a fire, and there is no row"}, zh: []string{"却没有记录"},
+		},
+		"ChainAtAnInstant": {
+			q:    ledger.Question{Task: chained, Ends: load(core.Succeeded), Rows: rows(row("2026-11-20 08:59:02", caused))},
+			code: ledger.CodeNoSuchFire, en: []string{"did not fire at 2026-11-20 09:00:00 (Asia/Shanghai): it has no schedule and runs when load succeeds or check ends.", "it started run " + runID + " at 2026-11-20 08:59:02"},
+			zh: []string{"没有触发：它没有计划，在 load 成功、check 结束后运行。", "由它触发的是"},
+		},
+		"ChainAtAnInstantAfterASkippedFire": {
+			q:    ledger.Question{Task: chained, Ends: load(core.Succeeded), Rows: rows(row("2026-11-20 08:59:02", caused, skipped(core.ReasonPaused, nil)))},
+			code: ledger.CodeNoSuchFire, en: []string{"the fire it caused at 2026-11-20 08:59:02 was skipped (paused)"}, zh: []string{"那一次被跳过（paused）"},
+		},
+		"ChainAtAnInstantAfterAnotherOutcome": {
+			q:    ledger.Question{Task: chained, Ends: load(core.Failed)},
+			code: ledger.CodeNoSuchFire, en: []string{"failed, and it runs only when load succeeds"}, zh: []string{"而它只在 load 成功后运行"},
+		},
+		"ChainBeforeAnyEnd": {
+			q:    ledger.Question{Task: chained},
+			code: ledger.CodeNoSuchFire, en: []string{"No run of load or check had ended by then."}, zh: []string{"此前 load、check 没有运行结束过"},
+		},
 		"AfterTheLastRun": {
 			q: ledger.Question{
 				Task: report(spec("@after 10m"), func(t *core.Task) { t.State.NextFire = time.Time{} }),
@@ -433,7 +516,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 	}
 	seen := map[ledger.Code]bool{}
 	for name, c := range cases {
-		if c.q.At.IsZero() {
+		if c.q.At.IsZero() && !c.last {
 			c.q.At = at(nine)
 		}
 		t.Run(name, func(t *testing.T) {
@@ -489,7 +572,7 @@ func TestWhyEveryReasonHasItsCode(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []core.Reason{core.ReasonOverlap, core.ReasonCatchUp, core.ReasonNonexistent, core.ReasonCalendar, core.ReasonPaused,
 		core.ReasonMaxRuns, core.ReasonPrecondition, core.ReasonBreaker, core.ReasonCapacity, core.ReasonSuperseded, core.ReasonDisabled,
-		core.ReasonEdited, core.ReasonShutdown, core.ReasonUnknownType, core.ReasonPoisoned} {
+		core.ReasonEdited, core.ReasonShutdown, core.ReasonUnknownType, core.ReasonPoisoned, core.ReasonParams} {
 		for _, facts := range []json.RawMessage{nil, []byte(`{}`), []byte(`not json`), []byte(`{"detail":[1],"key":{"a":1},"policy":7,"late_seconds":"x","max_runs":null,"since":12}`)} {
 			a := why(t, ledger.Question{At: at(nine), Rows: []core.Run{row(nine, skipped(reason, nil), func(r *core.Run) { r.Facts = facts })}})
 			known := false

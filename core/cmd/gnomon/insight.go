@@ -71,9 +71,18 @@ func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why
 	if q.Recalendared, err = i.recalendared(ctx, task); err != nil {
 		return api.Why{}, err
 	}
-	if q.Rows, err = i.rowsAround(ctx, task, q.At); err != nil {
+	ends, caused, err := i.ends(ctx, task, at)
+	if err != nil {
 		return api.Why{}, err
 	}
+	around := q.At
+	if around.IsZero() && len(caused) > 0 {
+		around = slices.MaxFunc(caused, func(x, y core.Run) int { return x.FireAt.Compare(y.FireAt) }).FireAt
+	}
+	if q.Rows, err = i.rowsAround(ctx, task, around); err != nil {
+		return api.Why{}, err
+	}
+	q.Ends, q.Rows = ends, once(append(q.Rows, caused...))
 	if there := i.movedTo(task, q.At); !there.IsZero() {
 		rows, err := i.rowsAround(ctx, task, there)
 		if err != nil {
@@ -198,6 +207,59 @@ func (i insight) rowsAround(ctx context.Context, task core.Task, at time.Time) (
 	rows = append(rows, before...)
 	covering, err := i.a.history.Fires(ctx, core.FireFilter{Namespaces: own, TaskID: task.ID, From: at, To: until, Limit: 1000})
 	return once(append(rows, covering...)), err
+}
+
+// ends gives, for a task without a schedule that runs after others, the last run of each of them that ended at or before a
+// time (zero: so far), and the rows of the task that these ends have caused.
+func (i insight) ends(ctx context.Context, task core.Task, until time.Time) (ends, caused []core.Run, err error) {
+	if plan, err := i.planOf(task); len(task.After) == 0 || err != nil || plan.Kind() != schedule.Manual {
+		return nil, nil, nil
+	}
+	asked := map[string]bool{}
+	for _, u := range task.After {
+		if asked[u.Task] {
+			continue
+		}
+		asked[u.Task] = true
+		upstream, err := i.a.store.TaskByName(ctx, task.Namespace, u.Task)
+		if err != nil && core.KindOf(err) == core.KindNotFound {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		const few = 20 // the newest run need not have been the last to end
+		runs, err := i.everywhere(ctx, core.RunFilter{
+			TaskID: upstream.ID, Namespaces: []string{task.Namespace}, States: []core.RunState{core.RunEnded}, To: until, Limit: few,
+			Verdicts: []core.Verdict{core.Succeeded, core.Failed, core.TimedOut, core.Cancelled, core.Crashed, core.Lost},
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		if !until.IsZero() {
+			runs = slices.DeleteFunc(runs, func(r core.Run) bool { return r.EndedAt.After(until) })
+		}
+		if len(runs) == 0 {
+			continue
+		}
+		last := slices.MaxFunc(runs, func(x, y core.Run) int { return x.EndedAt.Compare(y.EndedAt) })
+		by, err := i.everywhere(ctx, core.RunFilter{TaskID: task.ID, Namespaces: []string{task.Namespace}, CausedBy: last.ID, Limit: few})
+		if err != nil {
+			return nil, nil, err
+		}
+		ends, caused = append(ends, last), append(caused, by...)
+	}
+	return ends, caused, nil
+}
+
+// everywhere gives the runs of the store and of history.
+func (i insight) everywhere(ctx context.Context, filter core.RunFilter) ([]core.Run, error) {
+	runs, err := i.a.store.Runs(ctx, filter) // first: a row leaves it only once history has it
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := i.a.history.Runs(ctx, filter)
+	return append(runs, shipped...), err
 }
 
 // once sorts rows by instant and makes one of those with the same id: the first says how the run went, and one that follows
