@@ -10,12 +10,15 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// ForecastQuery asks what will fire: From <= instant < From + Days.
+// ForecastQuery asks what will fire: From <= instant < To, or From + Days.
 type ForecastQuery struct {
 	Namespaces []string  // nil: all
 	From       time.Time // zero: now
+	To         time.Time // zero: Days say it
 	Days       int       // 1 to 31
 	Bucket     time.Duration
+	TaskID     string // tasks and fires of this one only, in view of all others; "": of all
+	Fires      int    // how many fires are listed one by one; 0: none
 }
 
 // SpreadQuery asks for fires moved apart.
@@ -31,14 +34,21 @@ type Forecast struct {
 	From       *Time       `json:"from" doc:"From this instant"`
 	To         *Time       `json:"to" doc:"To this one, which is not in it"`
 	Bucket     string      `json:"bucket" doc:"How long one bucket is" example:"5m"`
-	Fires      int64       `json:"fires" doc:"How many in all"`
+	Fires      int64       `json:"fires" doc:"How many in all: of schedules, and what these bring by chains and as steps of workflows"`
 	Peak       int         `json:"peak" doc:"Most runs side by side, by the durations expected"`
 	PeakAt     *Time       `json:"peak_at,omitempty" doc:"When that is"`
 	Buckets    []Bucket    `json:"buckets" doc:"Those in which anything fires or is still running, in time"`
-	Collisions []Collision `json:"collisions" doc:"Sets of tasks that start in the same minute, the heaviest first; at most 20"`
+	Collisions []Collision `json:"collisions" doc:"Sets of tasks that start in the same minute, the heaviest first; at most 20. What one fire brings, by a chain or as steps, does not collide with itself"`
 	Groups     []Load      `json:"groups" doc:"What comes upon each namespace, limit and host"`
-	Counted    int         `json:"counted,omitempty" doc:"Tasks that fire too often to be looked at fire by fire: they are in the numbers, and in no peak"`
-	Unmeasured int         `json:"unmeasured,omitempty" doc:"Tasks whose durations are not known: one second stands for them"`
+
+	Tasks      []TaskForecast `json:"tasks" doc:"What each task will do, the busiest first; only the one asked for with task_id"`
+	FireList   []ForecastFire `json:"fire_list,omitempty" doc:"The first fires one by one, in time, as many as were asked for with fires"`
+	FiresLeft  int64          `json:"fires_left,omitempty" doc:"How many fires come after those of fire_list and are left off"`
+	Unforeseen int            `json:"unforeseen,omitempty" doc:"Tasks that only people start in this time"`
+	Unfollowed int            `json:"unfollowed,omitempty" doc:"Links of chains and workflows that are not followed: there are too many ways through them"`
+
+	Counted    int `json:"counted,omitempty" doc:"Tasks that fire too often to be looked at fire by fire: they are in the numbers, and in no peak"`
+	Unmeasured int `json:"unmeasured,omitempty" doc:"Tasks whose durations are not known: one second stands for them"`
 }
 
 // Bucket is what happens in a short time.
@@ -46,6 +56,38 @@ type Bucket struct {
 	At      *Time `json:"at" doc:"When it begins"`
 	Fires   int64 `json:"fires" doc:"Fires in it"`
 	Running int   `json:"running" doc:"Most runs side by side in it, by the durations expected"`
+
+	Busy float64 `json:"busy" doc:"Runs side by side in it on average" example:"0.25"`
+}
+
+// TaskForecast is what one task will do.
+type TaskForecast struct {
+	TaskID    string  `json:"task_id" doc:"The task"`
+	Namespace string  `json:"namespace" doc:"The task's" example:"Common"`
+	TaskName  string  `json:"task_name" doc:"The task's" example:"nightly-load"`
+	Fires     int64   `json:"fires" doc:"How often it fires"`
+	Caused    int64   `json:"caused,omitempty" doc:"Of these, how many are brought by ends of other tasks' runs (on success or always; failures are not expected) and by workflows whose steps they are"`
+	Skipped   int64   `json:"skipped,omitempty" doc:"Fires that calendars or the clock refuse; they are not among the fires"`
+	Next      []*Time `json:"next" doc:"The first of its fires, at most three, to the second"`
+	Expected  string  `json:"expected" doc:"How long a run is expected to take: the median, where history knows" example:"12s"`
+	P95       string  `json:"p95,omitempty" doc:"95 runs in 100 take no longer; absent: history does not know" example:"40s"`
+	Basis     string  `json:"basis" enum:"history,steps,assumed" doc:"Where expected comes from: the successful runs of the last 30 days; for a workflow that has none, the longest way through its steps; or one second is assumed"`
+	Measured  uint64  `json:"measured_runs,omitempty" doc:"How many runs it is known from"`
+	Busy      float64 `json:"busy" doc:"Share of the time in which it will be running: 0.25 is a quarter, above 1 it runs beside itself" example:"0.25"`
+	Counted   bool    `json:"counted,omitempty" doc:"It fires too often to be looked at fire by fire: it is in the numbers, and in no peak"`
+}
+
+// ForecastFire is a fire to come.
+type ForecastFire struct {
+	TaskID    string `json:"task_id" doc:"The task"`
+	Namespace string `json:"namespace" doc:"The task's" example:"Common"`
+	TaskName  string `json:"task_name" doc:"The task's" example:"nightly-load"`
+	At        *Time  `json:"at" doc:"When it is expected to start, to the second, if nothing has to be waited for"`
+	End       *Time  `json:"end" doc:"When it is expected to end"`
+	Late      *Time  `json:"late_end,omitempty" doc:"95 runs in 100 have ended by then; absent: history does not know"`
+	Assumed   bool   `json:"assumed,omitempty" doc:"Nothing is known of how long it takes: one second is assumed"`
+	Cause     string `json:"cause" enum:"schedule,upstream,workflow" doc:"What brings it: its schedule, the end of another task's run, or a workflow whose step it is"`
+	Of        string `json:"of,omitempty" doc:"The name of that task, or of the workflow" example:"nightly-load"`
 }
 
 // Collision is a set of tasks that start in the same minute, once or again and again.
@@ -108,7 +150,7 @@ type Proposal struct {
 	Problem  string `json:"problem,omitempty" doc:"Why it could not be changed"`
 }
 
-// SpreadForecast is the fullest minute of a week.
+// SpreadForecast is the fullest minute of a week. What one fire brings in a minute starts as one.
 type SpreadForecast struct {
 	Fires     int64 `json:"fires" doc:"Fires in the week"`
 	PeakAt    *Time `json:"peak_at,omitempty" doc:"When most start"`
@@ -127,6 +169,8 @@ type SpreadRequest struct {
 const (
 	minBucket = time.Minute
 	maxBucket = 24 * time.Hour
+
+	maxForecast = 31 * 24 * time.Hour
 )
 
 func (a *API) forecasts() {
@@ -139,21 +183,33 @@ func (a *API) forecasts() {
 			Namespace string    `query:"namespace" doc:"Only of this namespace"`
 			From      time.Time `query:"from" doc:"From this instant; absent: now"`
 			Days      int       `query:"days" minimum:"1" maximum:"31" default:"7" doc:"How far"`
+			To        time.Time `query:"to" doc:"Up to this instant, at most 31 days after the first; absent: days say it"`
 			Bucket    string    `query:"bucket" default:"5m" doc:"How long one bucket is, 1m to 24h" example:"5m" maxLength:"32"`
+			TaskID    string    `query:"task_id" doc:"List only this task and its fires, by id; load, collisions and waits stay those of all" maxLength:"64"`
+			Fires     int       `query:"fires" minimum:"0" maximum:"10000" default:"0" doc:"How many fires to list one by one; fires_left says how many more there are"`
 		}) (*struct{ Body Forecast }, error) {
 			bucket, err := time.ParseDuration(in.Bucket)
 			if err != nil || bucket < minBucket || bucket > maxBucket {
 				return nil, wrong(ctx, "query.bucket", core.Text{Zh: "须为 1m 到 24h 的时长，例如 5m", En: "must be a duration of 1m to 24h: 5m"})
 			}
+			if !in.To.IsZero() {
+				from := in.From
+				if from.IsZero() {
+					from = a.opts.Clock.Now()
+				}
+				if span := in.To.Sub(from); span <= 0 || span > maxForecast {
+					return nil, wrong(ctx, "query.to", core.Text{Zh: "须晚于 from（未写则为现在），最多晚 31 天", En: "must be after from (absent: now), by at most 31 days"})
+				}
+			}
 			namespaces, some := visible(ctx, "task:read", in.Namespace)
 			f := Forecast{From: instant(in.From), To: instant(in.From), Bucket: duration(bucket)}
 			if some {
-				if f, err = a.opts.Insight.Forecast(ctx, ForecastQuery{namespaces, utc(in.From), in.Days, bucket}); err != nil {
+				if f, err = a.opts.Insight.Forecast(ctx, ForecastQuery{namespaces, utc(in.From), utc(in.To), in.Days, bucket, in.TaskID, in.Fires}); err != nil {
 					return nil, err
 				}
 			}
 			f.Buckets, f.Groups = append([]Bucket{}, f.Buckets...), append([]Load{}, f.Groups...)
-			f.Collisions = append([]Collision{}, f.Collisions...)
+			f.Collisions, f.Tasks = append([]Collision{}, f.Collisions...), append([]TaskForecast{}, f.Tasks...)
 			for i := range f.Collisions {
 				f.Collisions[i].Tasks = append([]ForecastTask{}, f.Collisions[i].Tasks...)
 			}

@@ -39,13 +39,17 @@ func TestForecastIsAskedForWithinBounds(t *testing.T) {
 	if f := w.insight.forecast; fmt.Sprint(f.Namespaces) != "[Common]" || f.Days != 7 || f.Bucket != 5*time.Minute || !f.From.IsZero() {
 		t.Errorf("%+v", f)
 	}
-	for _, want := range []string{`"buckets":[]`, `"groups":[]`, `"tasks":[]`} {
+	for _, want := range []string{`"buckets":[]`, `"groups":[]`, `"tasks":[]}],"groups"`, `"groups":[],"tasks":[]`} {
 		if !strings.Contains(a.raw, want) {
 			t.Errorf("%s is not in %s", want, a.raw)
 		}
 	}
 	w.must(200, w.do(w.admin, "GET", "/v1/forecast?namespace=Foreign&from=2026-10-01T00:00:00Z&days=31&bucket=1h", ""))
 	if f := w.insight.forecast; fmt.Sprint(f.Namespaces) != "[Foreign]" || f.Days != 31 || f.Bucket != time.Hour {
+		t.Errorf("%+v", f)
+	}
+	w.must(200, w.do(w.admin, "GET", "/v1/forecast?from=2026-10-01T00:00:00Z&to=2026-10-01T02:00:00%2B01:00&task_id=x&fires=10000", ""))
+	if f := w.insight.forecast; f.TaskID != "x" || f.Fires != 10000 || f.To.Format(time.RFC3339) != "2026-10-01T01:00:00Z" {
 		t.Errorf("%+v", f)
 	}
 	w.insight.forecast = api.ForecastQuery{}
@@ -55,7 +59,9 @@ func TestForecastIsAskedForWithinBounds(t *testing.T) {
 	}
 	for query, at := range map[string]string{
 		"days=0": "query.days", "days=32": "query.days", "days=-7": "query.days", "days=x": "query.days", "bucket=1s": "query.bucket", "bucket=25h": "query.bucket",
-		"bucket=-5m": "query.bucket", "bucket=hour": "query.bucket", "from=x": "query.from",
+		"bucket=-5m": "query.bucket", "bucket=hour": "query.bucket", "from=x": "query.from", "to=x": "query.to", "to=2020-01-01T00:00:00Z": "query.to", "to=2999-01-01T00:00:00Z": "query.to",
+		"from=2026-10-01T00:00:00Z&to=2026-10-01T00:00:00Z": "query.to", "from=2026-10-01T00:00:00Z&to=2026-11-02T00:00:00Z": "query.to",
+		"fires=-1": "query.fires", "fires=10001": "query.fires",
 	} {
 		if a := w.do(viewer, "GET", "/v1/forecast?"+query, ""); a.status != 422 || a.problem()[at] == "" {
 			t.Errorf("%s: %d %s", query, a.status, a.raw)

@@ -36,8 +36,9 @@ type Task struct {
 	Usual     core.Usual   // how long its runs took lately; Count 0: nothing is known
 	Limits    []core.Limit // what a run takes of what others want too: pools, its namespace, its type
 	Priority  int
-	Host      string // where it runs; "": not known
-	Steps     int    // of a workflow: the runs that one fire brings, itself apart
+	Host      string   // where it runs; "": not known
+	After     []string // ids of the tasks whose runs start it when they end as they should, each once
+	Steps     []Step   // of a workflow
 }
 
 // Input is what a forecast is made of.
@@ -49,6 +50,8 @@ type Input struct {
 	Top      int            // how many collisions are listed; 0: 20
 	Zone     *time.Location // of times in texts; nil: UTC
 	Order    []Order        // what Spread must not turn around
+	List     int            // how many fires Forecast lists one by one; 0: none
+	Of       string         // id of the only task whose fires are listed; "": those of all
 }
 
 // Order says that fires of task After come at least Gap after those of task Before (ids).
@@ -69,6 +72,9 @@ type Report struct {
 	Tasks    int // that fire at all
 	Group        // of all tasks; its name is empty
 	Buckets  []Bucket
+	ByTask   []TaskForecast // those that fire, or would but for calendars; the busiest first
+	Listed   []Fire         // the first Input.List fires, in time
+	More     int64          // fires that are left off after these
 
 	Namespaces []Group
 	Hosts      []Group // without the tasks whose host is not known
@@ -78,16 +84,15 @@ type Report struct {
 	Paused     int64 // fires that a pause covers
 	Counted    int   // tasks that fire too often to be looked at fire by fire: they are in the numbers, and in no peak
 	Unmeasured int   // tasks whose durations are not known: Input.Assume stands for them
-	Unforeseen int   // tasks whose fires do not follow from time: @manual
+	Unforeseen int   // tasks that nothing starts in this time but people: @manual ones that neither follow others nor are steps
 	Unreadable int   // tasks whose schedule cannot be read
+	Unfollowed int   // links of chains and workflows that are not followed: there are too many ways through them
 }
 
 // Group is what tasks together bring.
 type Group struct {
 	Name        string
-	Members     int
-	Fires       int64
-	Runs        int64   // with the steps of workflows
+	Fires       int64   // of schedules, and what they bring: ends of runs others, workflows their steps
 	Busy        float64 // how many run side by side on average
 	Peak        int     // most that run side by side
 	PeakAt      time.Time
@@ -107,7 +112,8 @@ type Bucket struct {
 	Starts  int     // most that start in one minute
 }
 
-// Collision is a set of tasks that start in the same minute, once or again and again.
+// Collision is a set of tasks that start in the same minute, once or again and again. What one fire brings (a workflow its
+// steps, an end the next of the chain) does not collide with itself.
 type Collision struct {
 	At     time.Time // the first such minute
 	Times  int       // how many there are
@@ -125,11 +131,17 @@ type Colliding struct {
 	Expected time.Duration // of a run; 0: not known
 }
 
-// drawn is a task with its fires, or with their number only.
+// drawn is a task with its fires, or with their number only: those of its schedule, or those that fires of a schedule bring
+// in one way.
 type drawn struct {
 	*Task
 	index   int
-	offs    []int32 // seconds from the beginning, rising; nil if it is counted
+	root    *drawn        // whose schedule it is: itself, or that of the first of the chain
+	cause   *drawn        // what brings its fires; nil: its own schedule
+	after   time.Duration // since the root's start
+	step    bool          // its runs are steps of a workflow
+	early   []int32       // of what brings others: seconds before the beginning, below 0, rising
+	offs    []int32       // seconds from the beginning, rising; nil if it is counted
 	fires   int64
 	skipped int64
 	counted bool
@@ -144,8 +156,14 @@ type canvas struct {
 	seconds int
 	minutes int
 	report  Report
-	tasks   []*drawn
+	tasks   []*drawn // what one schedule brings stands together
 	sheet   sheet
+
+	byID       map[string]int
+	dependents map[int][]int
+	expected   []expectation
+	caused     int
+	held, laid int64 // instants that are kept, and fires
 }
 
 // Forecast looks ahead. It takes well under a second for 10,000 tasks and a week.
@@ -156,6 +174,8 @@ func Forecast(in Input) Report {
 	c.report.Namespaces = c.groups(func(d *drawn) string { return d.Namespace })
 	c.report.Hosts = c.groups(func(d *drawn) string { return d.Host })
 	c.limits()
+	c.byTask()
+	c.list()
 	return c.report
 }
 
@@ -179,6 +199,7 @@ func draw(in Input) *canvas {
 	for at := c.from; at.Before(to); at = at.Add(in.Bucket) {
 		c.report.Buckets = append(c.report.Buckets, Bucket{At: at})
 	}
+	c.links()
 	c.lay(to)
 	return c
 }
@@ -224,28 +245,28 @@ func (c *canvas) lay(to time.Time) {
 		p *pattern
 	}
 	var pairs []pair
-	begin, end := c.from.Add(-time.Microsecond), to.Add(-time.Microsecond)
+	var roots []*drawn // with what they bring
 	for i := range c.in.Tasks {
 		t := &c.in.Tasks[i]
-		d := &drawn{Task: t, index: i, took: t.Usual.P50, mix: mix(uint64(i) + 1)}
-		if t.Usual.Count == 0 {
-			d.took = c.in.Assume
-		}
 		switch {
 		case t.Plan == nil:
 			c.report.Unreadable++
 			continue
 		case t.Plan.Kind() == schedule.Manual:
-			c.report.Unforeseen++
 			continue
-		case t.Plan.Kind() == schedule.After:
+		}
+		d := c.drawn(i)
+		if c.brings(i) {
+			roots = append(roots, d)
+		}
+		if t.Plan.Kind() == schedule.After {
 			c.layAfter(d, to)
 			continue
 		}
 		k := key(t)
 		p := patterns[k]
 		if p == nil {
-			p = &pattern{plan: t.Plan, fires: t.Plan.Count(begin, end)}
+			p = &pattern{plan: t.Plan, fires: t.Plan.Count(c.edges())}
 			patterns[k] = p
 		}
 		if p.fires > 0 {
@@ -253,20 +274,19 @@ func (c *canvas) lay(to time.Time) {
 		}
 	}
 	slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(a.p.fires, b.p.fires) })
-	held, laid := int64(0), int64(0)
 	for _, x := range pairs {
 		p := x.p
 		if !p.drawn && !p.refused {
-			if p.refused = p.fires > int64(c.seconds/mostOften) || held+p.fires > maxDrawn; !p.refused {
+			if p.refused = p.fires > int64(c.seconds/mostOften) || c.held+p.fires > maxDrawn; !p.refused {
 				c.draw(p, to)
-				held += p.fires
+				c.held += p.fires
 			}
 		}
-		if p.refused || laid+p.fires > maxFires {
+		if p.refused || c.laid+p.fires > maxFires {
 			x.d.counted, x.d.fires = true, p.fires
-			c.pauseCounted(x.d, p, begin, end)
+			c.pauseCounted(x.d, p.plan)
 		} else {
-			laid += p.fires
+			c.laid += p.fires
 			x.d.offs, x.d.skipped = p.offs, p.skipped
 			c.pause(x.d)
 			c.jitter(x.d)
@@ -274,22 +294,30 @@ func (c *canvas) lay(to time.Time) {
 		}
 		c.add(x.d)
 	}
-	slices.SortFunc(c.tasks, func(a, b *drawn) int { return cmp.Compare(a.index, b.index) })
+	for _, d := range roots {
+		c.follow(d)
+	}
+	slices.SortStableFunc(c.tasks, func(a, b *drawn) int {
+		return cmp.Or(cmp.Compare(a.root.index, b.root.index), cmp.Compare(a.index, b.index))
+	})
+}
+
+func (c *canvas) drawn(i int) *drawn {
+	d := &drawn{Task: &c.in.Tasks[i], index: i, took: c.expect(i).took, mix: mix(uint64(i) + 1)}
+	d.root = d
+	return d
+}
+
+// edges gives the time looked at as the schedules want it: (from, to].
+func (c *canvas) edges() (from, to time.Time) {
+	return c.from.Add(-time.Microsecond), c.report.To.Add(-time.Microsecond)
 }
 
 func (c *canvas) add(d *drawn) {
 	c.report.Skipped += d.skipped
-	if d.fires == 0 && d.skipped == 0 {
-		return
+	if d.fires > 0 || d.skipped > 0 {
+		c.tasks = append(c.tasks, d)
 	}
-	c.report.Tasks++
-	if d.counted {
-		c.report.Counted++
-	}
-	if d.Usual.Count == 0 {
-		c.report.Unmeasured++
-	}
-	c.tasks = append(c.tasks, d)
 }
 
 // draw walks over the fires of a schedule.
@@ -356,29 +384,30 @@ func (c *canvas) pause(d *drawn) {
 	if d.Pause.Since.IsZero() {
 		return
 	}
+	holds := func(off int32) bool { return d.Pause.Holds(c.from.Add(time.Duration(off) * time.Second)) }
 	kept := make([]int32, 0, len(d.offs))
 	for _, off := range d.offs {
-		if d.Pause.Holds(c.from.Add(time.Duration(off) * time.Second)) {
+		if holds(off) {
 			c.report.Paused++
 		} else {
 			kept = append(kept, off)
 		}
 	}
-	d.offs = kept
+	d.offs, d.early = kept, slices.DeleteFunc(d.early, holds)
 }
 
-func (c *canvas) pauseCounted(d *drawn, p *pattern, begin, end time.Time) {
+func (c *canvas) pauseCounted(d *drawn, plan *schedule.Schedule) {
 	if d.Pause.Since.IsZero() || !d.Pause.Until.IsZero() && d.Pause.Until.Before(c.from) {
 		return
 	}
-	from, to := begin, end
+	from, to := c.edges()
 	if d.Pause.Since.After(from) {
 		from = d.Pause.Since.Add(-time.Microsecond)
 	}
 	if u := d.Pause.Until; !u.IsZero() && u.Before(to) {
 		to = u.Add(-time.Microsecond)
 	}
-	n := p.plan.Count(from, to)
+	n := plan.Count(from, to)
 	c.report.Paused += n
 	d.fires -= n
 }

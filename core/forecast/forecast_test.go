@@ -298,6 +298,7 @@ func many(t testing.TB, n int) []forecast.Task {
 func TestForecastOfTenThousandTasksIsBounded(t *testing.T) {
 	t.Parallel()
 	in := input(many(t, 10_000)...)
+	in.List = 1000
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -313,6 +314,9 @@ func TestForecastOfTenThousandTasksIsBounded(t *testing.T) {
 	}
 	if fires != r.Fires {
 		t.Errorf("buckets hold %d fires, the whole %d", fires, r.Fires)
+	}
+	if len(r.ByTask) != 10_000 || len(r.Listed) != 1000 || r.More != r.Fires-1000 {
+		t.Errorf("%d tasks, %d fires listed, %d more of %d", len(r.ByTask), len(r.Listed), r.More, r.Fires)
 	}
 	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 32<<20 {
 		t.Errorf("the report holds %d MiB", kept>>20)

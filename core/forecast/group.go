@@ -13,12 +13,14 @@ type sheet struct {
 	change []int32 // of the number that run, second by second; one longer
 	who    []uint64
 	inMin  []int32
+	roots  []int32 // schedules from which these come
+	latest []int32 // the last of them that was painted, from 1
 }
 
 func newSheet(minutes int) sheet {
 	return sheet{
 		starts: make([]int32, minutes*60), change: make([]int32, minutes*60+1),
-		who: make([]uint64, minutes), inMin: make([]int32, minutes),
+		who: make([]uint64, minutes), inMin: make([]int32, minutes), roots: make([]int32, minutes), latest: make([]int32, minutes),
 	}
 }
 
@@ -29,13 +31,21 @@ func (c *canvas) paint(tasks []*drawn) sheet {
 	clear(s.change)
 	clear(s.who)
 	clear(s.inMin)
+	clear(s.roots)
+	clear(s.latest)
 	for _, d := range tasks {
 		took := int32(min(int64(c.seconds), int64((d.took+time.Second-1)/time.Second)))
 		took = max(1, took)
+		root := int32(d.root.index) + 1
 		for _, off := range d.offs {
+			minute := off / 60
 			s.starts[off]++
-			s.inMin[off/60]++
-			s.who[off/60] += d.mix
+			s.inMin[minute]++
+			s.who[minute] += d.mix
+			if s.latest[minute] != root {
+				s.latest[minute] = root
+				s.roots[minute]++
+			}
 			s.change[off]++
 			s.change[min(int(off)+int(took), c.seconds)]--
 		}
@@ -63,11 +73,10 @@ func (c *canvas) groups(name func(*drawn) string) []Group {
 
 // group sums up tasks; each is called with what was painted.
 func (c *canvas) group(name string, tasks []*drawn, each func([]*drawn, sheet)) Group {
-	g := Group{Name: name, Members: len(tasks)}
+	g := Group{Name: name}
 	busy := 0.0
 	for _, d := range tasks {
 		g.Fires += d.fires
-		g.Runs += d.fires * int64(1+max(0, d.Steps))
 		busy += float64(d.fires) * d.took.Seconds()
 	}
 	if c.seconds == 0 {
@@ -142,7 +151,8 @@ func (c *canvas) countedBuckets(tasks []*drawn) {
 		if !d.counted {
 			continue
 		}
-		k := key(d.Task)
+		root := d.root
+		k := key(root.Task)
 		per, known := counts[k]
 		if !known {
 			per = make([]int64, len(list))
@@ -151,15 +161,15 @@ func (c *canvas) countedBuckets(tasks []*drawn) {
 				if i+1 < len(list) {
 					until = list[i+1].At
 				}
-				per[i] = d.Plan.Count(list[i].At.Add(-time.Microsecond), until.Add(-time.Microsecond))
-				if d.Plan.After() > 0 {
-					per[i] = d.fires / int64(len(list))
+				per[i] = root.Plan.Count(list[i].At.Add(-time.Microsecond), until.Add(-time.Microsecond))
+				if root.Plan.After() > 0 {
+					per[i] = root.fires / int64(len(list))
 				}
 			}
 			counts[k] = per
 		}
 		for i, n := range per {
-			if d.Pause.Holds(list[i].At) {
+			if d.Pause.Holds(list[i].At) || root.Pause.Holds(list[i].At) {
 				continue
 			}
 			list[i].Fires += n
@@ -181,7 +191,7 @@ func (c *canvas) collisions(tasks []*drawn, s sheet) []Collision {
 	first := map[set]int{}
 	var list []seen
 	for i, n := range s.inMin {
-		if n < 2 {
+		if s.roots[i] < 2 { // one task that fires twice, or with what it brings, collides with nobody
 			continue
 		}
 		k := set{s.who[i], n}
@@ -203,7 +213,7 @@ func (c *canvas) collisions(tasks []*drawn, s sheet) []Collision {
 		}
 		hit := c.collide(tasks, s, k.minute)
 		if len(hit.Tasks)+hit.More < 2 {
-			continue // one task that fires twice in a minute collides with nobody
+			continue // one task that others bring twice
 		}
 		hit.Times, hit.Starts = k.times, int(k.starts)
 		found = append(found, hit)
@@ -214,6 +224,7 @@ func (c *canvas) collisions(tasks []*drawn, s sheet) []Collision {
 // collide gives the tasks that start in a minute.
 func (c *canvas) collide(tasks []*drawn, s sheet, minute int) Collision {
 	hit := Collision{At: c.at(minute * 60)}
+	listed := map[int]int{} // a task may fire for several reasons
 	for _, n := range s.starts[minute*60 : minute*60+60] {
 		hit.Same = max(hit.Same, int(n))
 	}
@@ -227,10 +238,15 @@ func (c *canvas) collide(tasks []*drawn, s sheet, minute int) Collision {
 			continue
 		}
 		hit.Load += time.Duration(n) * d.took
+		if at, ok := listed[d.index]; ok {
+			hit.Tasks[at].Fires += n
+			continue
+		}
 		who := Colliding{Ref: d.ref(), Fires: n}
-		if d.Usual.Count > 0 {
+		if c.expect(d.index).basis != Assumed {
 			who.Expected = d.took
 		}
+		listed[d.index] = len(hit.Tasks)
 		hit.Tasks = append(hit.Tasks, who)
 	}
 	slices.SortStableFunc(hit.Tasks, func(a, b Colliding) int {

@@ -20,7 +20,6 @@ const maxMoments = 5
 type LimitForecast struct {
 	Key         string // "pool:erp"
 	Slots       int
-	Members     int
 	Runs        int64
 	Use         float64       // slots in use on average, over all of them; above 1 the queue only grows
 	Waiting     int64         // runs that wait
@@ -74,7 +73,7 @@ func (c *canvas) limits() {
 }
 
 func (c *canvas) limit(key string, slots int, list []member) LimitForecast {
-	f := LimitForecast{Key: key, Slots: slots, Members: len(list)}
+	f := LimitForecast{Key: key, Slots: slots}
 	drawnRuns := 0
 	for _, m := range list {
 		f.Runs += m.fires

@@ -29,7 +29,8 @@ type Proposal struct {
 	After  Crowd
 }
 
-// Crowd says how full the fullest minute is. Tasks that fire in every third minute or more often are not in it.
+// Crowd says how full the fullest minute is. Tasks that fire in every third minute or more often are not in it, and
+// what one fire brings in one minute starts as one.
 type Crowd struct {
 	Fires     int64
 	Starts    int // most that start in one minute
@@ -59,11 +60,11 @@ const (
 	often  = 3 // minutes: a task that fires more often than each third collides with everything and is left out of it
 )
 
-// piece is a task on the board.
+// piece is a schedule on the board, with all that its fires bring: where it is moved, they are.
 type piece struct {
 	*drawn
-	minutes []int32 // in which it fires, where it stood
-	length  int32   // minutes a run takes
+	family  []*drawn // it and what it brings
+	minutes []int32  // in which any of them starts, where it stood, rising, each once
 	spec    spec
 	movable bool
 	why     core.Text // why it is not moved
@@ -92,7 +93,7 @@ func Spread(in Input, rules Rules) Proposal {
 	b := &board{starts: make([]int32, c.minutes), runs: make([]int32, c.minutes)}
 	pieces := c.pieces(rules)
 	for _, p := range pieces {
-		b.put(p, 1)
+		c.put(b, p, 1)
 	}
 	proposal := Proposal{Before: c.crowd(b, pieces)}
 	within := int(min(59*time.Minute, max(0, rules.Within)) / time.Minute)
@@ -101,7 +102,7 @@ func Spread(in Input, rules Rules) Proposal {
 	// Those that fire most go first: wherever they stand they meet everybody, and one of them that moves saves many others.
 	order := slices.Clone(pieces)
 	slices.SortStableFunc(order, func(a, b *piece) int {
-		return cmp.Or(cmp.Compare(len(b.minutes), len(a.minutes)), cmp.Compare(b.length, a.length),
+		return cmp.Or(cmp.Compare(len(b.minutes), len(a.minutes)), cmp.Compare(c.length(b.drawn), c.length(a.drawn)),
 			strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	reasons := map[*piece]core.Text{}
@@ -141,17 +142,27 @@ func Spread(in Input, rules Rules) Proposal {
 	return proposal
 }
 
-// pieces gives the tasks that stand on the board.
+// pieces gives the schedules that stand on the board.
 func (c *canvas) pieces(rules Rules) []*piece {
 	var list []*piece
-	for _, d := range c.tasks {
+	for n := 0; n < len(c.tasks); {
+		family := c.tasks[n:]
+		if end := slices.IndexFunc(family, func(d *drawn) bool { return d.root != family[0].root }); end > 0 {
+			family = family[:end]
+		}
+		n += len(family)
+		d := family[0].root
 		if d.counted || len(d.offs)*often > c.minutes {
 			continue
 		}
-		p := &piece{drawn: d, length: int32(min(int64(c.minutes), max(1, int64((d.took+time.Minute-1)/time.Minute))))}
-		for _, off := range d.offs {
-			p.minutes = append(p.minutes, off/60)
+		p := &piece{drawn: d, family: family}
+		for _, d := range family {
+			for _, off := range d.offs {
+				p.minutes = append(p.minutes, off/60)
+			}
 		}
+		slices.Sort(p.minutes)
+		p.minutes = slices.Compact(p.minutes)
 		switch {
 		case rules.Namespaces != nil && !slices.Contains(rules.Namespaces, d.Namespace):
 			p.why = core.Text{Zh: "属于别的命名空间", En: "it is of another namespace"}
@@ -216,16 +227,28 @@ func (p *piece) allowed(by int) bool {
 	return true
 }
 
+// length gives how many minutes a run takes.
+func (c *canvas) length(d *drawn) int32 {
+	return int32(min(int64(c.minutes), max(1, int64((d.took+time.Minute-1)/time.Minute))))
+}
+
 // put places a piece, or takes it away with n -1.
-func (b *board) put(p *piece, n int32) {
+func (c *canvas) put(b *board, p *piece, n int32) {
 	for _, m := range p.minutes {
-		at := m + int32(p.by)
-		if at < 0 || int(at) >= len(b.starts) {
-			continue
+		if at := int(m) + p.by; at >= 0 && at < len(b.starts) {
+			b.starts[at] += n
 		}
-		b.starts[at] += n
-		for i := at; i < at+p.length && int(i) < len(b.runs); i++ {
-			b.runs[i] += n
+	}
+	for _, d := range p.family {
+		length := c.length(d)
+		for _, off := range d.offs {
+			at := off/60 + int32(p.by)
+			if at < 0 {
+				continue
+			}
+			for i := at; i < at+length && int(i) < len(b.runs); i++ {
+				b.runs[i] += n
+			}
 		}
 	}
 }
@@ -262,8 +285,8 @@ func (b *board) cost(p *piece, by int) (c cost) {
 
 // move puts a piece where it meets least, if that is better than where it stands.
 func (c *canvas) move(b *board, p *piece, within int, rules Rules) bool {
-	b.put(p, -1)
-	defer func() { b.put(p, 1) }()
+	c.put(b, p, -1)
+	defer func() { c.put(b, p, 1) }()
 	for {
 		here := b.cost(p, p.by)
 		best, by := here, p.by
@@ -324,10 +347,14 @@ func (c *canvas) reason(b *board, p *piece, pieces []*piece) core.Text {
 		}
 	}
 	n, at := int(b.starts[worst])-1, c.at(worst*60).In(c.in.Zone).Format("2006-01-02 15:04")
-	zh := fmt.Sprintf("在 %s 与另外 %d 个同时启动：%s", at, n, strings.Join(others, "、"))
-	en := fmt.Sprintf("at %s it starts together with %d others: %s", at, n, strings.Join(others, ", "))
+	zhWho, enWho := "", "it starts"
+	if !slices.ContainsFunc(p.offs, func(off int32) bool { return int(off/60)+p.by == worst }) {
+		zhWho, enWho = "它引起的运行", "what it brings starts"
+	}
+	zh := fmt.Sprintf("在 %s %s与另外 %d 个同时启动：%s", at, zhWho, n, strings.Join(others, "、"))
+	en := fmt.Sprintf("at %s %s together with %d others: %s", at, enWho, n, strings.Join(others, ", "))
 	if n == 1 {
-		en = fmt.Sprintf("at %s it starts together with %s", at, strings.Join(others, ", "))
+		en = fmt.Sprintf("at %s %s together with %s", at, enWho, strings.Join(others, ", "))
 	}
 	if n > len(others) {
 		zh, en = zh+" 等", en+", …"
@@ -341,7 +368,9 @@ const maxNamed = 3
 func (c *canvas) crowd(b *board, pieces []*piece) Crowd {
 	var crowd Crowd
 	for _, p := range pieces {
-		crowd.Fires += int64(len(p.minutes))
+		for _, d := range p.family {
+			crowd.Fires += int64(len(d.offs))
+		}
 	}
 	for i := range b.starts {
 		if n := int(b.starts[i]); n > crowd.Starts {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -278,11 +279,15 @@ func once(rows []core.Run) []core.Run {
 }
 
 // input is what a forecast of some namespaces is made of.
-func (i insight) input(ctx context.Context, namespaces []string, from time.Time, days int, bucket time.Duration) (forecast.Input, error) {
+func (i insight) input(ctx context.Context, ask api.ForecastQuery) (forecast.Input, error) {
+	namespaces, from, to := ask.Namespaces, ask.From, ask.To
 	if from.IsZero() {
 		from = i.a.clock.Now()
 	}
-	in := forecast.Input{From: from.UTC(), To: from.UTC().AddDate(0, 0, days), Bucket: bucket}
+	if to.IsZero() {
+		to = from.UTC().AddDate(0, 0, ask.Days)
+	}
+	in := forecast.Input{From: from.UTC(), To: to.UTC(), Bucket: ask.Bucket, List: ask.Fires, Of: ask.TaskID}
 	enabled := true
 	filter := core.TaskFilter{Namespaces: namespaces, Enabled: &enabled, Limit: 1000}
 	byName := map[string]string{} // namespace/name -> id
@@ -313,15 +318,39 @@ func (i insight) input(ctx context.Context, namespaces []string, from time.Time,
 			ID: t.ID, Namespace: t.Namespace, Name: t.Name, Schedule: tasks[n].Schedule, Plan: plan, Pause: t.Pause, Next: t.State.NextFire,
 			Usual: usual[t.ID], Limits: limits, Priority: t.Policies.Priority, Host: i.a.hostname,
 		}
-		if t.Type == workflow.TypeName {
-			if graph, findings := workflow.Parse(t.Params); len(findings) == 0 {
-				ft.Steps = len(graph.Steps)
+		for _, u := range t.After {
+			// A run is expected to succeed. One end starts a task once, however often it is named.
+			if id, ok := byName[t.Namespace+"/"+u.Task]; ok && u.On.Matches(core.Succeeded) && !slices.Contains(ft.After, id) {
+				ft.After = append(ft.After, id)
 			}
+		}
+		if t.Type == workflow.TypeName {
+			ft.Steps = stepsOf(t, byName)
 		}
 		in.Tasks = append(in.Tasks, ft)
 		in.Order = append(in.Order, orders(t, byName)...)
 	}
 	return in, nil
+}
+
+// stepsOf gives the steps of a workflow; those of a graph that cannot be read are none.
+func stepsOf(t core.Task, byName map[string]string) []forecast.Step {
+	graph, findings := workflow.Parse(t.Params)
+	if len(findings) > 0 {
+		return nil
+	}
+	index := map[string]int{}
+	for k, s := range graph.Steps {
+		index[s.Name] = k
+	}
+	list := make([]forecast.Step, len(graph.Steps))
+	for k, s := range graph.Steps {
+		list[k] = forecast.Step{Task: byName[t.Namespace+"/"+s.Task], When: s.When}
+		for _, need := range s.Needs {
+			list[k].Needs = append(list[k].Needs, index[need])
+		}
+	}
+	return list
 }
 
 var quoted = regexp.MustCompile(`["']([^"']{1,128})["']`)
@@ -341,18 +370,26 @@ func orders(t core.Task, byName map[string]string) []forecast.Order {
 
 // Forecast looks ahead.
 func (i insight) Forecast(ctx context.Context, ask api.ForecastQuery) (api.Forecast, error) {
-	in, err := i.input(ctx, ask.Namespaces, ask.From, ask.Days, ask.Bucket)
+	in, err := i.input(ctx, ask)
 	if err != nil {
 		return api.Forecast{}, err
 	}
 	r := forecast.Forecast(in)
 	f := api.Forecast{
 		From: instant(r.From), To: instant(r.To), Bucket: r.Bucket.String(), Fires: r.Fires, Peak: r.Peak, PeakAt: instant(r.PeakAt),
-		Counted: r.Counted, Unmeasured: r.Unmeasured,
+		Counted: r.Counted, Unmeasured: r.Unmeasured, Unforeseen: r.Unforeseen, Unfollowed: r.Unfollowed, FiresLeft: r.More,
+	}
+	for _, t := range r.ByTask {
+		if ask.TaskID == "" || t.ID == ask.TaskID {
+			f.Tasks = append(f.Tasks, taskForecast(t))
+		}
+	}
+	for _, fire := range r.Listed {
+		f.FireList = append(f.FireList, forecastFire(fire))
 	}
 	for _, b := range r.Buckets {
 		if b.Fires > 0 || b.Busy > 0 {
-			f.Buckets = append(f.Buckets, api.Bucket{At: instant(b.At), Fires: b.Fires, Running: b.Peak})
+			f.Buckets = append(f.Buckets, api.Bucket{At: instant(b.At), Fires: b.Fires, Running: b.Peak, Busy: round(b.Busy)})
 		}
 	}
 	f.Collisions = collisions(r.Collisions)
@@ -378,6 +415,37 @@ func (i insight) Forecast(ctx context.Context, ask api.ForecastQuery) (api.Forec
 	return f, nil
 }
 
+func taskForecast(t forecast.TaskForecast) api.TaskForecast {
+	one := api.TaskForecast{
+		TaskID: t.ID, Namespace: t.Namespace, TaskName: t.Name, Fires: t.Fires, Caused: t.Caused, Skipped: t.Skipped, Next: []*api.Time{},
+		Expected: t.Expected.Round(time.Millisecond).String(), Basis: string(t.Basis), Measured: t.Measured, Busy: round(t.Busy), Counted: t.Counted,
+	}
+	if t.Measured > 0 {
+		one.P95 = t.P95.Round(time.Millisecond).String()
+	}
+	for _, at := range t.Next {
+		one.Next = append(one.Next, instant(at))
+	}
+	return one
+}
+
+func forecastFire(f forecast.Fire) api.ForecastFire {
+	cause := "schedule"
+	switch {
+	case f.Step:
+		cause = "workflow"
+	case f.Cause.ID != "":
+		cause = "upstream"
+	}
+	return api.ForecastFire{
+		TaskID: f.ID, Namespace: f.Namespace, TaskName: f.Name, At: instant(f.At), End: instant(f.End), Late: instant(f.Late),
+		Assumed: f.Basis == forecast.Assumed, Cause: cause, Of: f.Cause.Name,
+	}
+}
+
+// round keeps what a reader can use of a share: six digits.
+func round(share float64) float64 { return math.Round(share*1e6) / 1e6 }
+
 func collisions(list []forecast.Collision) []api.Collision {
 	out := make([]api.Collision, 0, len(list))
 	for _, c := range list {
@@ -396,7 +464,7 @@ func collisions(list []forecast.Collision) []api.Collision {
 
 // Spread proposes how to move a namespace's fires apart, and does it if asked.
 func (i insight) Spread(ctx context.Context, ask api.SpreadQuery) (api.Spread, error) {
-	in, err := i.input(ctx, nil, time.Time{}, 7, time.Hour) // what other namespaces do counts too
+	in, err := i.input(ctx, api.ForecastQuery{Days: 7, Bucket: time.Hour}) // what other namespaces do counts too
 	if err != nil {
 		return api.Spread{}, err
 	}
