@@ -238,11 +238,30 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		api.Day{Date: "2026-12-31", Holds: true, Whole: true}, api.Day{Date: "2027-01-01", Holds: true, Parts: []api.DayTime{{From: "08:00", To: "12:00"}}}, api.Day{Date: "2027-01-02", Why: both("元旦", "New Year")}))
 	m.on("GET /v1/doctor", api.Diagnosis{OK: true, Checks: []api.Check{{Name: "store", OK: true, Severity: "error", Text: both("正常", "fine")}, {Name: "breakers", Severity: "warning", Text: both("断开", "open")}}})
 	m.on("GET /v1/reconciliation", api.Reconciliation{Sound: true, Items: []api.Reconciled{{Namespace: "Common", TaskName: "hb", Expected: 10, Decided: 10, Started: 7, Skipped: map[string]int64{"overlap": 3}}}})
+	var tasks []api.TaskForecast
+	for i := range 22 {
+		tasks = append(tasks, api.TaskForecast{Namespace: "Common", TaskName: fmt.Sprintf("task-%02d", i), Fires: 168, Expected: "12s", Basis: "assumed", Busy: 0.0001})
+	}
+	tasks[0] = api.TaskForecast{Namespace: "Common", TaskName: "load", Fires: 168, Caused: 7, Next: []*api.Time{at(5), at(6)}, Expected: "12m0s", P95: "40m0s", Basis: "history", Measured: 412, Busy: 0.2}
+	tasks[1] = api.TaskForecast{Namespace: "Common", TaskName: "flow", Fires: 7, Next: []*api.Time{at(9)}, Expected: "9m0s", Basis: "steps", Busy: 0.0063}
+	hour := func(h int) *api.Time { return &api.Time{Time: at(0).Add(time.Duration(h) * time.Hour)} }
 	m.on("GET /v1/forecast?bucket=1m&days=7", api.Forecast{
-		From: at(0), To: at(59), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1,
+		From: at(0), To: hour(27), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1, Bucket: "30m0s", Tasks: tasks, Unforeseen: 3,
+		Buckets:    []api.Bucket{{At: at(0), Fires: 9, Busy: 2}, {At: at(30 * 60), Fires: 11, Busy: 1}, {At: hour(2), Fires: 3, Busy: 0.01}, {At: hour(9), Fires: 17, Busy: 1.5}},
 		Collisions: []api.Collision{{At: at(0), Times: 168, Starts: 3, Tasks: []api.ForecastTask{{TaskName: "hb"}, {TaskName: "load"}}, More: 1}},
 		Groups:     []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Waiting: 4, LongestWait: "40s"}},
 	})
+	m.on("GET /v1/forecast?bucket=1m&days=7&fires=3&from=2026-12-01T08%3A00%3A00Z&to=2026-12-01T09%3A00%3A00Z", api.Forecast{
+		From: at(0), To: hour(1), Fires: 40, FiresLeft: 37, FireList: []api.ForecastFire{
+			{Namespace: "Common", TaskName: "load", At: at(5), End: at(17), Late: at(45), Cause: "schedule"},
+			{Namespace: "Common", TaskName: "report", At: at(17), End: at(18), Cause: "upstream", Of: "load", Assumed: true},
+			{Namespace: "Common", TaskName: "mail", At: at(20), End: at(21), Cause: "workflow", Of: "flow"},
+		},
+	})
+	m.on("GET /v1/forecast?bucket=1m&days=7&fires=50&task_id="+taskID, api.Forecast{
+		From: at(0), To: hour(168), Fires: 40, Tasks: tasks[:1], FireList: []api.ForecastFire{{Namespace: "Common", TaskName: "load", At: at(5), End: at(17), Late: at(45), Cause: "schedule"}},
+	})
+	m.on("GET /v1/forecast?bucket=1m&days=1&fires=50&task_id="+taskID, api.Forecast{From: at(0), To: hour(24)})
 	m.on("POST /v1/namespaces/Common/forecast/spread", api.Spread{
 		Proposals: []api.Proposal{{TaskName: "hb", FromSpec: "0 * * * *", ToSpec: "4 * * * *", MovedBy: "4m", Why: both("撞", "collides")}},
 		Before:    api.SpreadForecast{PeakFires: 3, Colliding: 168}, After: api.SpreadForecast{PeakFires: 1},
@@ -266,6 +285,10 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		"doctor":            {"doctor", "--lang", "zh"},
 		"reconcile":         {"reconcile"},
 		"forecast":          {"forecast"},
+		"forecast-zh":       {"forecast", "--all", "--lang", "zh"},
+		"forecast-fires":    {"forecast", "--fires", "3", "--from", "2026-12-01T08:00", "--to", "2026-12-01T09:00"},
+		"forecast-task":     {"forecast", "--task", taskID, "--lang", "zh"},
+		"forecast-nothing":  {"forecast", "--task", taskID, "--days", "1"},
 		"forecast-spread":   {"forecast", "spread", "Common", "--lang", "zh"},
 		"backfill":          {"task", "backfill", taskID, "--from", "2026-12-01T00:00", "--to", "2026-12-01T08:00", "--dry-run"},
 		"schedule-moved":    {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--on-day-off", "next", "--zone", "Asia/Shanghai", "--from", "2025-09-30T00:00:00+08:00"},

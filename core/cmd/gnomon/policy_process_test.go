@@ -758,7 +758,24 @@ func forecasts(t *testing.T, w *world) {
 	if out := w.says("forecast", "-n", "Apart", "--days", "2"); !strings.Contains(out, "No tasks start in the same minute.") {
 		t.Errorf("they still collide:\n%s", out)
 	}
-	out, errOut, code := w.line("forecast", "spread", "Apart", "--within", "0m")
+	w.task("Apart", "chained", api.TaskInput{Type: "Apart.Quick", Schedule: api.Schedule{Spec: "@manual"}, After: []api.Upstream{{Task: "a"}, {Task: "b", On: "always"}, {Task: "c", On: "failure"}}})
+	w.task("Apart", "flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "59 23 * * *"}, Params: api.Object(`{"steps":[{"name":"one","task":"c"},{"name":"two","task":"c","needs":["one"]}]}`)})
+	if out := w.says("forecast", "-n", "Apart", "--days", "2"); !regexp.MustCompile(`(?m)^Apart/chained +(9[4-6]) +(9[4-6]) +\d{4}-`).MatchString(out) || !strings.Contains(out, "load by hour") {
+		t.Errorf("two of the three that it follows bring it at each end:\n%s", out)
+	}
+	if out := w.says("forecast", "--task", "Apart/chained", "--days", "2"); strings.Count(out, "after a\n") < 23 || strings.Count(out, "after b\n") < 23 || strings.Contains(out, "after c") {
+		t.Errorf("its fires are\n%s", out)
+	}
+	if out := w.says("forecast", "--task", "Apart/c", "--fires", "1000"); strings.Count(out, "step of flow") != 14 {
+		t.Errorf("the steps are\n%s", out)
+	}
+	out, errOut, code := w.line("forecast", "--task", "Apart/c", "--fires", "2")
+	if code != 0 || !regexp.MustCompile(`note: 18\d more fires`).MatchString(errOut) || strings.Count(out, "Apart/c ") != 3 {
+		t.Errorf("%d\n%s%s", code, out, errOut)
+	}
+	out, errOut, code = w.line("forecast", "--to", "2020-01-01T00:00")
+	refused(t, out, errOut, code, 4, "must be after from")
+	out, errOut, code = w.line("forecast", "spread", "Apart", "--within", "0m")
 	refused(t, out, errOut, code, 4, "within: must be between 1m and 59m")
 }
 
