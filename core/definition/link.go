@@ -314,9 +314,10 @@ func (d *Definitions) dependent(ctx context.Context, t core.Task, u core.Upstrea
 		given, err := d.handedOn(ctx, t, u, outcome)
 		if err != nil {
 			one.Skip = core.ReasonParams
-			facts["problem"] = err.Error()
 			if e, ok := errors.AsType[*core.Error](err); ok && len(e.Findings) > 0 {
 				facts["findings"] = e.Findings[:min(maxFindings, len(e.Findings))]
+			} else {
+				facts["problem"] = err.Error()
 			}
 			break
 		}

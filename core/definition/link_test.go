@@ -164,7 +164,7 @@ func TestTheEndOfARunStartsItsDependents(t *testing.T) {
 	}
 	for i, parts := range [][]string{
 		{`"upstream":"load","upstream_outcome":"succeeded","upstream_run_id":"r1"`},
-		{`"upstream":"load"`, `"path":"params.note"`, "has nothing at $.gone", "没有 $.gone", "lacking after load"},
+		{`"upstream":"load"`, `"path":"params.note"`, "has nothing at $.gone", "没有 $.gone"},
 		{`"upstream_run_id":"r1"`, `"path":"params.batch"`},
 		{`"upstream_run_id":"r1"`},
 		{},
