@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -150,6 +151,9 @@ func (a *asker) evidence(kind string, at time.Time, text core.Text, data map[str
 
 // sawVersion puts a version in evidence: when it was written, by whom, and its schedule.
 func (a *asker) sawVersion(r *reign) {
+	if slices.ContainsFunc(a.Evidence, func(e Evidence) bool { return e.Kind == "version" && e.Data["version"] == r.task.Version }) {
+		return
+	}
 	state := say("启用", "enabled")
 	if !r.task.Enabled {
 		state = say("停用", "disabled")

@@ -122,7 +122,7 @@ func (a *asker) chain(r *reign) {
 			a.meant(end)
 			a.at = run.FireAt
 			a.Instant = a.at.UTC()
-			before := plus(a.Text, both("最近一次结束的是 %s 的运行 %s，%s，结果：", "The last end was that of run %[2]s of %[1]s, at %[3]s: ", end.TaskName, end.ID, a.when(end.EndedAt)), verdict(end.Verdict), say("。", "."))
+			before := plus(a.Text, a.theLast(end), say("。", "."))
 			a.decided(run)
 			a.Text = join(before, sentence(a.Text))
 			return
@@ -147,7 +147,7 @@ func (a *asker) came(r *reign, end *core.Run, linked []core.Upstream) core.Text 
 		return plus(say(which.Zh+" 还没有运行结束过", "No run of "+which.En+" has ended yet"), both("（关联始于 %s，版本 %d）。", "; they have been linked since %s (version %d).", a.when(since.from), since.task.Version))
 	}
 	a.meant(end)
-	last := plus(both("最近一次结束的是 %s 的运行 %s，%s，结果：", "The last end was that of run %[2]s of %[1]s, at %[3]s: ", end.TaskName, end.ID, a.when(end.EndedAt)), verdict(end.Verdict))
+	last := a.theLast(end)
 	switch {
 	case end.WorkflowID != "":
 		a.Code = CodeUpstreamOutcome
@@ -156,12 +156,17 @@ func (a *asker) came(r *reign, end *core.Run, linked []core.Upstream) core.Text 
 	case !slices.ContainsFunc(linked, func(u core.Upstream) bool { return u.On.Matches(end.Verdict) }):
 		a.Code = CodeUpstreamOutcome
 		only := ends(linked)
-		return plus(last, say("；而它只在 "+only.Zh+"后运行。", ", and it runs only when "+only.En+"."))
+		return plus(last, say("；而它只在 "+only.Zh+"后运行。", ", but it runs only when "+only.En+"."))
 	default:
 		a.Code = CodeNoRecord
 		return plus(last, say("。它本应引起一次触发，却没有记录：要么已按保留期从历史中删除，要么作出决定的服务器当时还不知道这一关联（最多 10 秒），要么是一处缺漏，请用 gnomon doctor 检查。",
 			". It should have caused a fire, and there is no row: either history has removed it by age, or the server that wrote the end did not know of the link yet (10 s at most), or it is a hole; see gnomon doctor."))
 	}
+}
+
+// theLast names the last end.
+func (a *asker) theLast(end *core.Run) core.Text {
+	return plus(both("最近一次结束的是 %s 的运行 %s，%s，结果：", "The last end was that of run %[2]s of %[1]s, at %[3]s: ", end.TaskName, end.ID, a.when(end.EndedAt)), verdict(end.Verdict))
 }
 
 // now says what keeps the next end from starting the task.
@@ -198,8 +203,7 @@ func (a *asker) before(r *reign) core.Text {
 	if run.Verdict == core.Skipped {
 		did = both("由它触发的 %s 那一次被跳过（%s）", "the fire it caused at %s was skipped (%s)", a.when(run.FireAt), run.Reason)
 	}
-	return plus(both("此前最近一次结束的是 %s 的运行 %s，%s，结果：", "The last end before was that of run %[2]s of %[1]s, at %[3]s: ", end.TaskName, end.ID, a.when(end.EndedAt)),
-		verdict(end.Verdict), say("；", "; "), did, say("。", "."))
+	return plus(a.theLast(end), say("；", "; "), did, say("。", "."))
 }
 
 // meant notes the end that an answer is about.

@@ -441,7 +441,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 		},
 		"ChainOtherOutcome": {
 			q: ledger.Question{Task: chained, Ends: load(core.TimedOut), Rows: rows(row("2026-11-19 09:00", caused, func(r *core.Run) { r.CausedBy = "an older one" }))}, last: true,
-			code: ledger.CodeUpstreamOutcome, en: []string{"The last end was that of run " + upstreamID + " of load, at 2026-11-20 08:59:02.003: timed out, and it runs only when load succeeds."},
+			code: ledger.CodeUpstreamOutcome, en: []string{"The last end was that of run " + upstreamID + " of load, at 2026-11-20 08:59:02.003: timed out, but it runs only when load succeeds."},
 			zh: []string{"结果：超时；而它只在 load 成功后运行。"}, data: map[string]any{"upstream_outcome": "timed_out"},
 		},
 		"ChainOfAStep": {
@@ -474,7 +474,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 		},
 		"ChainAtAnInstantAfterAnotherOutcome": {
 			q:    ledger.Question{Task: chained, Ends: load(core.Failed)},
-			code: ledger.CodeNoSuchFire, en: []string{"failed, and it runs only when load succeeds"}, zh: []string{"而它只在 load 成功后运行"},
+			code: ledger.CodeNoSuchFire, en: []string{"failed, but it runs only when load succeeds"}, zh: []string{"而它只在 load 成功后运行"},
 		},
 		"ChainBeforeAnyEnd": {
 			q:    ledger.Question{Task: chained},

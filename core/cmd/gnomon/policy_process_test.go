@@ -482,7 +482,7 @@ func follows(t *testing.T, w *world) {
 		t.Helper()
 		whyCase{task: task, code: code, en: en, zh: zh, data: data, last: true}.answers(t, w)
 	}
-	asks("report", "upstream_outcome", []string{"Bench/report has no schedule and runs when statistics succeeds. The last end was that of run " + bad + " of statistics", "failed, and it runs only when statistics succeeds"},
+	asks("report", "upstream_outcome", []string{"Bench/report has no schedule and runs when statistics succeeds. The last end was that of run " + bad + " of statistics", "failed, but it runs only when statistics succeeds"},
 		[]string{"没有计划，在 statistics 成功后运行", "结果：失败；而它只在 statistics 成功后运行"}, `"upstream_run_id":"`+bad+`"`)
 	asks("alarm", "started", []string{"runs when statistics fails", "caused by the upstream run " + bad + " (statistics), was started at"}, []string{"由上游运行 " + bad + " (statistics) 触发的一次于"}, `"upstream_outcome":"failed"`)
 	leavesWhatDoesNotFollow(t, w, first, after, caused, asks)
