@@ -219,8 +219,13 @@ func (p *Policy) Check(host string, to netip.AddrPort) error {
 	return refused("it is not on the allow-list")
 }
 
-// mayResolve says whether any entry could allow the host, before its name is given to a name server.
-func (p *Policy) mayResolve(host string, port uint16) error {
+// CheckName says whether any entry could allow a connection to host and port, before the name is given to a name server:
+// what it refuses (as a *Refused) Check refuses whatever the name resolves to. For an address it is Check.
+func (p *Policy) CheckName(host string, port uint16) error {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if a, err := netip.ParseAddr(host); err == nil {
+		return p.Check(host, netip.AddrPortFrom(a, port))
+	}
 	refused := func(reason string) error {
 		return &Refused{Host: net.JoinHostPort(host, strconv.Itoa(int(port))), Reason: reason}
 	}
@@ -260,11 +265,7 @@ func (p *Policy) DialContext(ctx context.Context, network, address string) (net.
 		return nil, fmt.Errorf("dial %s: network %q is not allowed, only tcp", address, network)
 	}
 	name, port := strings.TrimSuffix(strings.ToLower(host), "."), uint16(n)
-	if a, err := netip.ParseAddr(name); err == nil {
-		if err := p.Check(name, netip.AddrPortFrom(a, port)); err != nil {
-			return nil, err
-		}
-	} else if err := p.mayResolve(name, port); err != nil {
+	if err := p.CheckName(name, port); err != nil {
 		return nil, err
 	}
 	dialer := net.Dialer{

@@ -71,7 +71,38 @@ func TestCheck(t *testing.T) {
 			if refused, ok := errors.AsType[*egress.Refused](err); err != nil && (!ok || refused.Reason == "") {
 				t.Fatalf("refusal without reason: %#v", err)
 			}
+			if err := policy.CheckName(c.host, netip.MustParseAddrPort(c.to).Port()); err != nil && c.want {
+				t.Fatalf("%q to %s (%s) is allowed, but refused by its name: %v", c.allow, c.host, c.to, err)
+			}
 		})
+	}
+}
+
+func TestCheckNameRefusesWhatNoAddressCouldMend(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		allow, host string
+		port        uint16
+		want        bool
+	}{
+		{"example.com:443", "Example.com.", 443, true},
+		{"example.com:443", "example.com", 80, false},
+		{"example.com", "example.org", 443, false},
+		{"example.com, 10.0.0.0/8:8080", "his.local", 8080, true}, // it may be one of these
+		{"example.com, 10.0.0.0/8:8080", "his.local", 80, false},
+		{"10.0.0.0/8:8080", "10.1.2.3", 8080, true},
+		{"10.0.0.0/8:8080", "11.1.2.3", 8080, false},
+		{"::/0", "::1", 80, false},
+		{"*, !example.com", "example.com", 80, false},
+		{"", "example.com", 80, false},
+	} {
+		policy, err := egress.Parse(c.allow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := policy.CheckName(c.host, c.port); (err == nil) != c.want || err != nil && !isRefused(err) {
+			t.Errorf("%q to %s:%d: %v", c.allow, c.host, c.port, err)
+		}
 	}
 }
 
