@@ -163,3 +163,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestConstantsAreTheParametersWithoutPaths(t *testing.T) {
+	t.Parallel()
+	graph, found := workflow.Parse(json.RawMessage(`{"inputs":{"day":1},"steps":[{"name":"a","task":"t","params":{
+		"number":3,"text":"$.inputs.day","deep":{"list":["$.run.id"]},"escaped":["$$.x","$5"],"nothing":null}}]}`))
+	if len(found) > 0 {
+		t.Fatal(found)
+	}
+	said, err := json.Marshal(graph.Steps[0].Constants())
+	if want := `{"escaped":["$.x","$5"],"nothing":null,"number":3}`; err != nil || string(said) != want {
+		t.Errorf("%s, want %s (%v)", said, want, err)
+	}
+}

@@ -137,6 +137,22 @@ func decode(text json.RawMessage) (any, error) {
 	return v, nil
 }
 
+// Constants gives the step's parameters that hold no path, as its run gets them. What the others are is known when it starts.
+func (s Step) Constants() map[string]json.RawMessage {
+	constants := make(map[string]json.RawMessage)
+	for name, value := range s.Params {
+		constant := true
+		said, err := replace(value, func(string) (any, error) {
+			constant = false
+			return nil, nil
+		})
+		if err == nil && constant {
+			constants[name] = said
+		}
+	}
+	return constants
+}
+
 // handed is what a step's parameters are made of.
 type handed struct {
 	graph  Graph
