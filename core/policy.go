@@ -203,6 +203,23 @@ type Precondition struct {
 	Otherwise  Otherwise     `json:"otherwise,omitempty"`   // "" is OtherwiseSkip
 }
 
+// MentionKind is what kind of thing a precondition names.
+type MentionKind string
+
+// The kinds of mention.
+const (
+	MentionTask      MentionKind = "task"      // another of the namespace: task("stats")
+	MentionCalendar  MentionKind = "calendar"  // day(now, "factory-days")
+	MentionParameter MentionKind = "parameter" // of the task's type: params.region
+)
+
+// Mention is a name that stands written out in a precondition's expression.
+type Mention struct {
+	Kind         MentionKind
+	Name         string
+	Line, Column int // where it stands first, from 1
+}
+
 // SQLCheck is true if the first value of the query's first row is: true, a number other than 0, or a text but "", "0", "f" and "false".
 type SQLCheck struct {
 	Connection string `json:"connection"` // as granted to the namespace: "business"

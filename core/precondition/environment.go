@@ -40,6 +40,9 @@ type taskFacts struct {
 	NextFire    time.Time `expr:"next_fire"`
 }
 
+// outcomes are what last_outcome may be, once a run has ended.
+var outcomes = []core.Verdict{core.Succeeded, core.Failed, core.TimedOut, core.Cancelled, core.Crashed, core.Lost}
+
 var taskFields = []string{"enabled", "failures", "last_end", "last_outcome", "last_start", "last_success", "live", "next_fire", "paused"}
 
 // hostFacts are how the machine stands.

@@ -38,6 +38,8 @@ type program struct {
 	looks    []look                    // what to show of it
 	patterns map[string]*regexp.Regexp // of matches
 	host     bool                      // it asks about the host
+	mentions []core.Mention            // the names in it that are written out, each once
+	never    []core.Finding            // comparisons that come out the same whatever happens: a mistake, but none that keeps it from being judged
 }
 
 // look is a part of an expression that reads something: task("stats").last_outcome.
@@ -90,7 +92,7 @@ func compile(text string) (*program, []core.Finding) {
 		}
 		return nil, list
 	}
-	p := &program{patterns: s.patterns, host: s.host}
+	p := &program{patterns: s.patterns, host: s.host, mentions: s.mentions, never: s.never}
 	if p.run, err = expr.Compile(text, expr.Env(&environment{}), expr.MaxNodes(maxNodes), expr.Patch(guard{}), expr.AsAny()); err != nil {
 		return nil, []core.Finding{libraryFinding(text, err)}
 	}
@@ -214,13 +216,28 @@ type survey struct {
 	findings []placed
 	patterns map[string]*regexp.Regexp
 	host     bool
+	mentions []core.Mention
+	never    []core.Finding
 }
 
 func (s *survey) refuse(n ast.Node, zh, en string) {
-	at := n.Location().From
-	line, column := position(s.text, at)
-	s.findings = append(s.findings, placed{finding("expression",
-		fmt.Sprintf("第 %d 行第 %d 列：%s", line, column, zh), fmt.Sprintf("line %d, column %d: %s", line, column, en)), at})
+	s.findings = append(s.findings, placed{s.finding(n, zh, en), n.Location().From})
+}
+
+// finding says something of a node, and where it is.
+func (s *survey) finding(n ast.Node, zh, en string) core.Finding {
+	line, column := position(s.text, n.Location().From)
+	return finding("expression", fmt.Sprintf("第 %d 行第 %d 列：%s", line, column, zh), fmt.Sprintf("line %d, column %d: %s", line, column, en))
+}
+
+// mention keeps a name that is written out; one that is put together is known only when the expression is judged.
+func (s *survey) mention(kind core.MentionKind, n ast.Node) {
+	name, ok := n.(*ast.StringNode)
+	if !ok || slices.ContainsFunc(s.mentions, func(m core.Mention) bool { return m.Kind == kind && m.Name == name.Value }) {
+		return
+	}
+	line, column := position(s.text, n.Location().From)
+	s.mentions = append(s.mentions, core.Mention{Kind: kind, Name: name.Value, Line: line, Column: column})
 }
 
 // Visit looks at one node; those below it have been seen.
@@ -242,32 +259,87 @@ func (s *survey) Visit(node *ast.Node) {
 		s.refuse(n, "这里不能用 let；请直接写出条件", "let cannot be used here; write the condition out")
 	case *ast.SequenceNode:
 		s.refuse(n, "只能有一个表达式，不能用“;”分成几个", `there may be one expression only, not several parted by ";"`)
+	case *ast.CallNode:
+		if id, ok := n.Callee.(*ast.IdentifierNode); ok && id.Value == "task" && len(n.Arguments) > 0 {
+			s.mention(core.MentionTask, n.Arguments[0])
+		} else if ok && id.Value == "day" && len(n.Arguments) > 1 {
+			s.mention(core.MentionCalendar, n.Arguments[1])
+		}
 	case *ast.BinaryNode:
-		if n.Operator == "matches" {
+		switch n.Operator {
+		case "matches":
 			s.pattern(n)
+		case "==", "!=", "in":
+			s.outcome(n.Left, n.Right)
+			s.outcome(n.Right, n.Left)
 		}
 	}
 }
 
-// member looks at what is asked of a task or of the host.
+// outcome looks at what the last outcome of a task is held against.
+func (s *survey) outcome(n, against ast.Node) {
+	member, ok := unchained(n).(*ast.MemberNode)
+	if !ok || !ofTask(member) {
+		return
+	}
+	if field, ok := member.Property.(*ast.StringNode); !ok || field.Value != "last_outcome" {
+		return
+	}
+	words := []ast.Node{against}
+	if list, ok := against.(*ast.ArrayNode); ok {
+		words = list.Nodes
+	}
+	for _, w := range words {
+		text, ok := w.(*ast.StringNode)
+		if !ok || text.Value == "" || slices.Contains(outcomes, core.Verdict(text.Value)) {
+			continue
+		}
+		said := make([]string, len(outcomes))
+		for i, o := range outcomes {
+			said[i] = string(o)
+		}
+		s.never = append(s.never, s.finding(w, fmt.Sprintf(`last_outcome 不会是 %q；可能的有：%s，还没有运行结束过时为 ""`, text.Value, strings.Join(said, "、")),
+			fmt.Sprintf(`last_outcome is never %q; it is one of %s, or "" before a run has ended`, text.Value, strings.Join(said, ", "))))
+	}
+}
+
+// ofTask says whether something is asked of a task: task("stats").live.
+func ofTask(n *ast.MemberNode) bool {
+	call, ok := unchained(n.Node).(*ast.CallNode)
+	if !ok {
+		return false
+	}
+	id, ok := call.Callee.(*ast.IdentifierNode)
+	return ok && id.Value == "task"
+}
+
+// unchained gives what stands in a chain of "?.".
+func unchained(n ast.Node) ast.Node {
+	if chain, ok := n.(*ast.ChainNode); ok {
+		return chain.Node
+	}
+	return n
+}
+
+// member looks at what is asked of a task, of the host or of the parameters.
 func (s *survey) member(n *ast.MemberNode) {
 	name, ok := n.Property.(*ast.StringNode)
 	if !ok {
 		return
 	}
-	of := n.Node
-	if chain, ok := of.(*ast.ChainNode); ok {
-		of = chain.Node
-	}
-	switch of := of.(type) {
-	case *ast.IdentifierNode:
-		if of.Value == "host" && !slices.Contains(hostFields, name.Value) {
-			s.unknown(name, name.Value, "主机指标", "reading of the host", hostFields, nil)
-		}
-	case *ast.CallNode:
-		if id, ok := of.Callee.(*ast.IdentifierNode); ok && id.Value == "task" && !slices.Contains(taskFields, name.Value) {
+	of, _ := n.Node.(*ast.IdentifierNode)
+	switch {
+	case ofTask(n):
+		if !slices.Contains(taskFields, name.Value) {
 			s.unknown(name, name.Value, "任务属性", "field of a task", taskFields, nil)
 		}
+	case of == nil:
+	case of.Value == "host":
+		if !slices.Contains(hostFields, name.Value) {
+			s.unknown(name, name.Value, "主机指标", "reading of the host", hostFields, nil)
+		}
+	case of.Value == "params":
+		s.mention(core.MentionParameter, name)
 	}
 }
 

@@ -35,6 +35,34 @@ func checkHTTP(h core.HTTPCheck) []core.Finding {
 	return found
 }
 
+// checkHost says whether the grant lets anybody ask the host at all, which a name server is not needed for.
+func (c *Preconditions) checkHost(facts Facts, address string) []core.Finding {
+	allow, err := c.grant("http", facts)
+	if core.KindOf(err) == core.KindDenied {
+		return []core.Finding{finding("http.url", "命名空间 "+facts.Namespace+" 没有获得 http 授权；请在服务器配置的 grants 里加上 http 和要访问的主机",
+			"namespace "+facts.Namespace+" has not been granted http; add it with the host under grants in the server's configuration")}
+	}
+	policy, err2 := egress.Cached(allow)
+	u, err3 := url.Parse(address)
+	if errors.Join(err, err2, err3) != nil {
+		return nil
+	}
+	port := uint64(443)
+	if u.Scheme == "http" {
+		port = 80
+	}
+	if u.Port() != "" {
+		if port, err = strconv.ParseUint(u.Port(), 10, 16); err != nil {
+			return nil
+		}
+	}
+	if refused, ok := errors.AsType[*egress.Refused](policy.CheckName(u.Hostname(), uint16(port))); ok {
+		return []core.Finding{finding("http.url", "命名空间 "+facts.Namespace+" 的 http 授权不允许访问 "+refused.Host+"："+refused.Reason,
+			"the http grant of namespace "+facts.Namespace+" does not let it ask "+refused.Host+": "+refused.Reason)}
+	}
+	return nil
+}
+
 // request judges an HTTP check: a GET, with the namespace's grant "http", on redirects too.
 func (c *Preconditions) request(ctx context.Context, h core.HTTPCheck, facts Facts) (Result, error) {
 	const op = "ask over HTTP"

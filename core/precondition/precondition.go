@@ -38,6 +38,8 @@ type Options struct {
 	// Grants gives what a task type in a namespace may use, by need: "sql:business" -> DSN, "http" -> allow-list. It is
 	// asked before each check, so that a changed grant holds at once.
 	Grants func(namespace, taskType string, needs []string) (map[string]string, error)
+	// Needs gives the names of all that a namespace was granted, in order, to be shown where one is not among them; nil: nothing is shown.
+	Needs func(namespace string) []string
 }
 
 // WorkdayCalendar is the calendar that workday(t) asks.
@@ -107,8 +109,38 @@ func (c *Preconditions) Check(p core.Precondition) []core.Finding {
 	case p.HTTP != nil:
 		return checkHTTP(*p.HTTP)
 	}
-	_, findings := c.program(p.Expression)
+	program, findings := c.program(p.Expression)
+	if program != nil {
+		findings = program.never
+	}
 	return findings
+}
+
+// Mentions gives the names that stand written out in a precondition's expression, each once; none if Check refuses it.
+func (c *Preconditions) Mentions(p core.Precondition) []core.Mention {
+	if p.Expression == "" {
+		return nil
+	}
+	if program, _ := c.program(p.Expression); program != nil {
+		return program.mentions
+	}
+	return nil
+}
+
+// CheckGrants gives what a precondition that Check takes needs, and tasks of a type in a namespace were not granted; paths are as of
+// Check. What can be judged only by asking a name server or a database is not.
+func (c *Preconditions) CheckGrants(namespace, taskType string, p core.Precondition) []core.Finding {
+	facts := Facts{Namespace: namespace, TaskType: taskType}
+	switch {
+	case len(c.Check(p)) > 0:
+	case p.SQL != nil:
+		if _, err := c.grant(sqlNeed+p.SQL.Connection, facts); core.KindOf(err) == core.KindDenied {
+			return []core.Finding{c.noConnection(namespace, p.SQL.Connection)}
+		}
+	case p.HTTP != nil:
+		return c.checkHost(facts, p.HTTP.URL)
+	}
+	return nil
 }
 
 // Evaluate judges a precondition. An error says that it could not be judged: a query failed, a task it names is not

@@ -21,13 +21,38 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
+// sqlNeed is what the names of grants of databases begin with.
+const sqlNeed = "sql:"
+
+// noConnection says that a namespace was not granted a connection, and which ones it was.
+func (c *Preconditions) noConnection(namespace, name string) core.Finding {
+	var there []string
+	if c.opts.Needs != nil {
+		for _, need := range c.opts.Needs(namespace) {
+			if connection, ok := strings.CutPrefix(need, sqlNeed); ok {
+				there = append(there, connection)
+			}
+		}
+	}
+	zh, en := "命名空间 "+namespace+" 没有获得连接 "+name+" 的授权", "namespace "+namespace+" has not been granted the connection "+name
+	switch like := nearest(name, there); {
+	case like != "":
+		zh, en = zh+"；是否指 "+like+"？", en+"; did you mean "+like+"?"
+	case len(there) > 0:
+		zh, en = zh+"；已授权的有："+strings.Join(there, "、"), en+"; it has been granted "+strings.Join(there, ", ")
+	default:
+		zh, en = zh+"；请在服务器配置的 grants 里加上 "+sqlNeed+name, en+"; add "+sqlNeed+name+" under grants in the server's configuration"
+	}
+	return finding("sql.connection", zh, en)
+}
+
 // query judges a SQL check. Each has a connection of its own, so that nothing a statement leaves in its session meets the next.
 func (c *Preconditions) query(ctx context.Context, q core.SQLCheck, facts Facts) (Result, error) {
 	op := "query " + q.Connection
 	if findings := checkSQL(q); len(findings) > 0 {
 		return Result{}, core.Invalid(op, findings...)
 	}
-	dsn, err := c.grant("sql:"+q.Connection, facts)
+	dsn, err := c.grant(sqlNeed+q.Connection, facts)
 	if err != nil {
 		return Result{}, err
 	}
