@@ -167,7 +167,7 @@ type Reference struct {
 	TaskID    string
 	Namespace string // the task's
 	TaskName  string
-	Kind      string // upstream, step, calendar, pool or downstream
+	Kind      string // upstream, step, calendar, pool or downstream; of preconditions: asked_task or asked_calendar
 	Name      string // of a task: its name in the same namespace
 }
 

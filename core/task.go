@@ -150,6 +150,7 @@ type Task struct {
 	Policies    Policies
 	After       []Upstream // other tasks of the namespace whose ends start this one
 	Steps       []string   // names of the tasks that it starts as a workflow; set as it is saved, kept as references only and not read back
+	Mentions    []Mention  // what its preconditions name; as Steps
 	Pause       Pause
 
 	Version        int64     // rises with every change; an edit names the version it saw

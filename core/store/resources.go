@@ -84,11 +84,13 @@ func (s *Store) DeleteResource(ctx context.Context, kind, name string) error {
 
 // The kinds of reference.
 const (
-	refUpstream   = "upstream"
-	refStep       = "step"
-	refCalendar   = "calendar"
-	refPool       = "pool"
-	refDownstream = "downstream"
+	refUpstream      = "upstream"
+	refStep          = "step"
+	refCalendar      = "calendar"
+	refPool          = "pool"
+	refDownstream    = "downstream"
+	refAskedTask     = "asked_task"
+	refAskedCalendar = "asked_calendar"
 )
 
 // refsOf gives the kind and name of all that a task names; some may be there twice.
@@ -107,6 +109,15 @@ func refsOf(t *core.Task) [][2]string {
 	}
 	for _, use := range t.Policies.Pools {
 		refs = append(refs, [2]string{refPool, use.Pool})
+	}
+	for _, m := range t.Mentions {
+		switch m.Kind {
+		case core.MentionTask:
+			refs = append(refs, [2]string{refAskedTask, m.Name})
+		case core.MentionCalendar:
+			refs = append(refs, [2]string{refAskedCalendar, m.Name})
+		case core.MentionParameter: // nothing that could go
+		}
 	}
 	return refs
 }
@@ -128,8 +139,8 @@ func insertRefs(ctx context.Context, s session, tasks []core.Task) error {
 	}, nil)
 }
 
-// References gives the tasks, of any namespace, that name something: kind is upstream, step, calendar, pool or
-// downstream. A task named by upstream or step is one of the naming task's namespace.
+// References gives the tasks, of any namespace, that name something: kind is as of core.Reference. A task named by upstream,
+// step or asked_task is one of the naming task's namespace.
 func (s *Store) References(ctx context.Context, kind, name string) ([]core.Reference, error) {
 	var rows []sqlcgen.ReferencesRow
 	err := s.look(ctx, resourceOp("list references to", kind, name), func(ctx context.Context) (err error) {
@@ -146,7 +157,7 @@ func (s *Store) References(ctx context.Context, kind, name string) ([]core.Refer
 // AllReferences gives all references of the kinds given, by kind in the order asked, then by name; without kinds, all.
 func (s *Store) AllReferences(ctx context.Context, kinds ...string) ([]core.Reference, error) {
 	if len(kinds) == 0 {
-		kinds = []string{refUpstream, refStep, refCalendar, refPool, refDownstream}
+		kinds = []string{refUpstream, refStep, refCalendar, refPool, refDownstream, refAskedTask, refAskedCalendar}
 	}
 	var list []core.Reference
 	for _, kind := range kinds {

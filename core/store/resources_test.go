@@ -142,6 +142,8 @@ func TestReferencesFollowTheirTask(t *testing.T) {
 		a.Schedule.OnlyOn, a.Schedule.NotOn = []string{"cn-workdays"}, []string{"audit", "cn-workdays"}
 		a.Policies.Pools, a.Policies.Downstreams = []core.PoolUse{{Pool: "erp"}}, []string{"his"}
 		a.Steps = []string{"b", "b"}
+		a.Policies.Preconditions = []core.Precondition{{Expression: `task("b").live == 0 && day(now, "audit") && params.x`}}
+		a.Mentions = []core.Mention{{Kind: core.MentionTask, Name: "b"}, {Kind: core.MentionCalendar, Name: "audit"}, {Kind: core.MentionParameter, Name: "x"}}
 		b := newTask("b", at(10))
 		b.Policies.Downstreams = []string{"his"}
 		ok(t, s.CreateTasks(t.Context(), []core.Task{a, b}))
@@ -152,7 +154,8 @@ func TestReferencesFollowTheirTask(t *testing.T) {
 			return list
 		}
 		all := []string{"Common/a upstream b", "Common/a upstream c", "Common/a step b", "Common/a calendar audit", "Common/a calendar cn-workdays",
-			"Common/a pool erp", "Common/a downstream his", "Common/b downstream his"}
+			"Common/a pool erp", "Common/a downstream his", "Common/b downstream his",
+			"Common/a asked_task b", "Common/a asked_calendar audit"}
 		if diff := cmp.Diff(all, refs()); diff != "" {
 			t.Error(diff)
 		}
@@ -164,11 +167,11 @@ func TestReferencesFollowTheirTask(t *testing.T) {
 		if diff := cmp.Diff(want, must2(s.References(t.Context(), "downstream", "his"))); diff != "" {
 			t.Error(diff)
 		}
-		read := task(t, s, a.ID) // which has no steps: a change of something else leaves them
+		read := task(t, s, a.ID) // which has no steps and mentions: a change of something else leaves them
 		read.Name, read.After, read.Policies.Pools, read.Pause = "z", nil, nil, core.Pause{Since: at(1), By: "li"}
 		read, err := s.UpdateTask(t.Context(), read)
 		ok(t, err)
-		if diff := cmp.Diff([]string{"Common/z step b"}, refs("upstream", "step", "pool")); diff != "" {
+		if diff := cmp.Diff([]string{"Common/z step b", "Common/z asked_task b"}, refs("upstream", "step", "pool", "asked_task")); diff != "" {
 			t.Error(diff)
 		}
 		read.Params = []byte(`{"steps":[]}`)
@@ -185,6 +188,13 @@ func TestReferencesFollowTheirTask(t *testing.T) {
 		}
 		_, err = s.UpdateTask(t.Context(), core.Task{ID: a.ID, Namespace: "Common", Name: "stale"})
 		wantKind(t, err, core.KindStale)
+		read.Mentions = []core.Mention{{Kind: core.MentionTask, Name: "b"}}
+		read, err = s.UpdateTask(t.Context(), read)
+		ok(t, err)
+		read.Policies.Preconditions = nil
+		if _, err = s.UpdateTask(t.Context(), read); err != nil || len(refs("asked_task")) != 0 {
+			t.Errorf("of preconditions that are gone: %v, %v", refs("asked_task"), err)
+		}
 		wantSound(t, s)
 		ok(t, s.DeleteTask(t.Context(), a.ID))
 		if diff := cmp.Diff([]string{"Common/b downstream his"}, refs()); diff != "" {

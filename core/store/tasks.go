@@ -246,7 +246,7 @@ func (s *Store) UpdateTask(ctx context.Context, task core.Task, undecided ...cor
 			return err
 		}
 		forget := q.DeleteTaskRefs
-		if task.Steps == nil && sameWork(&task, stored, doc) {
+		if task.Steps == nil && task.Mentions == nil && sameWork(&task, stored, doc) {
 			forget = q.DeleteOtherTaskRefs
 		}
 		if err := forget(ctx, task.ID); err != nil {
@@ -275,13 +275,16 @@ func insertUndecided(ctx context.Context, t session, mark int64, rows []core.Run
 	}, nil)
 }
 
-// sameWork says that type and parameters of a task are those of its stored version.
+// sameWork says that type, parameters and preconditions of a task are those of its stored version.
 func sameWork(task *core.Task, stored sqlcgen.StoredTaskRow, doc string) bool {
 	var before, after struct {
-		Params json.RawMessage `json:"params"`
+		Params   json.RawMessage `json:"params"`
+		Policies struct {
+			Preconditions json.RawMessage `json:"preconditions"`
+		} `json:"policies"`
 	}
 	return task.Type == stored.Type && json.Unmarshal([]byte(stored.Doc), &before) == nil && json.Unmarshal([]byte(doc), &after) == nil &&
-		bytes.Equal(before.Params, after.Params)
+		bytes.Equal(before.Params, after.Params) && bytes.Equal(before.Policies.Preconditions, after.Policies.Preconditions)
 }
 
 // DeleteTask removes a task, or fails with KindNotFound. Its versions stay; its live runs end as they would have. undecided are

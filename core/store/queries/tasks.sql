@@ -70,6 +70,6 @@ SELECT live, queued, token, last_success FROM task_state WHERE task_id = $1;
 -- name: DeleteTaskRefs :exec
 DELETE FROM task_refs WHERE task_id = $1;
 
--- DeleteOtherTaskRefs leaves the references to steps.
+-- DeleteOtherTaskRefs leaves the references to steps and those of preconditions.
 -- name: DeleteOtherTaskRefs :exec
-DELETE FROM task_refs WHERE task_id = $1 AND kind <> 'step';
+DELETE FROM task_refs WHERE task_id = $1 AND kind NOT IN ('step', 'asked_task', 'asked_calendar');

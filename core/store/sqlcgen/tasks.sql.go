@@ -22,10 +22,10 @@ func (q *Queries) DeleteNamespace(ctx context.Context, name string) (int64, erro
 }
 
 const DeleteOtherTaskRefs = `-- name: DeleteOtherTaskRefs :exec
-DELETE FROM task_refs WHERE task_id = $1 AND kind <> 'step'
+DELETE FROM task_refs WHERE task_id = $1 AND kind NOT IN ('step', 'asked_task', 'asked_calendar')
 `
 
-// DeleteOtherTaskRefs leaves the references to steps.
+// DeleteOtherTaskRefs leaves the references to steps and those of preconditions.
 func (q *Queries) DeleteOtherTaskRefs(ctx context.Context, taskID string) error {
 	_, err := q.db.ExecContext(ctx, DeleteOtherTaskRefs, taskID)
 	return err
