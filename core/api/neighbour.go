@@ -33,7 +33,7 @@ type Definitions interface {
 	// Effective gives the task with the policies that hold for it: the namespace's defaults laid under its own.
 	Effective(task core.Task) core.Task
 	// Warnings says what is allowed and may not be what was meant; NamespaceWarnings says so of a namespace.
-	Warnings(task core.Task) []core.Text
+	Warnings(ctx context.Context, task core.Task) []core.Text
 	NamespaceWarnings(ns core.Namespace) []core.Text
 }
 

@@ -135,10 +135,10 @@ func taskOut(t core.Task) Task {
 }
 
 // taskNow gives a task as it stands, with what holds for it and what may be wrong with it.
-func (a *API) taskNow(t core.Task) Task {
+func (a *API) taskNow(ctx context.Context, t core.Task) Task {
 	out := taskOut(t)
 	effective := policiesOut(a.opts.Definitions.Effective(t).Policies)
-	out.Effective, out.Warnings = &effective, textsOut(a.opts.Definitions.Warnings(t))
+	out.Effective, out.Warnings = &effective, textsOut(a.opts.Definitions.Warnings(ctx, t))
 	if !t.Pause.Holds(a.opts.Clock.Now()) {
 		out.Pause = nil // it is over
 	}
@@ -209,10 +209,12 @@ type versionList struct {
 
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-func (a *API) one(t core.Task) *taskOne { return &taskOne{ETag: etag(t.Version), Body: a.taskNow(t)} }
+func (a *API) one(ctx context.Context, t core.Task) *taskOne {
+	return &taskOne{ETag: etag(t.Version), Body: a.taskNow(ctx, t)}
+}
 
-func (a *API) created(t core.Task, status int) *taskCreated {
-	return &taskCreated{Status: status, ETag: etag(t.Version), Location: "/v1/tasks/" + url.PathEscape(t.ID), Body: a.taskNow(t)}
+func (a *API) created(ctx context.Context, t core.Task, status int) *taskCreated {
+	return &taskCreated{Status: status, ETag: etag(t.Version), Location: "/v1/tasks/" + url.PathEscape(t.ID), Body: a.taskNow(ctx, t)}
 }
 
 // matches holds If-Match against a version. An empty header and * match any.
@@ -264,7 +266,7 @@ func (a *API) tasks() {
 				return nil, err
 			}
 			for _, t := range list {
-				out.Body.Items = append(out.Body.Items, a.taskNow(t))
+				out.Body.Items = append(out.Body.Items, a.taskNow(ctx, t))
 			}
 			if len(list) == in.Limit {
 				out.Body.NextCursor = list[len(list)-1].ID
@@ -287,12 +289,12 @@ func (a *API) tasks() {
 			if err != nil {
 				return nil, err
 			}
-			return a.created(task, http.StatusCreated), nil
+			return a.created(ctx, task, http.StatusCreated), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "get-task", Method: http.MethodGet, Path: "/v1/tasks/{task_id}", Tags: tags, Summary: "Get a task",
 	}, rule{permission: "task:read", source: fromTask},
-		func(ctx context.Context, _ *TaskPath) (*taskOne, error) { return a.one(requestOf(ctx).task), nil })
+		func(ctx context.Context, _ *TaskPath) (*taskOne, error) { return a.one(ctx, requestOf(ctx).task), nil })
 	register(a, huma.Operation{
 		OperationID: "replace-task", Method: http.MethodPut, Path: "/v1/tasks/{task_id}", Tags: tags,
 		Summary: "Change a task: what is left out takes its default",
@@ -346,7 +348,7 @@ func (a *API) tasks() {
 			if err != nil {
 				return nil, err
 			}
-			return a.one(task), nil
+			return a.one(ctx, task), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "put-task", Method: http.MethodPut, Path: "/v1/namespaces/{namespace}/tasks/{name}", Tags: tags,
@@ -401,13 +403,13 @@ func (a *API) change(ctx context.Context, old core.Task, match Match, input Task
 		return nil, err
 	}
 	if same(old, task) {
-		return a.one(old), nil
+		return a.one(ctx, old), nil
 	}
 	stored, err := a.opts.Definitions.Replace(ctx, task, requestOf(ctx).principal.String())
 	if err != nil {
 		return nil, err
 	}
-	return a.one(stored), nil
+	return a.one(ctx, stored), nil
 }
 
 // put makes the task of a name what is said; it is tried again if somebody else creates or changes it at that moment and
@@ -429,7 +431,7 @@ func (a *API) put(ctx context.Context, namespace, name string, match Match, only
 			}
 			stored, err := a.opts.Definitions.Create(ctx, task, by)
 			if err == nil {
-				return a.created(stored, http.StatusCreated), nil
+				return a.created(ctx, stored, http.StatusCreated), nil
 			}
 			if core.KindOf(err) != core.KindConflict || onlyNew || try == 3 {
 				return nil, err

@@ -78,7 +78,7 @@ func (a *API) taskActions() {
 				if err != nil {
 					return nil, err
 				}
-				return a.one(task), nil
+				return a.one(ctx, task), nil
 			})
 	}
 	register(a, huma.Operation{
@@ -102,7 +102,7 @@ func (a *API) taskActions() {
 			if err != nil {
 				return nil, err
 			}
-			return a.one(task), nil
+			return a.one(ctx, task), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "resume-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/resume", Tags: tags,
@@ -120,7 +120,7 @@ func (a *API) taskActions() {
 			if err != nil {
 				return nil, err
 			}
-			return a.one(task), nil
+			return a.one(ctx, task), nil
 		})
 	register(a, huma.Operation{
 		OperationID: "backfill-task", Method: http.MethodPost, Path: "/v1/tasks/{task_id}/backfill", Tags: tags,

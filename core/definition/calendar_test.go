@@ -185,21 +185,21 @@ func TestAYearWithoutHolidaysIsAWarning(t *testing.T) {
 	w := setup(t)
 	w.clock.set(time.Date(2031, 11, 20, 12, 0, 0, 0, time.UTC))
 	task := w.create(t, daily("report", "cn-workdays"))
-	if said := w.Warnings(task); len(said) != 1 || !strings.Contains(said[0].En, "2031–2032") || !chinese(said[0].Zh) {
+	if said := w.Warnings(t.Context(), task); len(said) != 1 || !strings.Contains(said[0].En, "2031–2032") || !chinese(said[0].Zh) {
 		t.Errorf("warnings %+v", said)
 	}
 	years := []core.Holidays{{Region: "CN", Year: 2031, Holidays: map[string]string{"2031-10-01": "国庆节"}}, {Region: "CN", Year: 2032, Holidays: map[string]string{"2032-10-01": "国庆节"}}}
 	if _, err := w.PutHolidays(t.Context(), years, "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if said := w.Warnings(task); len(said) != 0 {
+	if said := w.Warnings(t.Context(), task); len(said) != 0 {
 		t.Errorf("warnings %+v", said)
 	}
 	if said := w.CalendarWarnings("cn-workdays"); len(said) != 0 {
 		t.Errorf("warnings %+v", said)
 	}
 	task.Schedule.NotOn = []string{"gone"}
-	if said := w.Warnings(task); len(said) != 1 || !strings.Contains(said[0].En, "no calendar gone") {
+	if said := w.Warnings(t.Context(), task); len(said) != 1 || !strings.Contains(said[0].En, "no calendar gone") {
 		t.Errorf("warnings %+v", said)
 	}
 }

@@ -45,6 +45,10 @@ type Store interface {
 // Preconditions compiles preconditions: package precondition. Findings have paths relative to the precondition.
 type Preconditions interface {
 	Check(p core.Precondition) []core.Finding
+	// Mentions gives the names that stand written out in an expression.
+	Mentions(p core.Precondition) []core.Mention
+	// CheckGrants gives what it needs and tasks of the type in the namespace were not granted.
+	CheckGrants(namespace, taskType string, p core.Precondition) []core.Finding
 }
 
 // Catalog says which task types there are.
@@ -182,8 +186,8 @@ func (d *Definitions) update(ctx context.Context, task core.Task, undecided ...c
 	return stored, nil
 }
 
-// Delete removes a task; its runs stay in history. It fails with KindConflict while other tasks are started by its ends
-// or have it as a step.
+// Delete removes a task; its runs stay in history. It fails with KindConflict while other tasks are started by its ends,
+// have it as a step or ask about it.
 func (d *Definitions) Delete(ctx context.Context, id string) error {
 	d.linking.Lock()
 	defer d.linking.Unlock()
@@ -197,7 +201,7 @@ func (d *Definitions) Delete(ctx context.Context, id string) error {
 	}
 	if len(users) > 0 {
 		return core.Errorf(core.KindConflict, "delete task "+task.Namespace+"/"+task.Name,
-			"other tasks name it: %s; take it out of their after or steps first", some(users))
+			"other tasks name it: %s; take it out of their after, steps or preconditions first", some(users))
 	}
 	if err := d.opts.Store.DeleteTask(ctx, id, d.undecided(task, core.ReasonEdited, d.opts.Clock.Now(), "gnomon")...); err != nil {
 		return err
@@ -297,17 +301,29 @@ func (d *Definitions) accept(ctx context.Context, task core.Task, old *core.Task
 			task.Steps = append(task.Steps, s.task)
 		}
 	}
+	task.Mentions = nil
+	for _, p := range task.Policies.Preconditions {
+		task.Mentions = append(task.Mentions, d.mentions(p)...)
+	}
 	if linked(task) { // what it names must stay while it is stored
 		d.linking.Lock()
 		defer d.linking.Unlock()
 		if err := d.learn(ctx, task); err != nil {
 			return core.Task{}, err
 		}
-		wrong, err := d.checkLinks(ctx, task, steps)
+		links, err := d.checkLinks(ctx, task, steps)
 		if err != nil {
 			return core.Task{}, err
 		}
-		findings = append(findings, wrong...)
+		handed, err := d.checkHanded(ctx, task, steps)
+		if err != nil {
+			return core.Task{}, err
+		}
+		mentions, err := d.checkMentions(ctx, task, "policies", task.Policies.Preconditions)
+		if err != nil {
+			return core.Task{}, err
+		}
+		findings = slices.Concat(findings, links, handed, mentions)
 	}
 	findings = append(findings, d.checkPolicies(task, ns.Defaults)...)
 	sched, err := d.Plan(&task)

@@ -19,6 +19,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/catalog"
 	"github.com/gnomon-scheduler/gnomon/core/definition"
+	"github.com/gnomon-scheduler/gnomon/core/precondition"
 	"github.com/gnomon-scheduler/gnomon/core/store"
 	"github.com/gnomon-scheduler/gnomon/core/workflow"
 	"go.uber.org/goleak"
@@ -63,14 +64,18 @@ type announcement struct {
 	removed bool
 }
 
-// compiler refuses the expression "1 +".
-type compiler struct{}
-
-func (compiler) Check(p core.Precondition) []core.Finding {
-	if p.Expression == "1 +" {
-		return []core.Finding{{Path: "expression", Message: core.Text{Zh: "无法编译", En: "does not compile"}}}
-	}
-	return nil
+// preconditions are compiled where Telemedicine was granted the connection business and the host ready.example.
+func preconditions() *precondition.Preconditions {
+	granted := map[string]string{"http": "ready.example", "sql:business": "sqlite:/x"}
+	return precondition.New(precondition.Options{
+		Grants: func(namespace, _ string, needs []string) (map[string]string, error) {
+			if value, ok := granted[needs[0]]; ok && namespace == "Telemedicine" {
+				return map[string]string{needs[0]: value}, nil
+			}
+			return nil, core.Errorf(core.KindDenied, "grant", "not granted")
+		},
+		Needs: func(string) []string { return []string{"http", "sql:business"} },
+	})
 }
 
 // flows is what offers workflows.
@@ -107,6 +112,7 @@ func setup(t *testing.T) *world {
 	types := []core.TaskType{
 		{Name: "Common.KeepAlive", ParamsSchema: json.RawMessage(paramsSchema), Timeout: 15 * time.Minute},
 		{Name: "Imaging.Export", ParamsSchema: json.RawMessage(`{"type":"object"}`)},
+		{Name: "Common.Plain", ParamsSchema: json.RawMessage(`{"type":"object","additionalProperties":false}`)},
 		{Name: "Common.Broken", ParamsSchema: json.RawMessage(`{"type":"object"}`), Problem: "script does not compile"},
 	}
 	if err := w.catalog.Offer("plugin:common", provider{}, types); err != nil {
@@ -127,7 +133,7 @@ func setup(t *testing.T) *world {
 func (w *world) another(t *testing.T) *definition.Definitions {
 	t.Helper()
 	return definition.New(definition.Options{
-		Store: w.store, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: compiler{},
+		Store: w.store, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: preconditions(),
 		Announce: func(task core.Task, removed bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

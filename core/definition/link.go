@@ -16,12 +16,14 @@ import (
 
 // Kinds of core.Reference.
 const (
-	kindUpstream   = "upstream"
-	kindStep       = "step"
-	kindCalendar   = "calendar"
-	kindHolidays   = "holidays"
-	kindPool       = "pool"
-	kindDownstream = "downstream"
+	kindUpstream      = "upstream"
+	kindStep          = "step"
+	kindCalendar      = "calendar"
+	kindHolidays      = "holidays"
+	kindPool          = "pool"
+	kindDownstream    = "downstream"
+	kindAskedTask     = "asked_task"
+	kindAskedCalendar = "asked_calendar"
 )
 
 const (
@@ -33,13 +35,14 @@ const (
 // linked says whether a task names anything that may be removed, or that may name it in turn.
 func linked(t core.Task) bool {
 	p := t.Policies
-	return len(t.After) > 0 || len(t.Steps) > 0 || len(p.Pools) > 0 || len(p.Downstreams) > 0 || t.Schedule.HasCalendars()
+	return len(t.After) > 0 || len(t.Steps) > 0 || len(p.Pools) > 0 || len(p.Downstreams) > 0 || len(p.Preconditions) > 0 || t.Schedule.HasCalendars()
 }
 
-// started is a task that a workflow starts, and the field that says so.
+// started is a task that a workflow starts, and the place that says so.
 type started struct {
-	field string
-	task  string
+	at   string // after[0], params.steps[0]
+	task string
+	step workflow.Step // of a workflow
 }
 
 // stepsOf gives the tasks a workflow starts; none if the task is no workflow, or one that cannot be read.
@@ -53,7 +56,7 @@ func stepsOf(t core.Task) []started {
 	}
 	steps := make([]started, len(graph.Steps))
 	for i, s := range graph.Steps {
-		steps[i] = started{fmt.Sprintf("params.steps[%d].task", i), s.Task}
+		steps[i] = started{fmt.Sprintf("params.steps[%d]", i), s.Task, s}
 	}
 	return steps
 }
@@ -64,14 +67,14 @@ func (d *Definitions) checkLinks(ctx context.Context, t core.Task, steps []start
 	var sound []started // upstreams, then steps
 	named := make([]started, 0, len(t.After)+len(steps))
 	for i, u := range t.After {
-		named = append(named, started{fmt.Sprintf("after[%d].task", i), u.Task})
+		named = append(named, started{at: fmt.Sprintf("after[%d]", i), task: u.Task})
 	}
 	named = append(named, steps...)
 	upstreams := 0
 	known := map[string]bool{}
 	for i, n := range named {
 		if n.task == t.Name {
-			found = append(found, finding(n.field, "任务不能启动自己；请写另一个任务", "a task cannot start itself; name another one"))
+			found = append(found, finding(n.at+".task", "任务不能启动自己；请写另一个任务", "a task cannot start itself; name another one"))
 			continue
 		}
 		if _, asked := known[n.task]; !asked {
@@ -86,7 +89,7 @@ func (d *Definitions) checkLinks(ctx context.Context, t core.Task, steps []start
 			if err != nil {
 				return nil, err
 			}
-			found = append(found, finding(n.field, said.Zh, said.En))
+			found = append(found, finding(n.at+".task", said.Zh, said.En))
 			continue
 		}
 		sound = append(sound, n)
@@ -119,7 +122,7 @@ func (d *Definitions) checkLinks(ctx context.Context, t core.Task, steps []start
 			way = slices.Insert(way, 0, t.Name)
 		}
 		round := strings.Join(way, " → ")
-		found = append(found, finding(n.field, "形成循环："+round+"（每个任务启动后一个）；请去掉其中一环",
+		found = append(found, finding(n.at+".task", "形成循环："+round+"（每个任务启动后一个）；请去掉其中一环",
 			"makes a cycle: "+round+" (each starts the next); take one of the links out"))
 		break
 	}
@@ -219,10 +222,10 @@ func (d *Definitions) noTask(ctx context.Context, namespace, name string) (core.
 	return noSuch("任务", "task", "tasks of namespace "+namespace, name, there), nil
 }
 
-// namedBy gives the other tasks that name a task as an upstream or a step.
+// namedBy gives who else names a task: others as an upstream, a step or in a precondition, and their namespace's defaults.
 func (d *Definitions) namedBy(ctx context.Context, t core.Task) ([]string, error) {
 	var users []string
-	for _, kind := range []string{kindUpstream, kindStep} {
+	for _, kind := range []string{kindUpstream, kindStep, kindAskedTask} {
 		refs, err := d.opts.Store.References(ctx, kind, t.Name)
 		if err != nil {
 			return nil, err
@@ -234,6 +237,9 @@ func (d *Definitions) namedBy(ctx context.Context, t core.Task) ([]string, error
 		}
 	}
 	slices.Sort(users)
+	if slices.Contains(d.asked(d.held.Load().namespaces[t.Namespace].Defaults.Preconditions, core.MentionTask), t.Name) {
+		users = append(users, "the defaults of namespace "+t.Namespace)
+	}
 	return users, nil
 }
 

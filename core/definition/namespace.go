@@ -24,7 +24,12 @@ func (d *Definitions) PutNamespace(ctx context.Context, ns core.Namespace) (core
 			return core.Namespace{}, err
 		}
 	}
-	if findings := d.checkNamespace(ns); len(findings) > 0 {
+	findings := d.checkNamespace(ns)
+	mentions, err := d.checkMentions(ctx, core.Task{Namespace: ns.Name}, "defaults", ns.Defaults.Preconditions)
+	if err != nil {
+		return core.Namespace{}, err
+	}
+	if findings = append(findings, mentions...); len(findings) > 0 {
 		return core.Namespace{}, core.Invalid("put namespace", findings...)
 	}
 	ns.Defaults.Breaker.Name = ""

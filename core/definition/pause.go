@@ -3,6 +3,7 @@ package definition
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -68,7 +69,7 @@ func (d *Definitions) Resume(ctx context.Context, id, by string) (core.Task, err
 
 // Warnings gives what is not wrong with a task but should be seen: what it names that is gone, words that have lost their
 // effect, holidays that are not known yet, fires that will not come.
-func (d *Definitions) Warnings(task core.Task) []core.Text {
+func (d *Definitions) Warnings(ctx context.Context, task core.Task) []core.Text {
 	var said []core.Text
 	say := func(zh, en string, args ...any) {
 		said = append(said, core.Text{Zh: fmt.Sprintf(zh, args...), En: fmt.Sprintf(en, args...)})
@@ -81,7 +82,15 @@ func (d *Definitions) Warnings(task core.Task) []core.Text {
 	if _, _, err := d.opts.Catalog.Lookup(task.Namespace, task.Type); err != nil {
 		say("任务类型 %s 目前不可用", "task type %s cannot be used at present", task.Type)
 	}
-	for _, f := range d.checkPolicies(task, d.held.Load().namespaces[task.Namespace].Defaults) {
+	defaults := d.held.Load().namespaces[task.Namespace].Defaults
+	conditions, at := task.Policies.Preconditions, "policies"
+	if conditions == nil { // an empty list takes none
+		conditions, at = defaults.Preconditions, "defaults"
+	}
+	// A store that does not answer at the moment says nothing against the task.
+	mentions, _ := d.checkMentions(ctx, task, at, conditions)
+	handed, _ := d.checkHanded(ctx, task, stepsOf(task))
+	for _, f := range slices.Concat(d.checkPolicies(task, defaults), mentions, handed) {
 		said = append(said, core.Text{Zh: f.Path + "：" + f.Message.Zh, En: f.Path + ": " + f.Message.En})
 	}
 	said = append(said, d.calendarWarnings(task.Schedule, now)...)

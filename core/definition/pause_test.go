@@ -20,7 +20,7 @@ func TestAPauseKeepsTheMarkAndFiresNothingRetroactively(t *testing.T) {
 		paused.Pause.By != "bob" || paused.Pause.Note != "上线" || !paused.Pause.Since.Equal(noon.Add(3*time.Second)) || !paused.Pause.Until.IsZero() {
 		t.Fatalf("paused: %+v, %v", paused, err)
 	}
-	if said := w.Warnings(paused); len(said) != 1 || !strings.Contains(said[0].En, "paused") {
+	if said := w.Warnings(t.Context(), paused); len(said) != 1 || !strings.Contains(said[0].En, "paused") {
 		t.Errorf("warnings %+v", said)
 	}
 	// A second pause takes the place of the first, and covers what that one covered.
@@ -30,7 +30,7 @@ func TestAPauseKeepsTheMarkAndFiresNothingRetroactively(t *testing.T) {
 	if err != nil || again.Version != 3 || !again.Pause.Until.Equal(until) || again.Pause.Note != "" || !again.Pause.Since.Equal(paused.Pause.Since) {
 		t.Fatalf("paused again: %+v, %v", again.Pause, err)
 	}
-	if said := w.Warnings(again); len(said) != 0 {
+	if said := w.Warnings(t.Context(), again); len(said) != 0 {
 		t.Errorf("warnings %+v", said)
 	}
 	// An edit and switching off and on leave it.
@@ -92,16 +92,16 @@ func TestWarningsAreWhatIsNotWrongButShouldBeSeen(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	task := w.create(t, func(task *core.Task) { task.Policies.MaxRuns = 3 })
-	if said := w.Warnings(task); len(said) != 0 {
+	if said := w.Warnings(t.Context(), task); len(said) != 0 {
 		t.Errorf("a sound task has the warnings %+v", said)
 	}
 	task.State.Fired = 3
 	w.catalog.Withdraw("plugin:common")
-	said := w.Warnings(task)
+	said := w.Warnings(t.Context(), task)
 	if len(said) != 2 || !strings.Contains(said[0].En, "Common.KeepAlive") || !strings.Contains(said[1].En, "max_runs") || !chinese(said[0].Zh+said[1].Zh) {
 		t.Errorf("warnings %+v", said)
 	}
-	if said := w.Warnings(core.Task{Problem: "torn"}); len(said) != 1 || !strings.Contains(said[0].En, "torn") {
+	if said := w.Warnings(t.Context(), core.Task{Problem: "torn"}); len(said) != 1 || !strings.Contains(said[0].En, "torn") {
 		t.Errorf("warnings %+v", said)
 	}
 }

@@ -87,7 +87,7 @@ func TestARefusedPolicySaysWhichFieldAndWhatToDo(t *testing.T) {
 		"BreakerNoCooldown":     {breaker(core.BreakerRule{Failures: 3}), "breaker.cooldown", "no cooldown"},
 		"ConditionOfNothing":    {condition(core.Precondition{}), "preconditions[1]", "one of expression, sql and http"},
 		"ConditionOfTwo":        {condition(core.Precondition{Expression: "true", HTTP: &core.HTTPCheck{URL: "http://a/"}}), "preconditions[1]", "more than one"},
-		"ConditionNotCompiled":  {condition(core.Precondition{Expression: "1 +"}), "preconditions[1].expression", "does not compile"},
+		"ConditionNotCompiled":  {condition(core.Precondition{Expression: "1 +"}), "preconditions[1].expression", "unexpected token"},
 		"ConditionLongName":     {condition(core.Precondition{Expression: "true", Name: strings.Repeat("x", 1025)}), "preconditions[1].name", "1 KiB"},
 		"ConditionEveryRange":   {condition(core.Precondition{Expression: "true", Every: 25 * time.Hour, Deadline: 48 * time.Hour}), "preconditions[1].every", "24h"},
 		"ConditionDeadline":     {condition(core.Precondition{Expression: "true", Deadline: -1}), "preconditions[1].deadline", "between"},
@@ -219,7 +219,7 @@ func TestABlockIsLaidFieldByField(t *testing.T) {
 		if again := w.Effective(got); !same(again.Policies, got.Policies) {
 			t.Errorf("%s: twice effective is %+v", name, again.Policies)
 		}
-		if said := w.Warnings(stored); len(said) != 0 {
+		if said := w.Warnings(t.Context(), stored); len(said) != 0 {
 			t.Errorf("%s: warnings %+v", name, said)
 		}
 	}
@@ -252,11 +252,11 @@ func TestADefaultCompletesATask(t *testing.T) {
 	stored := w.create(t, func(task *core.Task) {
 		task.Policies.RetryDelay, task.Policies.CatchUpLimit, task.Policies.Timeout = time.Minute, 5, 30*time.Second
 	})
-	if said := w.Warnings(stored); len(said) != 0 {
+	if said := w.Warnings(t.Context(), stored); len(said) != 0 {
 		t.Errorf("warnings %+v", said)
 	}
 	w.namespace(t, core.Namespace{Name: "Telemedicine"})
-	said := w.Warnings(stored)
+	said := w.Warnings(t.Context(), stored)
 	if len(said) != 2 || !strings.Contains(said[0].En, "policies.catch_up_limit") || !strings.Contains(said[1].En, "policies.retry_delay") {
 		t.Errorf("the defaults are gone, and the warnings are %+v", said)
 	}
@@ -275,7 +275,7 @@ func TestANamespacesDefaultsAndLimitsAreJudged(t *testing.T) {
 		"NoRetries":       {core.Namespace{Defaults: core.Policies{MaxAttempts: 1, RetryDelay: time.Minute}}, "defaults.retry_delay", "no effect"},
 		"NotAll":          {core.Namespace{Defaults: core.Policies{CatchUp: core.CatchUpNone, CatchUpLimit: 3}}, "defaults.catch_up_limit", "fights"},
 		"UnknownPool":     {core.Namespace{Defaults: core.Policies{Pools: []core.PoolUse{{Pool: "erp"}}}}, "defaults.pools[0].pool", "create it first"},
-		"BadPrecondition": {core.Namespace{Defaults: core.Policies{Preconditions: []core.Precondition{{Expression: "1 +"}}}}, "defaults.preconditions[0].expression", "compile"},
+		"BadPrecondition": {core.Namespace{Defaults: core.Policies{Preconditions: []core.Precondition{{Expression: "1 +"}}}}, "defaults.preconditions[0].expression", "unexpected token"},
 		"NegativeRunning": {core.Namespace{MaxRunning: -1}, "max_running", "no limit"},
 		"NoType":          {core.Namespace{TypeLimits: map[string]int{"KeepAlive": 1}}, "type_limits.KeepAlive", "Common.KeepAlive"},
 		"ZeroOfAType":     {core.Namespace{TypeLimits: map[string]int{"Common.KeepAlive": 0}}, "type_limits.Common.KeepAlive", "between 1"},

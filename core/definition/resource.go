@@ -137,6 +137,13 @@ func (d *Definitions) users(ctx context.Context, kind, name string) ([]string, e
 	if err != nil {
 		return nil, err
 	}
+	if kind == kindCalendar {
+		asked, err := d.opts.Store.References(ctx, kindAskedCalendar, name)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, asked...)
+	}
 	users := make([]string, 0, len(refs))
 	for _, r := range refs {
 		users = append(users, "task "+r.Namespace+"/"+r.TaskName)
@@ -145,7 +152,8 @@ func (d *Definitions) users(ctx context.Context, kind, name string) ([]string, e
 	for _, ns := range names(held.namespaces) {
 		p := held.namespaces[ns].Defaults
 		if kind == kindPool && slices.ContainsFunc(p.Pools, func(u core.PoolUse) bool { return u.Pool == name }) ||
-			kind == kindDownstream && slices.Contains(p.Downstreams, name) {
+			kind == kindDownstream && slices.Contains(p.Downstreams, name) ||
+			kind == kindCalendar && slices.Contains(d.asked(p.Preconditions, core.MentionCalendar), name) {
 			users = append(users, "the defaults of namespace "+ns)
 		}
 	}

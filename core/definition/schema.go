@@ -1,7 +1,10 @@
 package definition
 
 import (
+	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -35,6 +38,43 @@ func (s *schemas) get(t core.TaskType) (*sdk.Schema, error) {
 	}
 	s.compiled[t.Name] = versioned{source: string(t.ParamsSchema), schema: schema}
 	return schema, nil
+}
+
+// parameters gives the names of the parameters that a type takes; closed is false if its schema allows others too, or is not known.
+func parameters(t core.TaskType) (names []string, closed bool) {
+	var schema struct {
+		Properties           map[string]json.RawMessage `json:"properties"`
+		PatternProperties    map[string]json.RawMessage `json:"patternProperties"`
+		AdditionalProperties any                        `json:"additionalProperties"`
+	}
+	if json.Unmarshal(t.ParamsSchema, &schema) != nil || schema.AdditionalProperties != false || len(schema.PatternProperties) > 0 {
+		return nil, false
+	}
+	return slices.Sorted(maps.Keys(schema.Properties)), true
+}
+
+// conditional says whether a type's schema may demand other things of one parameter for what another is. A parameter that is
+// named like one of the keywords makes it say so too often, and no harm is done.
+func conditional(t core.TaskType) bool {
+	return bytes.Contains(t.ParamsSchema, []byte(`"if"`)) || bytes.Contains(t.ParamsSchema, []byte(`"dependentSchemas"`))
+}
+
+// Complete gives the parameters of a run as its task gets them: with the defaults of the type's schema. It gives them as they
+// are where nobody offers the type, or they break the schema: the attempt says so.
+func (d *Definitions) Complete(taskType string, params json.RawMessage) json.RawMessage {
+	offered, ok := d.opts.Catalog.Type(taskType)
+	if !ok {
+		return params
+	}
+	schema, err := d.schemas.get(offered)
+	if err != nil {
+		return params
+	}
+	full, wrong := schema.Apply(params)
+	if len(wrong) > 0 {
+		return params
+	}
+	return full
 }
 
 // check gives a finding for each way in which params break the type's schema. A schema that cannot be used is a

@@ -126,7 +126,7 @@ func (d *Definitions) learn(ctx context.Context, t core.Task) error {
 		_, ok := held.shares.downstreams[name]
 		known = known && ok
 	}
-	for _, name := range slices.Concat(t.Schedule.OnlyOn, t.Schedule.NotOn) {
+	for _, name := range slices.Concat(t.Schedule.OnlyOn, t.Schedule.NotOn, d.asked(t.Policies.Preconditions, core.MentionCalendar)) {
 		_, ok := held.calendars[name]
 		known = known && (ok || builtIn(name))
 	}

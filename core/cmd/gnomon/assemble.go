@@ -301,7 +301,7 @@ func (a *app) startDefinitions(starting, _ context.Context, _ func(part)) error 
 			}
 		},
 	})
-	a.preconditions = precondition.New(precondition.Options{Calendars: a.definitions, Tasks: a.definitions, Host: a.sampler, Grants: a.config.grants})
+	a.preconditions = precondition.New(precondition.Options{Calendars: a.definitions, Tasks: a.definitions, Host: a.sampler, Grants: a.config.grants, Needs: a.config.needs})
 	a.workflows = workflow.New(workflow.Options{Steps: steps{a}, Clock: a.clock, Recent: steps{a}.recent})
 	if err := a.catalog.Offer(workflow.ProviderName, a.workflows, []core.TaskType{workflow.Type()}); err != nil {
 		return err
@@ -315,6 +315,16 @@ type preconditionCheck struct{ a *app }
 // Check gives what is wrong with a precondition.
 func (c preconditionCheck) Check(p core.Precondition) []core.Finding {
 	return c.a.preconditions.Check(p)
+}
+
+// Mentions gives the names that a precondition has in it.
+func (c preconditionCheck) Mentions(p core.Precondition) []core.Mention {
+	return c.a.preconditions.Mentions(p)
+}
+
+// CheckGrants gives what a precondition needs and was not granted.
+func (c preconditionCheck) CheckGrants(namespace, taskType string, p core.Precondition) []core.Finding {
+	return c.a.preconditions.CheckGrants(namespace, taskType, p)
 }
 
 // gates gives what a run of a task must be admitted by. What it names and nobody here knows is read first: a pool that

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -164,6 +165,18 @@ func (c *Config) grants(namespace, taskType string, needs []string) (map[string]
 		granted[need] = value
 	}
 	return granted, nil
+}
+
+// needs gives the names of all that a namespace was granted, in order.
+func (c *Config) needs(namespace string) []string {
+	var list []string
+	for _, grant := range c.Grants {
+		if slices.Contains(grant.Namespaces, namespace) || slices.Contains(grant.Namespaces, "*") {
+			list = slices.AppendSeq(list, maps.Keys(grant.Needs))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func (c *Config) granted(namespace, need string) (string, bool) {

@@ -102,7 +102,7 @@ func (i insight) examineTasks(ctx context.Context, say sayFunc) {
 			} else if _, _, err := i.a.catalog.Lookup(t.Namespace, t.Type); t.Enabled && err != nil {
 				broken = append(broken, name+": "+err.Error())
 			}
-			if t.Enabled && len(i.a.definitions.Warnings(t)) > 0 {
+			if t.Enabled && len(i.a.definitions.Warnings(ctx, t)) > 0 {
 				warned = append(warned, name)
 			}
 		}
