@@ -31,6 +31,10 @@ type Options struct {
 	Database string
 	// Connections bounds the requests under way at once; 0: 8.
 	Connections int
+	// GraceTime is how much longer than its max_execution_time the answer to a statement is waited for, by our own clock; 0: 10 s.
+	GraceTime time.Duration
+	// InsertTime is how long the answer to an insert is waited for; then it is to be sent again. 0: two minutes.
+	InsertTime time.Duration
 	// Patient opens a history that does not answer, too: it is looked for by whoever uses it, and until it is there calls
 	// fail with KindUnavailable.
 	Patient bool
@@ -209,7 +213,7 @@ func driverOptions(o Options) (*ch.Options, error) {
 	if options.DialTimeout <= 0 { // the DSN's dial_timeout
 		options.DialTimeout = 10 * time.Second
 	}
-	options.ReadTimeout = 10 * time.Minute // the answer's head of a long query; the caller's ctx is the real limit
+	options.ReadTimeout = time.Hour // longer than any deadline of a statement, see deadline.go
 	return options, nil
 }
 
@@ -231,7 +235,7 @@ func (c *Client) Version() string {
 
 // Health is nil if the server answers a query now; else KindUnavailable.
 func (c *Client) Health(ctx context.Context) error {
-	if err := c.writes.Exec(ctx, "SELECT 1 FORMAT Null"); err != nil {
+	if err := c.writes.Exec(settings(ctx, look()), "SELECT 1 FORMAT Null"); err != nil {
 		return serverError("ask history", err)
 	}
 	return nil
@@ -326,7 +330,7 @@ func writeError(op string, err error) error {
 
 // settings is shorthand for a context with clickhouse-go's query settings.
 func settings(ctx context.Context, s ch.Settings, more ...ch.QueryOption) context.Context {
-	return ch.Context(ctx, append([]ch.QueryOption{ch.WithSettings(s)}, more...)...)
+	return ch.Context(noting(ctx, s), append([]ch.QueryOption{ch.WithSettings(s)}, more...)...)
 }
 
 // exact makes every table be read without repeats. A repeat has the key of the first, hence its partition, so

@@ -137,7 +137,7 @@ type passed struct {
 func (c *Client) rolledUp(ctx context.Context) (passed, error) {
 	var p passed
 	var ms uint32
-	row := c.conn.QueryRow(settings(ctx, ch.Settings{"readonly": 1, "final": 0}), `SELECT now64(6, 'UTC'), maxIf(computed_at, namespace = ''), maxIf(computed_at, namespace = {everyone:String}), argMaxIf(took_ms, computed_at, namespace = '')
+	row := c.conn.QueryRow(settings(ctx, with(look(), ch.Settings{"readonly": 1, "final": 0})), `SELECT now64(6, 'UTC'), maxIf(computed_at, namespace = ''), maxIf(computed_at, namespace = {everyone:String}), argMaxIf(took_ms, computed_at, namespace = '')
 FROM rollups WHERE namespace IN ('', {everyone:String}) AND day = toDate(0)`, ch.Named("everyone", everyone))
 	if err := row.Scan(&p.now, &p.through, &p.costsThrough, &ms); err != nil {
 		return p, err
@@ -258,7 +258,7 @@ func rollingUp(ctx context.Context) context.Context {
 }
 
 func (c *Client) serverTime(ctx context.Context) (at time.Time, err error) {
-	return at, c.conn.QueryRow(ctx, "SELECT now64(6, 'UTC')").Scan(&at)
+	return at, c.conn.QueryRow(settings(ctx, look()), "SELECT now64(6, 'UTC')").Scan(&at)
 }
 
 func (c *Client) rollUpTable(ctx context.Context, name string, args []any) error {

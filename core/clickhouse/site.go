@@ -17,13 +17,22 @@ import (
 type site struct {
 	name, remedy string
 	patience     time.Duration // how long a connection is waited for
+	grace        time.Duration // and how long an answer, see deadline.go
+	inserting    time.Duration
 }
 
 func siteOf(o Options, options *ch.Options) *site {
+	at := &site{"ClickHouse at " + strings.Join(options.Addr, ", "), "look whether it runs and how busy it is", options.DialTimeout, graceTime, insertTime}
 	if o.Socket != "" {
-		return &site{"the embedded engine", "it is started again by itself if it has ended; gnomon doctor says how it stands", options.DialTimeout}
+		at.name, at.remedy = "the embedded engine", "it is started again by itself if it has ended or hangs; gnomon doctor says how it stands"
 	}
-	return &site{"ClickHouse at " + strings.Join(options.Addr, ", "), "look whether it runs and how busy it is", options.DialTimeout}
+	if o.GraceTime > 0 {
+		at.grace = o.GraceTime
+	}
+	if o.InsertTime > 0 {
+		at.inserting = o.InsertTime
+	}
+	return at
 }
 
 // located is clickhouse-go's connection, whose errors know where the server is.
@@ -58,15 +67,15 @@ func withoutURL(err error) error {
 	return err
 }
 
-// locate says of an error of what was done under ctx where it happened.
-func (l *located) locate(ctx context.Context, err error) error {
+// locate says of an error where it happened; ended: the caller's own context had ended when it did.
+func (at *site) locate(ended bool, err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, said := errors.AsType[*ch.Exception](err); said {
 		return err // the server has answered
 	}
-	return &away{l.at, err, ctx.Err() != nil}
+	return &away{at, err, ended}
 }
 
 // ServerVersion gives the server's version.
@@ -80,37 +89,61 @@ func (l *located) ServerVersion() (*driver.ServerVersion, error) {
 
 // Exec runs a statement without an answer.
 func (l *located) Exec(ctx context.Context, query string, args ...any) error {
-	return l.locate(ctx, l.Conn.Exec(ctx, query, args...))
+	ctx, w := l.at.statement(ctx)
+	defer w.end()
+	return w.locate(l.Conn.Exec(ctx, query, args...))
 }
 
 // Query runs a statement with rows.
 func (l *located) Query(ctx context.Context, query string, args ...any) (driver.Rows, error) {
+	ctx, w := l.at.statement(ctx)
 	rows, err := l.Conn.Query(ctx, query, args...)
-	return rows, l.locate(ctx, err)
+	if err != nil {
+		defer w.end()
+		return nil, w.locate(err)
+	}
+	w.pause()
+	return &awaitedRows{rows, w}, nil
 }
 
 // QueryRow runs a statement with one row.
 func (l *located) QueryRow(ctx context.Context, query string, args ...any) driver.Row {
+	ctx, w := l.at.statement(ctx)
 	row := l.Conn.QueryRow(ctx, query, args...)
 	if err := row.Err(); err != nil {
-		return noRow{l.locate(ctx, err)}
+		defer w.end()
+		return noRow{w.locate(err)}
 	}
-	return row
+	return &awaitedRow{row, w}
 }
 
 // QueryFormat runs a statement whose answer is a file in a form of ClickHouse's.
 func (l *located) QueryFormat(ctx context.Context, format, query string, args ...any) (io.ReadCloser, error) {
+	ctx, w := l.at.statement(ctx)
 	file, err := l.Conn.QueryFormat(ctx, format, query, args...)
-	return file, l.locate(ctx, err)
+	if err != nil {
+		defer w.end()
+		return nil, w.locate(err)
+	}
+	w.pause()
+	return &awaitedFile{file, w}, nil
 }
 
 // InsertFormat sends rows in a form of ClickHouse's.
 func (l *located) InsertFormat(ctx context.Context, format, query string, rows io.Reader) error {
-	return l.locate(ctx, l.Conn.InsertFormat(ctx, format, query, rows))
+	ctx, w := l.at.wait(ctx, l.at.inserting)
+	defer w.end()
+	return w.locate(l.Conn.InsertFormat(ctx, format, query, rows))
 }
 
 // PrepareBatch begins an insert over ClickHouse's native protocol.
 func (l *located) PrepareBatch(ctx context.Context, query string, options ...driver.PrepareBatchOption) (driver.Batch, error) {
+	ctx, w := l.at.wait(ctx, l.at.inserting)
 	batch, err := l.Conn.PrepareBatch(ctx, query, options...)
-	return batch, l.locate(ctx, err)
+	if err != nil {
+		defer w.end()
+		return nil, w.locate(err)
+	}
+	w.pause()
+	return &awaitedBatch{batch, w}, nil
 }

@@ -369,6 +369,58 @@ func TestSupervisor(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+	t.Run("EndsAndRestartsWhatHangsAndKeepsTheData", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t, impatient, func(o *engine.SupervisorOptions) { o.HangTime = time.Second })
+		w.must(t, "CREATE TABLE kept (a UInt64) ENGINE=MergeTree ORDER BY a")
+		w.must(t, "INSERT INTO kept VALUES (7)")
+		old := w.PID()
+		if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return w.Silent() > 0 || w.PID() != old })
+		waitFor(t, func() bool { return w.Ready() && w.PID() != old })
+		if got := w.must(t, "SELECT a FROM kept"); got != "7" {
+			t.Errorf("got %q", got)
+		}
+		if w.Silent() != 0 {
+			t.Errorf("the new one is said to be silent for %s", w.Silent())
+		}
+	})
+	t.Run("AShortStopIsSurvived", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t, impatient)
+		old := w.PID()
+		if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return w.Silent() > 0 })
+		if err := syscall.Kill(old, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return w.Silent() == 0 })
+		if w.PID() != old || w.must(t, "SELECT 1") != "1" {
+			t.Errorf("process %d has become %d", old, w.PID())
+		}
+	})
+	t.Run("WhatUsesTheProcessorIsGivenMoreTime", func(t *testing.T) {
+		t.Parallel()
+		for _, c := range []struct {
+			silent, used time.Duration
+			hangs        bool
+		}{
+			{55 * time.Second, 0, false},
+			{time.Minute, 0, true},
+			{time.Minute, 2 * time.Second, true}, // what an idle one uses
+			{time.Minute, 10 * time.Second, false},
+			{295 * time.Second, 10 * time.Minute, false},
+			{5 * time.Minute, 10 * time.Minute, true},
+		} {
+			if got := engine.Hangs(c.silent, c.used, time.Minute); got != c.hangs {
+				t.Errorf("no answer for %s, %s of the processor: hangs is %t", c.silent, c.used, got)
+			}
+		}
+	})
 	t.Run("StandsBackBehindTheScheduler", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)
@@ -563,4 +615,9 @@ func rss(t *testing.T, pid int) int {
 		}
 	}
 	return 0
+}
+
+// impatient has the engine looked at often.
+func impatient(o *engine.SupervisorOptions) {
+	o.LookEvery, o.StopTime = 100*time.Millisecond, 100*time.Millisecond
 }

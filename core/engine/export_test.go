@@ -2,7 +2,11 @@
 
 package engine
 
-import "github.com/gnomon-scheduler/gnomon/core/statement"
+import (
+	"time"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
 
 // InsertHead is insertHead.
 func InsertHead(sql string) (head, format string, data int, ok bool) { return insertHead(sql) }
@@ -14,3 +18,6 @@ func OutputFormat(sql string) string { return statement.OutputFormat(sql) }
 func RefusedToReaders(sql string, tableFunctions ...string) bool {
 	return statement.New(tableFunctions, nil).Reader(sql) != nil
 }
+
+// Hangs is hangs.
+func Hangs(silent, used, limit time.Duration) bool { return hangs(silent, used, limit) }

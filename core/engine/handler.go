@@ -163,6 +163,17 @@ func (h *handler) close() {
 
 func (h *handler) wait() { h.running.Wait() }
 
+// alive has ClickHouse itself answer, on the session that waits for no place. It is nil if it could; whoever gets any answer
+// knows that the engine does not hang.
+func (h *handler) alive() error {
+	h.keeperMu.Lock()
+	defer h.keeperMu.Unlock()
+	if h.keeper == nil {
+		return errors.New("the engine has ended")
+	}
+	return h.keeper.exec("SELECT 1")
+}
+
 func (h *handler) cancelAll() {
 	h.cancelMu.Lock()
 	defer h.cancelMu.Unlock()

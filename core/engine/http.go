@@ -68,6 +68,10 @@ type request struct {
 // ServeHTTP answers like the HTTP interface of a ClickHouse server (clickhouse.com/docs/interfaces/http).
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/ping" || r.URL.Path == "/replicas_status" || (r.URL.Path == "/" && r.Method == http.MethodGet && r.URL.RawQuery == "") {
+		if err := h.alive(); err != nil {
+			fail(w, err)
+			return
+		}
 		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
 		_, _ = io.WriteString(w, "Ok.\n")
 		return

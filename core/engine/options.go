@@ -31,4 +31,8 @@ type SupervisorOptions struct {
 	Log         *slog.Logger  // required
 	StartTime   time.Duration // how long a start may take; 0: 60 s (a large history is opened in seconds)
 	StopTime    time.Duration // how long a graceful stop may take; 0: 10 s
+	LookEvery   time.Duration // how often the engine is asked whether ClickHouse answers, and how long an answer may take; 0: 5 s
+	// HangTime is how long no answer may come from an engine that uses no processor until it is ended and started again;
+	// one that uses it has five times as long, because it may be busy. 0: 60 s.
+	HangTime time.Duration
 }

@@ -3,10 +3,14 @@
 package engine
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -57,4 +61,21 @@ func standBack(pid int) error {
 		own = 20 - own // the system call answers on a scale of its own
 	}
 	return syscall.Setpriority(syscall.PRIO_PGRP, pid, min(own+niceness, 19))
+}
+
+// spent is the processor time that a process has used; 0 where /proc does not say.
+func spent(pid int) (all time.Duration) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// Behind the name in brackets, which may hold anything, utime and stime are the 12th and 13th (man proc_pid_stat), in
+	// hundredths of a second.
+	for i, field := range strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) {
+		if i == 11 || i == 12 {
+			n, _ := strconv.ParseInt(field, 10, 64) // the kernel writes numbers
+			all += time.Duration(n) * 10 * time.Millisecond
+		}
+	}
+	return all
 }

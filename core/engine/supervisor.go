@@ -21,7 +21,7 @@ import (
 )
 
 // Supervisor keeps one engine process alive: it starts it, waits until it answers, starts it again with a growing
-// pause when it ends, and ends it. The process dies with this one, even by kill -9: its standard input is a pipe from
+// pause when it ends, ends one that hangs, and at last ends it. The process dies with this one, even by kill -9: its standard input is a pipe from
 // here, and on Linux the kernel signals it too.
 type Supervisor struct {
 	o      SupervisorOptions
@@ -31,6 +31,7 @@ type Supervisor struct {
 	cmd     *exec.Cmd
 	pid     int
 	ready   bool
+	silent  time.Duration
 	cancel  context.CancelFunc
 	stopped chan struct{}
 }
@@ -39,6 +40,10 @@ const (
 	firstPause = 200 * time.Millisecond
 	longPause  = 30 * time.Second
 	tailBytes  = 4096
+	// busyTimes is how many times as long an engine may not answer that uses the processor.
+	busyTimes = 5
+	// idleShare is the part of a core that is no more than what Go and ClickHouse use while nothing goes on.
+	idleShare = 0.05
 )
 
 // NewSupervisor checks the options.
@@ -62,6 +67,12 @@ func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 	if o.StopTime == 0 {
 		o.StopTime = 10 * time.Second
 	}
+	if o.LookEvery == 0 {
+		o.LookEvery = 5 * time.Second
+	}
+	if o.HangTime == 0 {
+		o.HangTime = time.Minute
+	}
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", o.Socket)
 	}}
@@ -83,6 +94,13 @@ func (s *Supervisor) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ready
+}
+
+// Silent is for how long the engine has been asked in vain whether ClickHouse answers; 0: it did when it was last asked.
+func (s *Supervisor) Silent() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.silent
 }
 
 // Start starts the engine and returns once it answers, or with the engine's own words if it ended before (a missing
@@ -148,11 +166,13 @@ func (s *Supervisor) keep(ctx context.Context, c *child) {
 	for {
 		began := time.Now()
 		if c != nil {
-			select {
-			case <-ctx.Done():
+			if s.watch(ctx, c) {
+				s.o.Log.Error("engine hangs; it is ended and started again", "pid", c.cmd.Process.Pid, "silent_ms", s.Silent().Milliseconds(), "last_words", c.tail.String())
+				s.end(c)
+			}
+			if ctx.Err() != nil {
 				s.end(c)
 				return
-			case <-c.ended:
 			}
 			s.o.Log.Error("engine ended", "err", c.err, "last_words", c.tail.String())
 			if time.Since(began) > time.Minute {
@@ -173,6 +193,47 @@ func (s *Supervisor) keep(ctx context.Context, c *child) {
 		}
 		c = next
 	}
+}
+
+// watch returns when the process has ended, when ctx has, or when it hangs: ClickHouse in it has not answered for HangTime.
+// What is counted are questions without an answer, not time: while this process itself was stopped nobody has asked.
+func (s *Supervisor) watch(ctx context.Context, c *child) (hung bool) {
+	every := time.NewTicker(s.o.LookEvery)
+	defer every.Stop()
+	pid := c.cmd.Process.Pid
+	asked, used := 0, spent(pid)
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-c.ended:
+			return false
+		case <-every.C:
+		}
+		limited, cancel := context.WithTimeout(ctx, s.o.LookEvery)
+		_, err := s.ping(limited)
+		cancel()
+		if err == nil {
+			asked, used = 0, spent(pid)
+		} else {
+			asked++
+		}
+		silent := time.Duration(asked) * s.o.LookEvery
+		s.mu.Lock()
+		s.silent = silent
+		s.mu.Unlock()
+		if hangs(silent, spent(pid)-used, s.o.HangTime) {
+			return true
+		}
+	}
+}
+
+// hangs judges an engine that has not answered for some time and used so much of the processor meanwhile.
+func hangs(silent, used, limit time.Duration) bool {
+	if used.Seconds() > idleShare*silent.Seconds() {
+		limit *= busyTimes
+	}
+	return silent >= limit
 }
 
 // launch starts a process and waits until it answers. A process that does not is killed.
@@ -211,7 +272,7 @@ func (s *Supervisor) launch(ctx context.Context) (*child, error) {
 	}
 	c := &child{cmd: cmd, stdin: stdin, ended: make(chan struct{}), tail: &tail{}}
 	s.mu.Lock()
-	s.cmd, s.pid, s.ready = cmd, cmd.Process.Pid, false
+	s.cmd, s.pid, s.ready, s.silent = cmd, cmd.Process.Pid, false, 0
 	s.mu.Unlock()
 	// Ends with the process, whose end closes the pipe.
 	go func() {
@@ -244,7 +305,7 @@ func (s *Supervisor) await(ctx context.Context, c *child) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.StartTime, fmt.Errorf("no answer within %s", s.o.StartTime))
 	defer cancel()
 	for {
-		if s.ping(ctx) == nil {
+		if status, err := s.ping(ctx); err == nil && status == http.StatusOK {
 			return nil
 		}
 		timer := time.NewTimer(10 * time.Millisecond)
@@ -260,20 +321,18 @@ func (s *Supervisor) await(ctx context.Context, c *child) error {
 	}
 }
 
-func (s *Supervisor) ping(ctx context.Context) error {
+// ping gives the status with which the engine answers whether ClickHouse does, or why it gave none.
+func (s *Supervisor) ping(ctx context.Context) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/ping", nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	answer, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", answer.StatusCode)
-	}
-	return nil
+	return answer.StatusCode, nil
 }
 
 // end stops a process: the end of its standard input asks, SIGKILL makes.

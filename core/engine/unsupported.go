@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -30,6 +31,9 @@ func (s *Supervisor) PID() int { return 0 }
 
 // Ready is always false here.
 func (s *Supervisor) Ready() bool { return false }
+
+// Silent is always 0 here.
+func (s *Supervisor) Silent() time.Duration { return 0 }
 
 // Start always fails here.
 func (s *Supervisor) Start(context.Context) error { return unsupported() }
