@@ -46,6 +46,7 @@ type world struct {
 	url    string
 	socket string
 	client *http.Client
+	pid    func() int // of the engine
 
 	mu      sync.Mutex
 	acts    []gateway.Act
@@ -106,7 +107,7 @@ func setup(t *testing.T, limits gateway.Limits) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, socket: e.Socket(), running: make(map[string]statementRunning)}
+	w := &world{t: t, socket: e.Socket(), pid: e.PID, running: make(map[string]statementRunning)}
 	g, err := gateway.New(gateway.Options{
 		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: history.AskSettings, Limits: limits, Log: log,
 		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {
