@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -129,7 +128,7 @@ func (c *Client) start(ctx context.Context, conn driver.Conn) error {
 		return tooOld(core.Text{Zh: "（21.12 之前的版本）", En: " before 21.12"}) // it knows no word of what clickhouse-go says over HTTP
 	}
 	if err != nil {
-		return serverError(op, err)
+		return serverError(op, stranger(op, err))
 	}
 	v := server.Version
 	version := fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)
@@ -185,17 +184,9 @@ func driverOptions(o Options) (*ch.Options, error) {
 			},
 		}
 	default:
-		dsn := o.DSN
-		if at, err := url.Parse(dsn); err == nil && at.Scheme == "https" && !at.Query().Has("secure") {
-			values := at.Query() // clickhouse-go refuses https that does not say so twice
-			values.Set("secure", "true")
-			at.RawQuery = values.Encode()
-			dsn = at.String()
-		}
-		parsed, err := ch.ParseDSN(dsn)
+		parsed, err := parseDSN(o.DSN)
 		if err != nil {
-			// The error may quote the DSN, and the DSN may hold a password.
-			return nil, core.Errorf(core.KindInvalid, op, "the ClickHouse DSN cannot be read; it looks like clickhouse://user:password@host:9000/database or https://user:password@host:8443/database")
+			return nil, err
 		}
 		options = parsed
 	}
@@ -255,15 +246,15 @@ func serverError(op string, err error) error {
 		if located {
 			err = lost.err
 		}
-		_, network := errors.AsType[net.Error](err)
+		unreached := onTheWay(err)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			if !located || lost.ended {
 				return fmt.Errorf("%s: %w", op, withoutURL(err))
 			}
-			network = true // it was not the caller whose patience ended
+			unreached = true // it was not the caller whose patience ended
 		}
 		switch {
-		case !network && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ch.ErrAcquireConnTimeout) && !errors.Is(err, ch.ErrAcquireConnNoAddress) && !errors.Is(err, ch.ErrConnectionClosed):
+		case !unreached:
 			return core.Errorf(core.KindInternal, op, "%w", withoutURL(err))
 		case located:
 			return core.Errorf(core.KindUnavailable, op, "%w", lost)
@@ -271,6 +262,12 @@ func serverError(op string, err error) error {
 		return core.Errorf(core.KindUnavailable, op, "ClickHouse does not answer: %w", withoutURL(err))
 	}
 	return &core.Error{Kind: kindOf(exception.Code), Op: op, Err: &ServerError{Code: int(exception.Code), Text: wordsOf(exception)}}
+}
+
+// onTheWay tells whether an error is of the way to a server, rather than of what it answers.
+func onTheWay(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) || errors.Is(err, ch.ErrAcquireConnNoAddress) || errors.Is(err, ch.ErrConnectionClosed)
 }
 
 // ServerError is an error in ClickHouse's own words.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,13 +31,6 @@ func hurried(t *testing.T, tune ...func(*engine.SupervisorOptions)) *world {
 	return &world{engine: e.Supervisor, dir: e.Dir, Client: c}
 }
 
-func (w *world) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	if err := syscall.Kill(w.engine.PID(), s); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestNothingWaitsForEverForAStoppedEngine: what it has been asked and what it was answering fails by our own clock; what it was
 // to take is sent again and there once.
 func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
@@ -59,7 +51,7 @@ func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	w.signal(t, syscall.SIGSTOP)
+	enginetest.Halt(t, w.engine.PID())
 	for name, call := range map[string]func() error{
 		"an answer that has begun": func() error {
 			for rows.Next() {
@@ -85,7 +77,7 @@ func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 	if err := w.WriteSegment(t.Context(), fullSegment("stopped")); core.KindOf(err) != core.KindUnavailable {
 		t.Errorf("a batch: %v", err)
 	}
-	w.signal(t, syscall.SIGCONT)
+	enginetest.Continue(t, w.engine.PID())
 	until(t, "the segment to be taken", func() error { return w.WriteSegment(t.Context(), fullSegment("stopped")) })
 	if got := w.one(t, "SELECT count() FROM run_logs"); got != "3000" {
 		t.Errorf("%s lines, want 3000", got)
@@ -102,7 +94,7 @@ func TestAStoppedEngineIsReplacedAndNothingIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopped := w.engine.PID()
-	w.signal(t, syscall.SIGSTOP)
+	enginetest.Halt(t, w.engine.PID())
 	if err := w.WriteSegment(t.Context(), fullSegment("meanwhile")); core.KindOf(err) != core.KindUnavailable {
 		t.Errorf("a stopped engine: %v", err)
 	}

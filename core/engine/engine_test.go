@@ -20,6 +20,7 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 )
 
 func TestProtocol(t *testing.T) {
@@ -375,9 +376,7 @@ func TestSupervisor(t *testing.T) {
 		w.must(t, "CREATE TABLE kept (a UInt64) ENGINE=MergeTree ORDER BY a")
 		w.must(t, "INSERT INTO kept VALUES (7)")
 		old := w.PID()
-		if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		enginetest.Halt(t, old)
 		waitFor(t, func() bool { return w.Silent() > 0 || w.PID() != old })
 		waitFor(t, func() bool { return w.Ready() && w.PID() != old })
 		if got := w.must(t, "SELECT a FROM kept"); got != "7" {
@@ -391,13 +390,9 @@ func TestSupervisor(t *testing.T) {
 		t.Parallel()
 		w := setup(t, impatient)
 		old := w.PID()
-		if err := syscall.Kill(old, syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		enginetest.Halt(t, old)
 		waitFor(t, func() bool { return w.Silent() > 0 })
-		if err := syscall.Kill(old, syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
+		enginetest.Continue(t, old)
 		waitFor(t, func() bool { return w.Silent() == 0 })
 		if w.PID() != old || w.must(t, "SELECT 1") != "1" {
 			t.Errorf("process %d has become %d", old, w.PID())

@@ -4,10 +4,10 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 	"github.com/gnomon-scheduler/gnomon/core/gateway"
 )
 
@@ -15,12 +15,6 @@ import (
 func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 	t.Parallel()
 	w := setup(t, gateway.Limits{MaxDuration: 5 * time.Second, Grace: 500 * time.Millisecond, Overall: 2, PerPrincipal: 1})
-	signal := func(s syscall.Signal) {
-		t.Helper()
-		if err := syscall.Kill(w.pid(), s); err != nil {
-			t.Fatal(err)
-		}
-	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url, strings.NewReader("SELECT repeat('x', 1000) FROM numbers(100000000)"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +25,7 @@ func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = begun.Body.Close() }()
-	signal(syscall.SIGSTOP)
+	enginetest.Halt(t, w.pid())
 	a := w.ask("all", "SELECT 1", "max_execution_time=1")
 	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "Code: 210") || !strings.Contains(a.body, "History does not answer now") {
 		t.Errorf("%d: %s", a.status, a.body)
@@ -39,7 +33,7 @@ func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 	if _, err := io.Copy(io.Discard, begun.Body); err == nil {
 		t.Error("half an answer looks whole")
 	}
-	signal(syscall.SIGCONT)
+	enginetest.Continue(t, w.pid())
 	for _, token := range []string{"all", "some"} {
 		if got := w.must(token, "SELECT 1"); got != "1" {
 			t.Errorf("%s: %s", token, got)
