@@ -33,10 +33,10 @@ type HistoryStatus struct {
 	DownSince   *Time          `json:"down_since,omitempty" doc:"Since when it has not answered"`
 	Why         string         `json:"why,omitempty" doc:"Why it does not answer"`
 	MemoryBytes uint64         `json:"memory_bytes,omitempty" doc:"Resident memory of the embedded engine, or what the ClickHouse server counts itself"`
-	DiskBytes   uint64         `json:"disk_bytes,omitempty" doc:"Of all tables, compressed"`
+	DiskBytes   uint64         `json:"disk_bytes,omitempty" doc:"Of all tables, compressed; absent for those who may not see all namespaces"`
 	FreeBytes   uint64         `json:"free_bytes,omitempty" doc:"Of the disk it lies on"`
 	Merges      int            `json:"merges,omitempty" doc:"Merges that were running"`
-	Tables      []HistoryTable `json:"tables,omitempty" doc:"By name; absent until it has been looked at"`
+	Tables      []HistoryTable `json:"tables,omitempty" doc:"By name; absent until it has been looked at, and for those who may not see all namespaces"`
 }
 
 // HistoryTable is how large one table of history is.
@@ -57,10 +57,16 @@ type SpoolStatus struct {
 	Full            bool    `json:"full" doc:"Writers find no room now"`
 	OldestUnshipped *Time   `json:"oldest_unshipped,omitempty" doc:"When the oldest record was said that is not in history"`
 	LagSeconds      float64 `json:"ship_lag_seconds" doc:"Its age; 0: history has everything"`
-	ShippedLines    uint64  `json:"shipped_lines" doc:"Log lines that history has taken since the server started"`
-	LinesPerSecond  float64 `json:"shipped_lines_per_second" doc:"Over the last minute"`
+	ShippedLines    uint64  `json:"shipped_lines,omitempty" doc:"Log lines that history has taken since the server started; absent for those who may not see all namespaces"`
+	LinesPerSecond  float64 `json:"shipped_lines_per_second,omitempty" doc:"Over the last minute; absent for those who may not see all namespaces"`
 	WriteError      string  `json:"write_error,omitempty" doc:"Why its disk takes nothing now; nothing is acknowledged until it does"`
 	Quarantined     uint64  `json:"quarantined_segments" doc:"Set aside since the server started, because they were damaged or history refuses them for ever"`
+}
+
+// withoutOthers leaves out how much all namespaces together have written: it is not one namespace's business.
+func (s *Status) withoutOthers() {
+	s.History.Tables, s.History.DiskBytes = nil, 0
+	s.Spool.ShippedLines, s.Spool.LinesPerSecond = 0, 0
 }
 
 type plainText struct {
@@ -75,7 +81,11 @@ func (a *API) server() {
 		Summary: "Say what this server is and how it is",
 	}, rule{permission: "server:read", source: fromGrants},
 		func(ctx context.Context, _ *struct{}) (*struct{ Body Status }, error) {
-			return &struct{ Body Status }{a.opts.Health.Status(ctx)}, nil
+			status := a.opts.Health.Status(ctx)
+			if !requestOf(ctx).principal.Can("server:read", everywhere) {
+				status.withoutOthers()
+			}
+			return &struct{ Body Status }{status}, nil
 		})
 	register(a, huma.Operation{
 		OperationID: "healthz", Method: http.MethodGet, Path: "/healthz", Tags: tags,

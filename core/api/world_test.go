@@ -250,7 +250,10 @@ type healthy struct{}
 
 func (healthy) Ready(context.Context) error { return nil }
 func (healthy) Status(context.Context) api.Status {
-	return api.Status{Version: "test", Ready: true, Store: "memory"}
+	return api.Status{
+		Version: "test", Ready: true, Store: "memory", Spool: api.SpoolStatus{ShippedLines: 4711, LinesPerSecond: 11.5, Unshipped: 3},
+		History: api.HistoryStatus{Answers: true, DiskBytes: 1 << 20, Tables: []api.HistoryTable{{Name: "runs", Rows: 1556}}},
+	}
 }
 
 // tables is a store in memory.

@@ -43,8 +43,8 @@ func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
 	return len(due) + len(costs), err
 }
 
-// Rest says how long a keeper of some age rests.
-func Rest(took, age time.Duration) time.Duration { return rest(took, age) }
+// Rest says how long a keeper of some age rests after a pass over some rows.
+func Rest(took, age time.Duration, rows uint64) time.Duration { return rest(took, age, rows) }
 
 // Unit is one day of a namespace to make anew.
 type Unit struct {

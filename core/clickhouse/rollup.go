@@ -31,13 +31,18 @@ const (
 	// passTime is how long a pass goes on; what is left is the next one's.
 	passTime = 20 * time.Second
 	// A pass that left nothing is followed by idleShare times as long of rest, within these bounds: 1 % of the time at most,
-	// but for a history whose pass takes longer than 6 s. While a server is young somebody may be trying it out: then what
-	// takes next to nothing comes sooner.
+	// but for a history whose pass takes longer than 6 s. A pass over few rows takes a core for a second at most; if it took
+	// longer the machine was busy with something else, which is no reason to leave views old. While a server is young somebody
+	// may be trying it out: then what takes next to nothing comes sooner.
 	idleShare = 100
 	minRest   = 30 * time.Second
 	maxRest   = 10 * time.Minute
+	fewRows   = stepRows / 2
+	fewRest   = time.Minute
 	young     = 3 * time.Minute
 	youngRest = 5 * time.Second
+	// lateness, beyond a rest and a pass, is no reason to warn: thinning and backups have their turn, too.
+	lateness  = time.Minute
 	rollupMem = 1 << 30 // of the server for each statement, bytes
 )
 
@@ -49,6 +54,7 @@ type RolledUp struct {
 	Took    time.Duration // how long the pass took
 	Rest    time.Duration // until the next is due
 	Behind  time.Duration // how long ago everything was in; 0 if Through is zero
+	Usual   time.Duration // how far behind they may be before something is wrong; 0 if Through is zero
 }
 
 // unit is one day of one namespace, what is made anew at once.
@@ -79,7 +85,7 @@ func (c *Client) rollUpAll(ctx context.Context, age time.Duration) (RolledUp, er
 	if err != nil {
 		return RolledUp{}, serverError(op, err)
 	}
-	r := RolledUp{Left: len(due) + len(costsDue), Through: p.through}
+	r, rows := RolledUp{Left: len(due) + len(costsDue), Through: p.through}, rowsOf(due)+rowsOf(costsDue)
 	for _, part := range []struct {
 		steps []step
 		do    func(context.Context, step) error
@@ -97,18 +103,30 @@ func (c *Client) rollUpAll(ctx context.Context, age time.Duration) (RolledUp, er
 		}
 	}
 	r.Through, r.Took = p.now, time.Since(began)
-	r.Rest, r.Behind = rest(r.Took, age), r.Took
-	return r, serverError(op, c.conn.Exec(ctx, "INSERT INTO rollups (namespace, day, rows_seen, computed_at, took_ms) SELECT arrayJoin(['', {everyone:String}]), toDate(0), 0, {now:"+inUTC+"}, {took:UInt32}",
-		ch.Named("everyone", everyone), instant("now", p.now), ch.Named("took", uint32(r.Took.Milliseconds()))))
+	r.Rest, r.Behind = rest(r.Took, age, rows), r.Took
+	return r, serverError(op, c.conn.Exec(ctx, "INSERT INTO rollups (namespace, day, rows_seen, computed_at, took_ms) SELECT arrayJoin(['', {everyone:String}]), toDate(0), {rows:UInt64}, {now:"+inUTC+"}, {took:UInt32}",
+		ch.Named("everyone", everyone), ch.Named("rows", rows), instant("now", p.now), ch.Named("took", uint32(r.Took.Milliseconds()))))
 }
 
-// rest is how long after a pass that left nothing the next is due; age is how long the server has been keeping roll-ups.
-func rest(took, age time.Duration) time.Duration {
-	least := minRest
+// rowsOf is how many rows the days have.
+func rowsOf(due []unit) (rows uint64) {
+	for _, u := range due {
+		rows += u.rows
+	}
+	return rows
+}
+
+// rest is how long after a pass that left nothing the next is due: took is how long it took for days of so many rows, age is
+// how long the server has been keeping roll-ups.
+func rest(took, age time.Duration, rows uint64) time.Duration {
+	least, most := minRest, maxRest
 	if age < young {
 		least = youngRest
 	}
-	return min(max(idleShare*took, least), maxRest)
+	if rows <= fewRows {
+		most = fewRest
+	}
+	return min(max(idleShare*took, least), most)
 }
 
 // RollupState says how far the roll-ups are, without doing anything.
@@ -122,7 +140,10 @@ func (c *Client) rollupState(ctx context.Context, age time.Duration) (RolledUp, 
 	r := RolledUp{Through: p.through, Took: p.took}
 	if !p.through.IsZero() && !p.through.After(p.now) {
 		r.Behind = p.now.Sub(p.through)
-		r.Rest = max(0, rest(p.took, age)-r.Behind)
+		r.Rest = max(0, rest(p.took, age, p.rows)-r.Behind)
+	}
+	if !p.through.IsZero() {
+		r.Usual = rest(p.took, young, p.rows) + p.took + lateness
 	}
 	return r, serverError("read how far the roll-ups are", err)
 }
@@ -132,14 +153,15 @@ type passed struct {
 	now                   time.Time     // of the server's clock
 	through, costsThrough time.Time     // of the last pass that left nothing, of namespaces and of all together; zero: there was none
 	took                  time.Duration // how long it took
+	rows                  uint64        // how many the days had that it made anew
 }
 
 func (c *Client) rolledUp(ctx context.Context) (passed, error) {
 	var p passed
 	var ms uint32
-	row := c.conn.QueryRow(settings(ctx, with(look(), ch.Settings{"readonly": 1, "final": 0})), `SELECT now64(6, 'UTC'), maxIf(computed_at, namespace = ''), maxIf(computed_at, namespace = {everyone:String}), argMaxIf(took_ms, computed_at, namespace = '')
+	row := c.conn.QueryRow(settings(ctx, with(look(), ch.Settings{"readonly": 1, "final": 0})), `SELECT now64(6, 'UTC'), maxIf(computed_at, namespace = ''), maxIf(computed_at, namespace = {everyone:String}), argMaxIf(took_ms, computed_at, namespace = ''), argMaxIf(rows_seen, computed_at, namespace = '')
 FROM rollups WHERE namespace IN ('', {everyone:String}) AND day = toDate(0)`, ch.Named("everyone", everyone))
-	if err := row.Scan(&p.now, &p.through, &p.costsThrough, &ms); err != nil {
+	if err := row.Scan(&p.now, &p.through, &p.costsThrough, &ms, &p.rows); err != nil {
 		return p, err
 	}
 	for _, at := range []*time.Time{&p.through, &p.costsThrough} {

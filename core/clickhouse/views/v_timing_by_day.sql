@@ -5,7 +5,7 @@
 -- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT day, runs, duration_p50_ms, duration_p95_ms, duration_p99_ms, lateness_p99_ms, queue_p99_ms
---   FROM v_timing_by_day WHERE namespace = 'Telemedicine' AND task = 'ecg-timeout' AND day >= today() - 30
+--   FROM v_timing_by_day WHERE namespace = 'Telemedicine' AND task = 'ecg-timeout-fallback' AND day >= today() - 30
 --   ORDER BY day
 CREATE OR REPLACE VIEW v_timing_by_day
 (

@@ -96,8 +96,13 @@ func (c *Config) complete() error {
 	set(&c.OTLPEndpoint, "GNOMON_OTLP_ENDPOINT", "")
 	if text := os.Getenv("GNOMON_TRACE_RATIO"); text != "" && c.TraceRatio == 0 {
 		if c.TraceRatio, err = strconv.ParseFloat(text, 64); err != nil {
-			return fmt.Errorf("GNOMON_TRACE_RATIO %q is not a number between 0 and 1", text)
+			return fmt.Errorf("GNOMON_TRACE_RATIO %q is not a number", text)
 		}
+	} else if c.TraceRatio == 0 {
+		c.TraceRatio = 1
+	}
+	if !(c.TraceRatio > 0 && c.TraceRatio <= 1) { // NaN is neither
+		return fmt.Errorf("trace_ratio is %v; give a number above 0 up to 1, or nothing for all runs; to trace none, name no collector", c.TraceRatio)
 	}
 	if text := os.Getenv("GNOMON_SPOOL_MIB"); text != "" && c.SpoolMiB == 0 {
 		if c.SpoolMiB, err = strconv.Atoi(text); err != nil {

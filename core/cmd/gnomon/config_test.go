@@ -3,7 +3,9 @@ package main
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/sdk/egress"
@@ -64,5 +66,37 @@ func TestWhatWasNotGrantedIsDeniedAndSaysWhere(t *testing.T) {
 	}
 	if granted, err := c.grants("Telemedicine", "Telemedicine.T", []string{"sql:business"}); err != nil || granted["sql:business"] != "sqlite:/x" {
 		t.Errorf("its own grant: %v %v", granted, err)
+	}
+}
+
+func TestTheShareOfTracedRunsIsJudgedWithoutACollectorToo(t *testing.T) {
+	for text, want := range map[string]float64{"": 1, "1": 1, "0.25": 0.25, "7": -1, "-1": -1, "0": -1, "NaN": -1, "half": -1} {
+		t.Setenv("GNOMON_TRACE_RATIO", text)
+		var c Config
+		if err := c.complete(); (err != nil) != (want < 0) || err == nil && c.TraceRatio != want {
+			t.Errorf("%q: %v, %v", text, c.TraceRatio, err)
+		}
+	}
+	t.Setenv("GNOMON_TRACE_RATIO", "")
+	if err := (&Config{TraceRatio: 7}).complete(); err == nil {
+		t.Error("trace_ratio 7 of a file is taken")
+	}
+}
+
+// What is the matter with an engine is said in both languages, and what will come of it.
+func TestTheDoctorTellsAnEngineThatEndedFromOneThatHangs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pid    int
+		silent time.Duration
+		zh, en string
+	}{
+		{0, 0, "引擎已退出，正在自动重启", "it has ended and is started again"},
+		{4711, 15 * time.Second, "引擎进程 4711 仍在，但已有约 15s 没有应答", "its process 4711 is there and has not answered for about 15s"},
+		{4711, 0, "正在启动或繁忙", "starting or busy"},
+	} {
+		if said := engineTrouble(c.pid, c.silent); !strings.Contains(said[0], c.zh) || !strings.Contains(said[1], c.en) {
+			t.Errorf("%d, %s: %q", c.pid, c.silent, said)
+		}
 	}
 }

@@ -31,7 +31,7 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 		ctx = limited
 		what, todo := "the ClickHouse server", bilingual("请检查 GNOMON_CLICKHOUSE_DSN 所指的服务器", "look at the server that GNOMON_CLICKHOUSE_DSN names")
 		if i.a.engine != nil {
-			what, todo = "the embedded engine", bilingual("引擎会自动重启；若一直不恢复，请看服务器日志中的 “engine ended”", "it is started again by itself; if it stays away, look for “engine ended” in the server's log")
+			what, todo = "the embedded engine", engineTrouble(i.a.engine.PID(), i.a.engine.Silent())
 		}
 		say("history", "error", false, map[string]any{"down_since": since.UTC(), "why": down.Error()},
 			fmt.Sprintf("历史库自 %s 起没有应答；日志和运行记录留在本地，恢复后自动补写。%s：%v", localTime(since), todo[0], down),
@@ -54,9 +54,6 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	}
 }
 
-// rollupsLate is how far the roll-ups may be behind: they are made anew within minutes, also on a large history.
-const rollupsLate = 15 * time.Minute
-
 // examineRollups says how far the roll-ups are of which the views are made.
 func (i insight) examineRollups(ctx context.Context, say sayFunc) {
 	r, err := i.a.history.RollupState(ctx)
@@ -66,7 +63,13 @@ func (i insight) examineRollups(ctx context.Context, say sayFunc) {
 	case r.Through.IsZero():
 		say("rollups", "warning", false, nil, "历史汇总正在首次生成，视图 v_* 尚不完整；表 rollups 记录进度", "the roll-ups are being made for the first time, so the views v_* are not complete; table rollups says how far they are")
 	default:
-		say("rollups", "warning", r.Behind < rollupsLate, r.Behind.Seconds(), fmt.Sprintf("历史汇总落后 %.0f 秒", r.Behind.Seconds()), fmt.Sprintf("the roll-ups are %.0f s behind", r.Behind.Seconds()))
+		late := r.Behind > r.Usual
+		zh := fmt.Sprintf("历史汇总（视图 v_* 的来源）落后 %.0f 秒，此处 %.0f 秒以内属正常", r.Behind.Seconds(), r.Usual.Seconds())
+		en := fmt.Sprintf("the roll-ups, of which the views v_* are made, are %.0f s behind; up to %.0f s is usual here", r.Behind.Seconds(), r.Usual.Seconds())
+		if late {
+			zh, en = zh+"：请在服务器日志中查找 “roll-ups”，并查看机器是否过忙", en+": look for “roll-ups” in the server's log, and whether the machine is too busy"
+		}
+		say("rollups", "warning", !late, r.Behind.Seconds(), zh, en)
 	}
 }
 
@@ -83,6 +86,19 @@ func (i insight) examineThinning(ctx context.Context, say sayFunc) {
 		say("thinning", "info", true, facts, fmt.Sprintf("抽稀到 %s 的读数（每五分钟一行）：%d 行变为 %d 行", t.Through.Format(time.DateOnly), t.RowsBefore, t.RowsAfter),
 			fmt.Sprintf("samples are thinned through %s, to one row for five minutes: %d rows became %d", t.Through.Format(time.DateOnly), t.RowsBefore, t.RowsAfter))
 	}
+}
+
+// engineTrouble says what is the matter with an engine that does not answer, and what will be done about it; pid 0: there is none.
+func engineTrouble(pid int, silent time.Duration) [2]string {
+	switch {
+	case pid == 0:
+		return bilingual("引擎已退出，正在自动重启；若一直不恢复，请看服务器日志中的 “engine ended” 与 “engine not restarted”",
+			"it has ended and is started again by itself; if it stays away, look for “engine ended” and “engine not restarted” in the server's log")
+	case silent > 0:
+		return bilingual(fmt.Sprintf("引擎进程 %d 仍在，但已有约 %s 没有应答；满一分钟（占用处理器时为五分钟）后将自动结束并重启它，日志中为 “engine hangs”", pid, silent),
+			fmt.Sprintf("its process %d is there and has not answered for about %s; after a minute (five while it uses the processor) it is ended and started again by itself, and the log says “engine hangs”", pid, silent))
+	}
+	return bilingual("引擎进程正在启动或繁忙；退出或停止应答时会自动重启", "its process is starting or busy; it is started again by itself when it ends or hangs")
 }
 
 func bilingual(zh, en string) [2]string { return [2]string{zh, en} }
@@ -234,7 +250,7 @@ func (i insight) examineSpans(ctx context.Context, say sayFunc) {
 		return
 	}
 	all := strings.Join(texts, "; ")
-	say("history_span", "info", true, facts, "历史的时间范围："+all, "history goes from – to: "+all)
+	say("history_span", "info", true, facts, "历史的时间范围："+all, "history has runs of "+all)
 }
 
 func localTime(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
