@@ -67,6 +67,16 @@ func TestProtocol(t *testing.T) {
 			t.Errorf("%d documents", strings.Count(got, `"meta"`))
 		}
 	})
+	t.Run("NamesAndTypesComeOnceThoughRowsComeInChunks", func(t *testing.T) {
+		const form = "default_format=JSONCompactEachRowWithNamesAndTypes"
+		got := w.must(t, "SELECT number AS n FROM numbers(200000)", form)
+		if lines := strings.Split(got, "\n"); len(lines) != 200_002 || lines[0] != `["n"]` || lines[1] != `["UInt64"]` || lines[100_002] != "[100000]" || lines[200_001] != "[199999]" || strings.Count(got, `"`) != 4 {
+			t.Errorf("%d lines, %d quotes: %.40s", len(lines), strings.Count(got, `"`), got)
+		}
+		if got := w.must(t, "SELECT 1::UInt8 AS a WHERE 0", form); got != "[\"a\"]\n[\"UInt8\"]" {
+			t.Errorf("without rows: %q", got)
+		}
+	})
 	t.Run("BindsParameters", func(t *testing.T) {
 		got := w.must(t, "SELECT {x:Int32} + 1, {s:String}", "param_x=41", `param_s=it's \t ok`)
 		if got != "42\tit\\'s \\t ok" {

@@ -30,13 +30,16 @@ const maxStatement = 1 << 20
 // insertChunk is how much of an INSERT's data is handed to ClickHouse at once.
 const insertChunk = 256 << 10
 
-// streamed are the formats in which a chunk of rows needs nothing before or behind it, so that the chunks of a
-// streamed query are the answer. Other formats are made whole in the engine, within the memory limit.
+// streamed are the formats in which a chunk of rows needs nothing before or behind it but what headLines says, so that
+// the chunks of a streamed query are the answer. Other formats are made whole in the engine, within the memory limit.
 var streamed = map[string]bool{
 	"Native": true, "RowBinary": true, "TabSeparated": true, "TSV": true, "TabSeparatedRaw": true, "TSVRaw": true,
 	"Raw": true, "CSV": true, "JSONEachRow": true, "JSONLines": true, "NDJSON": true, "JSONCompactEachRow": true,
-	"JSONStringsEachRow": true, "LineAsString": true, "RawBLOB": true, "Null": true,
+	"JSONStringsEachRow": true, "JSONCompactEachRowWithNamesAndTypes": true, "LineAsString": true, "RawBLOB": true, "Null": true,
 }
+
+// headLines says how many lines each chunk of a streamed format begins with that belong at the beginning of the answer only.
+var headLines = map[string]int{"JSONCompactEachRowWithNamesAndTypes": 2}
 
 // protocolParams are URL parameters of the HTTP protocol itself; all others are settings.
 var protocolParams = map[string]bool{
@@ -379,12 +382,17 @@ func runStream(ctx context.Context, w http.ResponseWriter, job *work, req reques
 			midStream(w, err)
 			return nil
 		}
+		data := chunk.bytes()
+		ended := len(data) == 0
 		if !answered {
 			answered = true
 			startAnswer(w, req)
+		} else {
+			for range headLines[req.format] {
+				_, data, _ = bytes.Cut(data, []byte{'\n'})
+			}
 		}
-		data := chunk.bytes()
-		if len(data) == 0 {
+		if ended {
 			chunk.close()
 			return nil
 		}
