@@ -219,8 +219,8 @@ type Column struct {
 }
 
 // QueryFunc answers a Query: head once, then row for each row, in order, until one of them fails. more says that there
-// were more rows than MaxRows. Values are what JSON can carry: nil, bool, numbers, string, []any and map[string]any; the
-// slice may be reused after row returns. It fails with KindInvalid if the statement is wrong or does more than read.
+// were more rows than MaxRows. Values are what JSON can carry: nil, bool, numbers, string, and json.RawMessage of what is
+// composed; the slice may be reused after row returns. It fails with KindInvalid if the statement is wrong or does more than read.
 type QueryFunc func(ctx context.Context, query Query, head func([]Column) error, row func([]any) error) (more bool, err error)
 
 // Logs knows what has been said and is not in history yet: package recorder.

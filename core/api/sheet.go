@@ -1,6 +1,7 @@
 package api
 
 import (
+	"archive/zip"
 	"errors"
 	"io"
 	"strconv"
@@ -147,7 +148,11 @@ func (s *sheet) time(text string) (cell excelize.Cell, ok bool) {
 
 func (s *sheet) end() error { return s.rows.Flush() }
 
-func (s *sheet) write(w io.Writer) error { return s.file.Write(w) }
+// write writes the workbook as it is packed: excelize would hold the whole of it first.
+func (s *sheet) write(w io.Writer) error {
+	s.file.SetZipWriter(func(io.Writer) excelize.ZipWriter { return zip.NewWriter(w) })
+	return s.file.Write(io.Discard)
+}
 
 // close removes the temporary file, if there is one.
 func (s *sheet) close() { _ = s.file.Close() }

@@ -34,7 +34,7 @@ func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLim
 	}
 	ask.settings["max_result_rows"], ask.settings["result_overflow_mode"] = limits.MaxRows, "throw"
 	ctx, cancel := context.WithCancel(ctx)
-	body, err := ask.conn.QueryFormat(settings(ctx, ask.settings, limits.options(params)...), format, sql)
+	body, err := ask.conn.QueryFormat(settings(ctx, ask.settings, limits.options(sql, params)...), format, sql)
 	if err != nil {
 		cancel()
 		return nil, tooMany(serverError(op, err), limits.MaxRows)

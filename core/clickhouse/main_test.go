@@ -1,7 +1,9 @@
 package clickhouse_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -84,6 +86,15 @@ func (w *world) askAs(t testing.TB, sql string, scope statement.Scope) [][]any {
 		row, err := rows.Scan(nil)
 		if err != nil {
 			t.Fatalf("%s: %v", sql, err)
+		}
+		for i := range row {
+			if composed, ok := row[i].(json.RawMessage); ok {
+				numbers := json.NewDecoder(bytes.NewReader(composed))
+				numbers.UseNumber()
+				if err := numbers.Decode(&row[i]); err != nil {
+					t.Fatalf("%s: %s: %v", sql, composed, err)
+				}
+			}
 		}
 		all = append(all, row)
 	}

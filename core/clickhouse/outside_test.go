@@ -2,7 +2,9 @@ package clickhouse_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -259,4 +261,36 @@ func until(t *testing.T, what string, try func() error) {
 		}
 	}
 	t.Fatalf("waited in vain for %s: %v", what, err)
+}
+
+// TestAPoolThatIsUsedUpIsCalledBusy: the server answers well, and is not to be looked at.
+func TestAPoolThatIsUsedUpIsCalledBusy(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	addr := listen(t, func(c net.Conn) {
+		there, err := net.Dial("unix", w.engine.Socket())
+		if err != nil {
+			return
+		}
+		for _, way := range [][2]net.Conn{{there, c}, {c, there}} {
+			go func() { // ends with either connection
+				_, _ = io.Copy(way[0], way[1])
+				_ = errors.Join(c.Close(), there.Close())
+			}()
+		}
+	})
+	c, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: "http://" + addr + "/gnomon?dial_timeout=1s", Connections: 1, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	held, err := c.Query(t.Context(), "SELECT number FROM numbers(100000000)", clickhouse.QueryLimits{}, nil, everything)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{}, nil, everything)
+	held.Close()
+	if core.KindOf(err) != core.KindUnavailable || !strings.Contains(err.Error(), "is busy: all connections to it were in use for 1s") || strings.Contains(err.Error(), "look whether it runs") {
+		t.Errorf("%v", err)
+	}
 }

@@ -2,20 +2,12 @@ package clickhouse
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
-	"math"
-	"math/big"
-	"net"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
@@ -24,7 +16,7 @@ import (
 // QueryLimits bound an analyst's statement. Zero fields take the defaults.
 type QueryLimits struct {
 	MaxRows     int           // rows given at most; then Rows.More says that there were more. 0: 100,000
-	MaxBytes    int           // bytes of values given at most, likewise. 0: 64 MiB
+	MaxBytes    int           // bytes of values given at most, as text, likewise. 0: 64 MiB
 	MaxDuration time.Duration // by the server's clock; then the statement fails. 0: 30 s
 	MaxMemory   uint64        // of the server, for this statement; then it fails. 0: 1 GiB
 	QueryID     string        // names the statement, so that Progress finds it; empty: nobody asks
@@ -54,22 +46,42 @@ func (l QueryLimits) settings() ch.Settings {
 		"max_memory_usage":     l.MaxMemory,
 		"max_result_rows":      l.MaxRows + 1,
 		"result_overflow_mode": "break",
-		// What clickhouse-go cannot decode it shall get as text.
-		"output_format_native_write_json_as_string": 1,
 	}
 }
 
 // options are the parameters of a statement and its name.
-func (l QueryLimits) options(params map[string]string) []ch.QueryOption {
+func (l QueryLimits) options(sql string, params map[string]string) []ch.QueryOption {
 	options := []ch.QueryOption{}
 	if len(params) > 0 {
-		options = append(options, ch.WithParameters(params))
+		options = append(options, ch.WithParameters(escaped(sql, params)))
 	}
 	if l.QueryID != "" {
 		options = append(options, ch.WithQueryID(l.QueryID))
 	}
 	return options
 }
+
+// escaped gives values as ClickHouse reads parameters: as a field of a tab-separated line. What a statement declares to be
+// composed, or a name, it reads as it is (SerializationArray::deserializeText, ReplaceQueryParameterVisitor).
+func escaped(sql string, params map[string]string) ch.Parameters {
+	asIs := map[string]bool{}
+	for _, m := range readAsIs.FindAllStringSubmatch(sql, -1) {
+		asIs[m[1]] = true
+	}
+	all := make(ch.Parameters, len(params))
+	for name, value := range params {
+		if !asIs[name] {
+			value = fieldEscaper.Replace(value)
+		}
+		all[name] = value
+	}
+	return all
+}
+
+var (
+	readAsIs     = regexp.MustCompile(`\{\s*(\w+)\s*:\s*(?:Array|Map|Tuple|Nested|Identifier|Point|Ring|LineString|Multi\w+|Polygon)\b`)
+	fieldEscaper = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
+)
 
 // Column is one column of an answer.
 type Column struct {
@@ -78,7 +90,7 @@ type Column struct {
 }
 
 // Query runs one reading statement in ClickHouse's SQL over the part of history that scope names, without repeats (final = 1).
-// params fill {name:Type} placeholders in ClickHouse's own escaped text form. The statement can read tables and compute, nothing
+// params fill {name:Type} placeholders: a text is taken as it is, a list as ClickHouse writes one: ['a', 'b']. The statement can read tables and compute, nothing
 // else: no writing, no settings, no files, no network. It fails with KindInvalid and ClickHouse's own words (a
 // ServerError) if it is wrong or does more than read, with KindExhausted at a limit. Close the Rows.
 func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (*Rows, error) {
@@ -92,17 +104,24 @@ func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, para
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	rows, err := ask.conn.Query(settings(ctx, ask.settings, limits.options(params)...), sql)
+	from, columns, err := c.source(ctx, sql, ask, limits, params)
 	if err != nil {
 		cancel()
-		return nil, serverError(op, err)
+		return nil, err
 	}
-	r := &Rows{rows: rows, cancel: cancel, limits: limits}
-	for _, t := range rows.ColumnTypes() {
-		r.columns = append(r.columns, Column{Name: t.Name(), Type: t.DatabaseTypeName()})
-		r.cells = append(r.cells, reflect.New(t.ScanType()).Interface())
+	r := &Rows{from: from, cancel: cancel, limits: limits, columns: columns}
+	for _, column := range columns {
+		r.shapes = append(r.shapes, shapeOf(column.Type))
 	}
 	return r, nil
+}
+
+// source asks, in the way that the protocol allows.
+func (c *Client) source(ctx context.Context, sql string, ask asking, limits QueryLimits, params map[string]string) (rowSource, []Column, error) {
+	if c.http {
+		return askLines(ctx, sql, ask, limits.options(sql, params))
+	}
+	return askBlocks(ctx, sql, ask, limits, limits.options(sql, params))
 }
 
 // withoutFormat refuses a statement that chooses the form of its answer itself.
@@ -116,17 +135,31 @@ func withoutFormat(op, sql string) error {
 // formatClause finds a FORMAT clause at the end of a statement; it would replace the form that is decoded here.
 var formatClause = regexp.MustCompile(`(?is)\sFORMAT\s+[A-Za-z][A-Za-z0-9]*\s*;?\s*$`)
 
-// Rows is an answer that arrives. It is not safe for concurrent use.
+// Rows is an answer that arrives. Of it one row is held at a time, and no row is longer than 8 MiB of text. It is not safe for
+// concurrent use.
 type Rows struct {
-	rows    driver.Rows
+	from    rowSource
 	cancel  context.CancelFunc
 	limits  QueryLimits
 	columns []Column
-	cells   []any // pointers that clickhouse-go scans into
+	shapes  []*shape
+	cells   []byte // of the row
+	ends    []int  // where each of them ends
 	given   int
 	bytes   int
 	more    bool
 	err     error
+}
+
+// rowSource gives rows in the order they come.
+type rowSource interface {
+	// next moves to the next row.
+	next() bool
+	// row appends the row's cells, and where each of them ends.
+	row(dst []byte, ends []int, shapes []*shape) ([]byte, []int, error)
+	// err is why next gave false; nil at the end.
+	err() error
+	close()
 }
 
 // Columns names the columns, in order. It is empty for a statement without an answer.
@@ -134,7 +167,7 @@ func (r *Rows) Columns() []Column { return r.columns }
 
 // Next moves to the next row; false at the end, at a limit (More) or after an error (Err).
 func (r *Rows) Next() bool {
-	if r.err != nil || r.more || r.rows == nil || !r.rows.Next() {
+	if r.err != nil || r.more || r.from == nil || !r.from.next() {
 		return false
 	}
 	if r.given >= r.limits.MaxRows || r.bytes >= r.limits.MaxBytes {
@@ -145,25 +178,28 @@ func (r *Rows) Next() bool {
 	return true
 }
 
-// Scan gives the row's values in row, which is reused if it is long enough: nil, bool, int64, uint64, float64, string,
-// []any and map[string]any; integers of more than 64 bits, decimals, dates, addresses and times (RFC 3339) as strings;
-// NaN and infinities as nil; bytes that are not UTF-8 as \x and hexadecimal.
+// Scan gives the row's values in row, which is reused if it is long enough: nil, bool, int64, uint64, float64, string, and
+// json.RawMessage of what is composed. Integers of more than 64 bits, decimals, dates, addresses and times (RFC 3339, as
+// the clocks of the column's zone showed them) are strings, NaN and infinities are nil, bytes that are not UTF-8 are \x and
+// hexadecimal; also in what is composed. It fails with KindExhausted if the row is too long.
 func (r *Rows) Scan(row []any) ([]any, error) {
-	if r.rows == nil {
+	if r.from == nil {
 		return nil, errClosed
 	}
-	for i := range r.cells {
-		reflect.ValueOf(r.cells[i]).Elem().SetZero()
+	if cap(r.cells) > keptRow {
+		r.cells = nil
 	}
-	if err := r.rows.Scan(r.cells...); err != nil {
-		r.err = core.Errorf(core.KindInternal, "query history", "%w", err)
-		return nil, r.err
+	var err error
+	if r.cells, r.ends, err = r.from.row(r.cells[:0], r.ends[:0], r.shapes); err != nil {
+		r.err = err
+		return nil, err
 	}
+	r.bytes += len(r.cells)
 	row = row[:0]
-	for i := range r.cells {
-		value, size := plain(reflect.ValueOf(r.cells[i]).Elem(), r.columns[i].Type)
-		r.bytes += size
-		row = append(row, value)
+	begin := 0
+	for i, end := range r.ends {
+		row = append(row, r.shapes[i].scalar(r.cells[begin:end]))
+		begin = end
 	}
 	return row, nil
 }
@@ -179,110 +215,18 @@ func (r *Rows) Err() error {
 	if r.err != nil {
 		return r.err
 	}
-	if r.rows == nil || r.more {
+	if r.from == nil || r.more {
 		return nil
 	}
-	return serverError("query history", r.rows.Err())
+	return r.from.err()
 }
 
 // Close ends the statement, cancelling it if it still runs. It is safe to call twice.
 func (r *Rows) Close() {
-	if r.rows == nil {
+	if r.from == nil {
 		return
 	}
 	r.cancel()
-	_ = r.rows.Close()
-	r.rows = nil
-}
-
-// plain turns what clickhouse-go scanned into what JSON can carry, and tells about how many bytes that is.
-func plain(v reflect.Value, kind string) (any, int) {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		if v.IsNil() {
-			return nil, 4
-		}
-		if text, ok := special(v.Interface(), kind); ok {
-			return text, len(text)
-		}
-		v = v.Elem()
-	}
-	if v.CanInterface() {
-		if text, ok := special(v.Interface(), kind); ok {
-			return text, len(text)
-		}
-	}
-	switch v.Kind() {
-	case reflect.Bool:
-		return v.Bool(), 5
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return v.Int(), 8
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return v.Uint(), 8
-	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); !math.IsNaN(f) && !math.IsInf(f, 0) {
-			return f, 8
-		}
-		return nil, 4
-	case reflect.String:
-		return text(v.String()), v.Len()
-	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 && !strings.Contains(kind, "Array(UInt8") {
-			bytes := make([]byte, v.Len())
-			reflect.Copy(reflect.ValueOf(bytes), v)
-			return text(string(bytes)), len(bytes)
-		}
-		list, size := make([]any, v.Len()), 2
-		for i := range list {
-			item, n := plain(v.Index(i), kind)
-			list[i], size = item, size+n+1
-		}
-		return list, size
-	case reflect.Map:
-		object, size := make(map[string]any, v.Len()), 2
-		for it := v.MapRange(); it.Next(); {
-			key, _ := plain(it.Key(), "")
-			name := fmt.Sprint(key)
-			value, n := plain(it.Value(), kind)
-			object[name], size = value, size+n+len(name)+4
-		}
-		return object, size
-	case reflect.Invalid:
-		return nil, 4
-	default:
-		s := fmt.Sprint(v.Interface())
-		return s, len(s)
-	}
-}
-
-// special gives the text of values that have one of their own.
-func special(value any, kind string) (string, bool) {
-	switch x := value.(type) {
-	case time.Time:
-		if dateType.MatchString(kind) {
-			return x.Format(time.DateOnly), true
-		}
-		return x.Format(time.RFC3339Nano), true
-	case big.Int:
-		return x.String(), true
-	case *big.Int:
-		return x.String(), true
-	case net.IP:
-		return x.String(), true
-	case fmt.Stringer:
-		if reflect.ValueOf(value).Kind() == reflect.Pointer && reflect.ValueOf(value).IsNil() {
-			return "", false
-		}
-		return x.String(), true
-	}
-	return "", false
-}
-
-// dateType matches types that hold days without a time of day.
-var dateType = regexp.MustCompile(`\bDate(32)?\b`)
-
-func text(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return `\x` + hex.EncodeToString([]byte(s))
+	r.from.close()
+	r.from = nil
 }

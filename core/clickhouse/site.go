@@ -50,6 +50,9 @@ type away struct {
 
 // Error gives what went wrong and where. What clickhouse-go was about to ask is left out: its settings make a long URL.
 func (e *away) Error() string {
+	if e.err == ch.ErrAcquireConnTimeout { //nolint:errorlint // of a connection that was to be made it is wrapped
+		return fmt.Sprintf("%s is busy: all connections to it were in use for %s; try again when a statement has ended (GET /v1/queries lists them, DELETE /v1/queries/{id} cancels)", e.at.name, e.at.patience)
+	}
 	if errors.Is(e.err, ch.ErrAcquireConnTimeout) || withoutURL(e.err) == context.DeadlineExceeded { //nolint:errorlint // others say what they have waited for
 		return fmt.Sprintf("%s gave no connection within %s; %s", e.at.name, e.at.patience, e.at.remedy)
 	}
