@@ -41,7 +41,10 @@ type Options struct {
 	Live        Live
 	History     History
 	Query       QueryFunc
-	Progress    ProgressFunc
+	// Place waits until a principal may have one statement more under way, and keeps the place until free is called;
+	// KindExhausted with a finding if that takes too long.
+	Place    func(ctx context.Context, principal string) (free func(), err error)
+	Progress ProgressFunc
 	// BackUp backs up history into a folder of the server, upon base if that is not empty; KindInvalid with findings at folder
 	// and base, KindConflict if the folder exists.
 	BackUp func(ctx context.Context, folder, base string) (Backup, error)
@@ -111,7 +114,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "place": o.Place == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {

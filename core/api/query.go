@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,7 +26,7 @@ import (
 // QueryRequest is a reading statement over history.
 type QueryRequest struct {
 	SQL     string            `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
-	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement"`
+	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement: a text as it is, a list as ClickHouse writes one: ['a', 'b']"`
 	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"10000000" default:"10000" doc:"How many rows at most; a sheet of Excel holds 1048575"`
 	ID      string            `json:"id,omitempty" format:"uuid" doc:"Names the query in /v1/queries while it runs; absent: the server chooses one and says it in X-Gnomon-Query-Id"`
 	File    string            `json:"file,omitempty" maxLength:"200" doc:"Offer the answer as a file of this name (Content-Disposition)" example:"runs.xlsx"`
@@ -35,7 +36,7 @@ type QueryRequest struct {
 // answer is cut off and so is not valid JSON.
 type QueryAnswer struct {
 	Columns []Column `json:"columns" doc:"In the order of the statement"`
-	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339"`
+	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339, with the offset of the column's zone"`
 	More    bool     `json:"more" doc:"There were more rows than max_rows"`
 }
 
@@ -49,8 +50,8 @@ func (a *API) queries() {
 	op.Responses = map[string]*huma.Response{"200": {Description: "The answer", Content: map[string]*huma.MediaType{
 		"application/json": {Schema: schemas.Schema(reflect.TypeFor[QueryAnswer](), true, "QueryAnswer")},
 		ndjson:             {Schema: &huma.Schema{Type: huma.TypeString, Description: "One object a line"}},
-		"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
-		tsv:                {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names"}},
+		"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names; values as they are, also text that a spreadsheet could take for a formula"}},
+		tsv:                {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names; values as they are, likewise"}},
 		xlsx: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary",
 			Description: "A workbook of Excel: numbers and times as such, times as the clocks of the column's zone show them; text that Excel could take for a formula begins with an apostrophe"}},
 		parquet: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary", Description: "Made by ClickHouse, with its types"}},
@@ -66,8 +67,14 @@ func (a *API) queries() {
 			if err != nil {
 				return nil, err
 			}
+			free, err := a.takePlace(ctx)
+			if err != nil {
+				running.end()
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(hctx huma.Context) {
 				defer running.end()
+				defer free()
 				w, ok := hctx.BodyWriter().(http.ResponseWriter)
 				if !ok {
 					return
@@ -76,7 +83,9 @@ func (a *API) queries() {
 				out := newAnswer(in.Accept, bufio.NewWriterSize(late, 64<<10))
 				defer out.close()
 				late.mediaType = out.mediaType
+				rest := out.keepMoving(late)
 				more, err := a.query(ctx, q, out, running)
+				rest()
 				if err == nil {
 					err = out.end()
 				}
@@ -101,6 +110,20 @@ func (a *API) queries() {
 		})
 }
 
+// takePlace waits for the caller's place among the statements that are under way.
+func (a *API) takePlace(ctx context.Context) (free func(), err error) {
+	req := requestOf(ctx)
+	free, err = a.opts.Place(ctx, req.principal.String())
+	if stopped, ok := errors.AsType[*stoppedError](err); ok {
+		return nil, stopped.problem(ctx)
+	}
+	if e, ok := errors.AsType[*core.Error](err); ok && e.Kind == core.KindExhausted && len(e.Findings) > 0 {
+		p := req.refuse(http.StatusTooManyRequests, e.Kind, e.Findings[0].Message)
+		return nil, huma.ErrorWithHeaders(p, http.Header{"Retry-After": {"5"}})
+	}
+	return free, err
+}
+
 // query asks in the way the form of the answer needs it.
 func (a *API) query(ctx context.Context, q Query, out *answer, running *runningQuery) (more bool, err error) {
 	q.Export = out.mediaType != "application/json"
@@ -112,8 +135,52 @@ func (a *API) query(ctx context.Context, q Query, out *answer, running *runningQ
 	}
 	return a.opts.Query(ctx, q, out.head, func(values []any) error {
 		running.given.Add(1)
+		out.mu.Lock()
+		defer out.mu.Unlock()
 		return out.row(values)
 	})
+}
+
+// longestWait is how long a row waits for others to leave with it.
+const longestWait = 150 * time.Millisecond
+
+// keepMoving sends rows that have waited, until it is told to rest. What comes before the first row waits: as long as nothing
+// has left, a statement that fails is answered with a problem.
+func (o *answer) keepMoving(late *lateWriter) (rest func()) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // ends when stop is closed
+		defer close(stopped)
+		tick := time.NewTicker(longestWait)
+		defer tick.Stop()
+		sent := 0
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			o.mu.Lock()
+			if o.rows > sent && o.sheet == nil {
+				sent = o.rows
+				o.send(late)
+			}
+			o.mu.Unlock()
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
+// send has what was written leave. Whether it could is told to whoever writes next.
+func (o *answer) send(late *lateWriter) {
+	if o.table != nil {
+		o.table.Flush()
+	}
+	if o.w.Flush() == nil {
+		_ = late.control.Flush() // a connection that broke is noticed by the next write
+	}
 }
 
 // The forms of an answer beside JSON and CSV.
@@ -201,6 +268,7 @@ func offered(name string) string {
 
 // answer writes rows in the form that was asked for, as they come; a workbook is written when all rows are there.
 type answer struct {
+	mu        sync.Mutex // while rows come: over all that writes
 	mediaType string
 	w         *bufio.Writer
 	table     *csv.Writer // csv and tsv
@@ -289,9 +357,12 @@ func (o *answer) row(values []any) error {
 			_, _ = o.w.Write(name)
 			_ = o.w.WriteByte(':')
 		}
-		raw, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("column %s: %w", o.columns[i].Name, err)
+		raw, composed := v.(json.RawMessage)
+		if !composed {
+			var err error
+			if raw, err = json.Marshal(v); err != nil {
+				return fmt.Errorf("column %s: %w", o.columns[i].Name, err)
+			}
 		}
 		_, _ = o.w.Write(raw)
 	}
@@ -346,6 +417,8 @@ func cellText(v any) (string, error) {
 		return "", nil
 	case string:
 		return x, nil
+	case json.RawMessage:
+		return string(x), nil
 	default:
 		raw, err := json.Marshal(x)
 		return string(raw), err

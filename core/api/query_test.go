@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/gnomon-scheduler/gnomon/core/access"
 )
 
 func TestQueryAnswersInFourForms(t *testing.T) {
@@ -66,5 +68,54 @@ func TestQueryThatBreaksIsCutOff(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s looks whole", accept)
 		}
+	}
+}
+
+// A row does not wait for so many others that a buffer is full.
+func TestARowLeavesThoughTheNextIsLongInComing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for accept, want := range map[string]string{
+		"application/json": `{"columns":[{"name":"n","type":"UInt64"}],"rows":[[7]`, "application/x-ndjson": `{"n":7}` + "\n", "text/csv": "n\n7\n",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/query", strings.NewReader(`{"sql":"slow"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+w.admin)
+		req.Header.Set("Accept", accept)
+		resp, err := w.client.Do(req) // the answer begins, though the statement does not end
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", accept, got, err)
+		}
+		_ = resp.Body.Close()
+	}
+}
+
+// Statements of the API stand in the same line as those of ClickHouse's clients.
+func TestAQueryTakesAPlaceAndGivesItBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	analyst := w.named("li", access.Analyst, "Common")
+	for sql, status := range map[string]int{"SELECT 1": 200, "SELEC": 422, "early": 503} {
+		w.must(status, w.do(analyst, "POST", "/v1/query", `{"sql":"`+sql+`"}`))
+	}
+	w.must(200, w.do(analyst, "POST", "/v1/query", `{"sql":"cells"}`, "Accept", xlsx))
+	w.history.full.Store(true)
+	for lang, want := range map[string]string{"en": "li may have 4 at once and has 4", "zh": "li 最多 4 条，现有 4 条"} {
+		a := w.must(429, w.do(analyst, "POST", "/v1/query", `{"sql":"SELECT 1"}`, "Accept-Language", lang))
+		if a.body["detail"] != want || a.body["kind"] != "exhausted" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s %v", a.raw, a.header)
+		}
+	}
+	if got := w.must(200, w.do(analyst, "GET", "/v1/queries", "")).body["items"].([]any); len(got) != 0 {
+		t.Errorf("one without a place is still listed: %v", got)
+	}
+	if n := w.history.taken.Load(); n != 0 {
+		t.Errorf("%d places were not given back", n)
 	}
 }

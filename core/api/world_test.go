@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func setup(t *testing.T) *world {
 	w.opts = api.Options{
 		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
-		Query: w.history.query, Progress: w.history.progress, BackUp: backUp, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
+		Query: w.history.query, Place: w.history.place, Progress: w.history.progress, BackUp: backUp, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return w.access.Authenticate(ctx, token)
 		},
@@ -475,6 +476,8 @@ type history struct {
 	asked      int
 	endless    []string // queries
 	breakAfter int      // questions for lines
+	full       atomic.Bool
+	taken      atomic.Int64 // places
 }
 
 var errDown = core.Errorf(core.KindUnavailable, "ask history", "the engine does not answer")
@@ -567,6 +570,10 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		h.mu.Unlock()
 		<-ctx.Done()
 		return false, ctx.Err()
+	case "slow": // a row, and the next when the caller goes
+		err := errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row([]any{uint64(7)}))
+		<-ctx.Done()
+		return false, errors.Join(err, ctx.Err())
 	case "file":
 		_, err := q.Into.Write([]byte(q.Format))
 		return false, err
@@ -574,8 +581,8 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		columns := []api.Column{{Name: "=n", Type: "UInt64"}, {Name: "at", Type: "Nullable(DateTime64(3, 'Asia/Shanghai'))"}, {Name: "day", Type: "Date"},
 			{Name: "text", Type: "LowCardinality(String)"}, {Name: "list", Type: "Array(UInt8)"}, {Name: "price", Type: "Decimal(9, 2)"}, {Name: "ok", Type: "Bool"}}
 		return false, errors.Join(head(columns),
-			row([]any{uint64(7), "2026-12-01T08:00:00.25+08:00", "2026-12-01", "=HYPERLINK(\"http://evil\")", []any{uint64(1)}, "1.25", true}),
-			row([]any{uint64(1)<<53 + 1, nil, "1899-01-01", "中文 +1", []any{}, "-3", false}))
+			row([]any{uint64(7), "2026-12-01T08:00:00.25+08:00", "2026-12-01", "=HYPERLINK(\"http://evil\")", json.RawMessage("[1]"), "1.25", true}),
+			row([]any{uint64(1)<<53 + 1, nil, "1899-01-01", "中文 +1", json.RawMessage("[]"), "-3", false}))
 	case "early":
 		return false, errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row([]any{uint64(1)}), errDown)
 	}
@@ -588,6 +595,16 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		err = errors.Join(err, row([]any{uint64(i), "2026-12-01T00:00:00.000005Z", text}))
 	}
 	return q.MaxRows < 3, err
+}
+
+// place refuses while the places are full, and counts those that were not given back.
+func (h *history) place(_ context.Context, who string) (func(), error) {
+	if h.full.Load() {
+		said := core.Text{Zh: who + " 最多 4 条，现有 4 条", En: who + " may have 4 at once and has 4"}
+		return nil, &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(said.En), Findings: []core.Finding{{Message: said}}}
+	}
+	h.taken.Add(1)
+	return func() { h.taken.Add(-1) }, nil
 }
 
 func backUp(_ context.Context, folder, base string) (api.Backup, error) {

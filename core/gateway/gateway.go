@@ -170,7 +170,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 		return err
 	}
 	defer end()
-	free, err := g.place(ctx, who.String())
+	free, err := g.Place(ctx, who.String())
 	if err != nil {
 		return err
 	}
@@ -223,8 +223,9 @@ func tokenOf(r *http.Request) string {
 	return r.URL.Query().Get("password")
 }
 
-// place waits until the principal and all together have a statement less under way than they may.
-func (g *Gateway) place(ctx context.Context, who string) (free func(), err error) {
+// Place waits until the principal and all together have a statement less under way than they may. Every statement of an analyst
+// takes one, whatever way it comes. It fails with KindExhausted, saying who has how many, when that takes too long.
+func (g *Gateway) Place(ctx context.Context, who string) (free func(), err error) {
 	g.mu.Lock()
 	s := g.mine[who]
 	if s == nil {
@@ -251,8 +252,7 @@ func (g *Gateway) place(ctx context.Context, who string) (free func(), err error
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-timer.C:
-			err = &Error{Code: 202, Status: http.StatusServiceUnavailable, Name: "TOO_MANY_SIMULTANEOUS_QUERIES", Text: fmt.Sprintf(
-				"Too many simultaneous queries: %s may have %d at once, and all together %d. Try again", who, g.o.Limits.PerPrincipal, g.o.Limits.Overall)}
+			err = g.full(who, len(s.places)-len(taken))
 		}
 		for _, t := range taken {
 			<-t
@@ -265,6 +265,17 @@ func (g *Gateway) place(ctx context.Context, who string) (free func(), err error
 		<-s.places
 		leave()
 	}, nil
+}
+
+// full is why a statement has no place.
+func (g *Gateway) full(who string, own int) error {
+	said := core.Text{
+		Zh: fmt.Sprintf("同时执行的语句过多：%s 最多 %d 条，现有 %d 条；所有人合计最多 %d 条，现有 %d 条。请等其中一条结束后再试，或取消一条：GET /v1/queries 列出，DELETE /v1/queries/{id} 取消",
+			who, g.o.Limits.PerPrincipal, own, g.o.Limits.Overall, len(g.places)),
+		En: fmt.Sprintf("too many simultaneous queries: %s may have %d at once and has %d, all together may have %d and have %d. Try again when one has ended, or cancel one: GET /v1/queries lists them, DELETE /v1/queries/{id} cancels",
+			who, g.o.Limits.PerPrincipal, own, g.o.Limits.Overall, len(g.places)),
+	}
+	return &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(said.En), Findings: []core.Finding{{Message: said}}}
 }
 
 // ask sends the statement on. When ctx ends, the connection breaks, and ClickHouse kills the query.
@@ -325,8 +336,11 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 	if !ok {
 		e = g.translate(err, w.Header().Get("X-ClickHouse-Query-Id"))
 	}
-	if e.Status == http.StatusUnauthorized {
+	switch {
+	case e.Status == http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Basic realm="gnomon"`)
+	case e.Code == 202:
+		w.Header().Set("Retry-After", "5")
 	}
 	w.Header().Set("X-ClickHouse-Exception-Code", strconv.Itoa(e.Code))
 	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
@@ -356,6 +370,8 @@ func (g *Gateway) translate(err error, id string) *Error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Code: 394, Status: http.StatusInternalServerError, Name: "QUERY_WAS_CANCELLED", Text: "The query was cancelled"}
+	case core.KindOf(err) == core.KindExhausted && hint != "":
+		return &Error{Code: 202, Status: http.StatusServiceUnavailable, Name: "TOO_MANY_SIMULTANEOUS_QUERIES", Text: hint}
 	case core.KindOf(err) == core.KindConflict:
 		return &Error{Code: 216, Status: http.StatusConflict, Name: "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING", Text: "Query with id = " + id + " is already running"}
 	case core.KindOf(err) == core.KindUnauthenticated:

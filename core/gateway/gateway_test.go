@@ -222,7 +222,8 @@ func TestProtocol(t *testing.T) {
 				t.Fatal("the statements do not run")
 			}
 		}
-		if a := w.ask("some", "SELECT 1"); a.status != 503 || a.header.Get("X-ClickHouse-Exception-Code") != "202" || !strings.Contains(a.body, "li may have 2") {
+		if a := w.ask("some", "SELECT 1"); a.status != 503 || a.header.Get("X-ClickHouse-Exception-Code") != "202" || !strings.Contains(a.body, "li may have 2") ||
+			!strings.Contains(a.body, "and has 2, all together may have 3 and have 2") || !strings.Contains(a.body, "现有 2 条") || a.header.Get("Retry-After") == "" {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 		if got := w.must("all", "SELECT 1"); got != "1" {

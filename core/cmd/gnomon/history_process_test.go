@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +133,61 @@ func TestHistoryIsAskedKeptAndBroughtBack(t *testing.T) {
 			}](w, "SELECT count() AS n FROM system.processes WHERE query LIKE '%200000000000%' AND query NOT LIKE '%system.processes%'")
 			return rows[0].N == 0
 		})
+	})
+	t.Run("OnePersonsStatementsLeaveRoomForAnothers", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ask := func(token, sql string) (int, string, http.Header) {
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/v1/query", strings.NewReader(`{"sql":"`+sql+`"}`))
+			if err != nil {
+				t.Error(err)
+				return 0, "", nil
+			}
+			request.Header.Set("Authorization", "Bearer "+token)
+			request.Header.Set("Content-Type", "application/json")
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				return 0, "", nil // cancelled
+			}
+			defer answer.Body.Close()
+			text, _ := io.ReadAll(answer.Body)
+			return answer.StatusCode, string(text), answer.Header
+		}
+		var other api.NewToken
+		w.must("POST", "/v1/tokens", api.TokenInput{Principal: "wang", Grants: map[string]string{"*": "analyst"}}, &other)
+		refused := make(chan string, 9)
+		var asking sync.WaitGroup
+		for range 9 {
+			asking.Go(func() { // ends with ctx, or when it is refused
+				if status, text, header := ask(w.token, "SELECT max(sipHash64(number)) FROM numbers(300000000000)"); status != 0 {
+					refused <- fmt.Sprint(status, " ", header.Get("Retry-After"), " ", text)
+				}
+			})
+		}
+		defer asking.Wait()
+		defer cancel()
+		w.until(20*time.Second, "four of them run", func() bool {
+			var running struct {
+				Items []api.RunningQuery `json:"items"`
+			}
+			w.must("GET", "/v1/queries", nil, &running)
+			read := 0
+			for _, q := range running.Items {
+				if q.ReadRows > 0 {
+					read++
+				}
+			}
+			return read == 4
+		})
+		began := time.Now()
+		if status, text, _ := ask(other.Value, "SELECT 1"); status != 200 || time.Since(began) > 8*time.Second {
+			t.Errorf("another's statement after %s: %d %s", time.Since(began), status, text)
+		}
+		for range 5 {
+			if got := <-refused; !strings.HasPrefix(got, "429 5 ") || !strings.Contains(got, "may have 4 at once and has 4, all together may have 5") {
+				t.Errorf("refused with %s", got)
+			}
+		}
 	})
 	t.Run("TheDoctorSaysWhereHistoryStands", func(t *testing.T) {
 		w.until(20*time.Second, "the storage is known", func() bool {
