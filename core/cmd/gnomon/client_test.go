@@ -643,6 +643,37 @@ func TestSQLFilesAppearWholeOrNotAtAll(t *testing.T) {
 			t.Errorf("%v: %d %q", args, code, errOut)
 		}
 	}
+	// What cannot be is said before anything is asked, in both languages.
+	delete(m.bodies, "POST /v1/query")
+	for _, c := range []struct {
+		args   []string
+		en, zh string
+	}{
+		{[]string{"SELECT 1", "--file", filepath.Join(dir, "o.foo")}, "o.foo: its ending must be .table, .json, .ndjson, .csv, .tsv, .xlsx, .parquet, or give the form with -o", "后缀须为 .table, .json, .ndjson, .csv, .tsv, .xlsx, .parquet，或用 -o 指定格式"},
+		{[]string{"SELECT 1", "--file", filepath.Join(dir, "none", "x.csv")}, "cannot write " + filepath.Join(dir, "none", "x.csv") + ": no such file or directory; ", "请换一个已存在且可写的目录"},
+		{[]string{" "}, "the statement is empty", "语句为空"},
+		{[]string{""}, "the statement is empty", "语句为空"},
+		{[]string{"SELECT 1", "-p", "a"}, "--param a: write name=value", "--param a：应写作 名称=值"},
+		{[]string{"SELECT 1", "-o", "pdf"}, "-o pdf: must be one of table, json, ", "-o pdf：只能是 table, json, "},
+		{[]string{"SELECT 1", "--from", statement}, "give the statement or --from, not both", "语句与 --from 只能给出一个"},
+	} {
+		for lang, want := range map[string]string{"en": c.en, "zh": c.zh} {
+			if _, errOut, code := gnomon(t, m, "", append([]string{"--lang", lang, "sql"}, c.args...)...); code != exitUsage || !strings.Contains(errOut, want) {
+				t.Errorf("%v: %d %q", c.args, code, errOut)
+			}
+		}
+	}
+	if asked := m.bodies["POST /v1/query"]; asked != "" {
+		t.Errorf("asked: %s", asked)
+	}
+	whole = true
+	path = filepath.Join(dir, "array.json") // longer than what came
+	if _, errOut, code := gnomon(t, m, "SELECT 1", "sql", "--file", path); code != exitOK || !strings.Contains(errOut, ": 27 B in ") {
+		t.Errorf("%d %q", code, errOut)
+	}
+	if _, errOut, code := gnomon(t, m, "SELECT 1", "sql", "--file", filepath.Join(dir, "plain"), "-o", "csv"); code != exitOK {
+		t.Errorf("%d %q", code, errOut)
+	}
 }
 
 func TestAnInterruptedQueryIsCancelled(t *testing.T) {

@@ -24,7 +24,7 @@ func (s *session) outputFlag(cmd *cobra.Command, forms ...string) {
 			s.output = forms[0]
 		}
 		if !slices.Contains(forms, s.output) {
-			return &usageError{fmt.Errorf("-o %s: must be one of %s", s.output, strings.Join(forms, ", "))}
+			return &usageError{fmt.Errorf(s.say("-o %s：只能是 %s 之一", "-o %s: must be one of %s"), s.output, strings.Join(forms, ", "))}
 		}
 		if check != nil {
 			return check(cmd, args)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,7 +43,9 @@ func newSQLCommand(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sql [STATEMENT]", Short: "Ask history by ClickHouse SQL", Args: cobra.MaximumNArgs(1),
 		Long: "Ask history by ClickHouse SQL: runs, attempts, run_logs, run_samples, plugin_samples, host_samples, and the views v_*.\n" +
-			"A statement of -, or none, is read from standard input. Ctrl-C cancels the query on the server.",
+			"A statement of -, or none, is read from standard input. Ctrl-C cancels the query on the server.\n" +
+			"Values of -p are taken as they are; a list is written as ClickHouse does: -p \"names=['a', 'b']\".\n" +
+			"csv and tsv hold values as they are, also such as a spreadsheet takes for formulas (=1+1); xlsx does not.",
 		Example: `  gnomon sql "SELECT task_type, count(), countIf(outcome='succeeded') FROM runs GROUP BY 1"
   gnomon sql "SELECT * FROM runs WHERE namespace = {ns:String} LIMIT 10" --param ns=Common -o json
   gnomon sql --from monthly.sql --file monthly.xlsx`,
@@ -53,7 +56,7 @@ func newSQLCommand(s *session) *cobra.Command {
 			for _, param := range params {
 				name, value, ok := strings.Cut(param, "=")
 				if !ok || name == "" {
-					return &usageError{fmt.Errorf("--param %s: write name=value", param)}
+					return &usageError{fmt.Errorf(s.say("--param %s：应写作 名称=值", "--param %s: write name=value"), param)}
 				}
 				if q.params == nil {
 					q.params = map[string]string{}
@@ -61,8 +64,8 @@ func newSQLCommand(s *session) *cobra.Command {
 				q.params[name] = value
 			}
 			if q.file != "" && !cmd.Flags().Changed("output") {
-				if form := strings.TrimPrefix(filepath.Ext(q.file), "."); slices.Contains(sqlForms, form) {
-					s.output = form
+				if s.output = strings.TrimPrefix(filepath.Ext(q.file), "."); !slices.Contains(sqlForms, s.output) {
+					return &usageError{fmt.Errorf(s.say("--file %s：后缀须为 .%s，或用 -o 指定格式", "--file %s: its ending must be .%s, or give the form with -o"), q.file, strings.Join(sqlForms, ", ."))}
 				}
 			}
 			if q.file != "" && !cmd.Flags().Changed("max-rows") {
@@ -92,11 +95,11 @@ func (s *session) statement(args []string, from string) (string, error) {
 	var err error
 	switch {
 	case from != "" && len(args) > 0:
-		return "", &usageError{errors.New("give the statement or --from, not both")}
+		return "", &usageError{errors.New(s.say("语句与 --from 只能给出一个", "give the statement or --from, not both"))}
 	case from != "":
 		text, err = os.ReadFile(from)
 	case len(args) == 1 && args[0] != "-":
-		return args[0], nil
+		text = []byte(args[0])
 	case len(args) == 0 && terminal(s.in):
 		return "", &usageError{errors.New(s.say("请给出 SQL 语句；见 gnomon sql --help", "give a statement; see gnomon sql --help"))}
 	default:
@@ -111,9 +114,41 @@ func (s *session) statement(args []string, from string) (string, error) {
 	return string(text), nil
 }
 
-// answer asks and prints, or writes, what comes.
-func (s *session) answer(ctx context.Context, q inquiry) error {
+// answer asks and prints, or writes, what comes. A file that cannot be written is noticed before anything is asked.
+func (s *session) answer(ctx context.Context, q inquiry) (err error) {
 	q.id, q.began = uuid.Must(uuid.NewV7()).String(), time.Now()
+	rows, more := -1, false
+	ask := func() (err error) {
+		rows, more, err = s.fetch(ctx, q)
+		return err
+	}
+	if q.file != "" {
+		err = s.toFile(q.file, ask)
+	} else {
+		err = ask()
+	}
+	if err != nil {
+		return err
+	}
+	took := time.Since(q.began).Round(time.Millisecond)
+	switch {
+	case q.file != "":
+		written, err := os.Stat(q.file)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.err, s.say("已写入 %s：%s，用时 %s\n", "wrote %s: %s in %s\n"), q.file, sizeText(written.Size()), took)
+	case rows >= 0 && s.output == "table":
+		fmt.Fprintf(s.err, s.say("%d 行，用时 %s\n", map[bool]string{true: "%d row in %s\n", false: "%d rows in %s\n"}[rows == 1]), rows, took)
+	}
+	if more {
+		fmt.Fprintf(s.err, s.say("还有更多：只给出了前 %d 行以内的结果；用 --max-rows 取更多\n", "there is more: the answer was cut at %d rows or sooner; ask for more with --max-rows\n"), q.maxRows)
+	}
+	return nil
+}
+
+// fetch asks and prints what comes; rows is -1 if they were not counted.
+func (s *session) fetch(ctx context.Context, q inquiry) (rows int, more bool, err error) {
 	accept := map[string]string{
 		"table": "application/json", "json": "application/x-ndjson", "ndjson": "application/x-ndjson",
 		"csv": "text/csv", "tsv": "text/tab-separated-values", "parquet": "application/vnd.apache.parquet",
@@ -128,31 +163,16 @@ func (s *session) answer(ctx context.Context, q inquiry) error {
 	})
 	if err != nil {
 		endProgress()
-		return s.unanswered(ctx, q, &statementError{q.statement, err})
+		return -1, false, s.unanswered(ctx, q, &statementError{q.statement, err})
 	}
 	defer func() { _ = resp.Body.Close() }()
 	got.from = resp.Body
-	rows := -1
-	if q.file != "" {
-		err = s.toFile(q.file, func() error { _, err := s.rows(&got); return err })
-	} else {
-		rows, err = s.rows(&got)
-	}
+	rows, err = s.rows(&got)
 	endProgress()
 	if err != nil {
-		return s.unanswered(ctx, q, fmt.Errorf("%s: %w", s.say("结果不完整", "the answer is not complete"), err))
+		return -1, false, s.unanswered(ctx, q, fmt.Errorf("%s: %w", s.say("结果不完整", "the answer is not complete"), err))
 	}
-	took := time.Since(q.began).Round(time.Millisecond)
-	switch {
-	case q.file != "":
-		fmt.Fprintf(s.err, s.say("已写入 %s：%s，用时 %s\n", "wrote %s: %s in %s\n"), q.file, sizeText(got.bytes.Load()), took)
-	case rows >= 0 && s.output == "table":
-		fmt.Fprintf(s.err, s.say("%d 行，用时 %s\n", map[bool]string{true: "%d row in %s\n", false: "%d rows in %s\n"}[rows == 1]), rows, took)
-	}
-	if resp.Trailer.Get("X-Gnomon-More") == "true" {
-		fmt.Fprintf(s.err, s.say("还有更多：只给出了前 %d 行以内的结果；用 --max-rows 取更多\n", "there is more: the answer was cut at %d rows or sooner; ask for more with --max-rows\n"), q.maxRows)
-	}
-	return nil
+	return rows, resp.Trailer.Get("X-Gnomon-More") == "true", nil
 }
 
 // unanswered makes sure that a query whose answer nobody waits for is not running on: closing the connection ends it, but
@@ -173,7 +193,10 @@ func (s *session) unanswered(ctx context.Context, q inquiry, err error) error {
 func (s *session) toFile(path string, write func() error) error {
 	part, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part")
 	if err != nil {
-		return &usageError{err}
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			err = at.Err
+		}
+		return &usageError{fmt.Errorf(s.say("无法写入 %s：%w；请换一个已存在且可写的目录", "cannot write %s: %w; name a file in a folder that is there and may be written to"), path, err)}
 	}
 	defer func() { _ = os.Remove(part.Name()) }() // gone already if all went well
 	out, buffered := s.out, bufio.NewWriterSize(part, 1<<16)
