@@ -83,8 +83,21 @@ func KindOf(err error) Kind {
 
 // Causes a context is cancelled with; read them with context.Cause.
 var (
-	ErrRunTimeout    = errors.New("hard timeout reached")        // the attempt's own time limit
-	ErrRunCancelled  = errors.New("cancelled on request")        // a person or an API call asked for it
-	ErrRunTerminated = errors.New("terminated on request")       // likewise, without any grace
-	ErrShuttingDown  = errors.New("the server is shutting down") // drain time is over
+	ErrRunTimeout     = errors.New("hard timeout reached")            // the attempt's own time limit
+	ErrRunSoftTimeout = Worded(ErrRunTimeout, "soft timeout reached") // a case of it: asked to stop, with the rest of the limit to do so
+	ErrRunCancelled   = errors.New("cancelled on request")            // a person or an API call asked for it
+	ErrRunTerminated  = errors.New("terminated on request")           // likewise, without any grace
+	ErrShuttingDown   = errors.New("the server is shutting down")     // drain time is over
 )
+
+// Worded gives a case of a cause in words of its own: who asked, or which limit it was. errors.Is finds the cause in it,
+// and its message is the words alone.
+func Worded(cause error, words string) error { return &worded{cause, words} }
+
+type worded struct {
+	cause error
+	words string
+}
+
+func (w *worded) Error() string { return w.words }
+func (w *worded) Unwrap() error { return w.cause }

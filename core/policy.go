@@ -192,6 +192,9 @@ const (
 	OtherwiseFail Otherwise = "fail" // the run ends as failed
 )
 
+// NotTrueInTime ends the detail in the facts of a run that OtherwiseRun has started.
+const NotTrueInTime = "; it had not come true by its deadline, and otherwise: run starts it all the same"
+
 // Precondition must be true before a run starts. Exactly one of Expression, SQL and HTTP is given.
 type Precondition struct {
 	Name       string        `json:"name,omitempty"`       // for people; "": the expression, query or URL itself

@@ -8,7 +8,8 @@ import (
 // Executor tries a run once. There are two: a plugin process and a Lua worker, both behind package pluginhost.
 // Execute blocks until the attempt has ended and nothing of it runs any more, or says in the outcome's message that
 // something may. Cancelling ctx asks the task to stop; after the grace period its process is killed. context.Cause(ctx)
-// says why (ErrRunTimeout, ErrRunCancelled, ErrShuttingDown; ErrRunTerminated: without any grace) and decides the verdict.
+// says why (ErrRunTimeout, ErrRunCancelled, ErrShuttingDown; ErrRunTerminated: without any grace) and decides the verdict;
+// it may be a case of one in words of its own (Worded), which are for the outcome's message.
 // An error means the attempt could not be tried at all; how a tried attempt ended is the Outcome. Safe for concurrent use.
 type Executor interface {
 	Execute(ctx context.Context, attempt Attempt, sink Sink) (Outcome, error)

@@ -50,11 +50,12 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 	c.asked.Add(1)
 	unasked := context.AfterFunc(ctx, func() { // ends when the attempt does, or after grace
 		defer c.asked.Done()
-		if errors.Is(context.Cause(ctx), core.ErrRunTerminated) {
-			p.stopCall(stream, end, c, p.parting(), reasonOf(ctx))
+		reason := context.Cause(ctx)
+		if errors.Is(reason, core.ErrRunTerminated) {
+			p.stopCall(stream, end, c, p.parting(), reason)
 			return
 		}
-		p.stopCall(stream, end, c, grace, reasonOf(ctx))
+		p.stopCall(stream, end, c, grace, reason)
 	})
 	failure := p.converse(ctx, stream, end, c, grants, sink, grace)
 	p.leave(c)
@@ -78,8 +79,6 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 	clean = !dead && failure == nil && c.broken == "" && !c.overran
 	return out, clean, nil
 }
-
-func reasonOf(ctx context.Context) string { return context.Cause(ctx).Error() }
 
 // partingMoment is what an attempt that is terminated gets if its process carries others: one that listens ends within
 // it, and the others live on. A process of its own is killed at once.
@@ -121,11 +120,11 @@ func (p *process) leave(c *call) {
 
 // stopCall asks the plugin to stop an attempt, waits for grace, and then kills the process. It returns when the attempt
 // has ended, which ends stream.
-func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *call, grace time.Duration, reason string) {
+func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *call, grace time.Duration, reason error) {
 	limited, cancel := context.WithTimeout(stream, grace) // a process that is stopped does not even answer
 	defer cancel()
 	// One that is terminated without having been asked before has its parting moment, however often that is said.
-	if c.attempt.Terminate != nil && reason != core.ErrRunTerminated.Error() {
+	if c.attempt.Terminate != nil && !errors.Is(reason, core.ErrRunTerminated) {
 		c.asked.Go(func() { // ends with limited
 			select {
 			case <-c.attempt.Terminate:
@@ -134,7 +133,7 @@ func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *ca
 			}
 		})
 	}
-	req := &pluginv1.CancelRequest{RunId: c.attempt.RunID, Attempt: int32(c.attempt.Number), Reason: reason}
+	req := &pluginv1.CancelRequest{RunId: c.attempt.RunID, Attempt: int32(c.attempt.Number), Reason: reason.Error()}
 	for limited.Err() == nil {
 		answer, err := p.api.Cancel(limited, req)
 		if status.Code(err) == codes.Unimplemented {
@@ -161,7 +160,7 @@ func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *ca
 	}
 	why := fmt.Sprintf("did not stop within %v (%s)", grace, reason)
 	if grace == 0 || !errors.Is(limited.Err(), context.DeadlineExceeded) {
-		why = "was terminated on request"
+		why = "was terminated"
 	}
 	p.overrun(c, why)
 	select { // the stream ends by itself, unless the kernel takes too long over the dead process
@@ -216,7 +215,7 @@ func (p *process) converse(ctx, stream context.Context, end context.CancelFunc, 
 		}
 		if c.broken = p.take(stream, c, event, sink); c.broken != "" {
 			// The handler is asked to stop like one that was cancelled.
-			c.asked.Go(func() { p.stopCall(stream, end, c, grace, c.broken) })
+			c.asked.Go(func() { p.stopCall(stream, end, c, grace, errors.New(c.broken)) })
 		}
 	}
 }
@@ -320,6 +319,8 @@ func (c *call) verdict(ctx context.Context, p *process, failure error) core.Outc
 		switch {
 		case c.overran && errors.Is(context.Cause(ctx), core.ErrRunTerminated):
 			out.Message += "; its process was killed"
+		case c.overran && errors.Is(context.Cause(ctx), core.ErrRunSoftTimeout):
+			out.Message = core.ErrRunTimeout.Error() + "; it had not stopped since its soft timeout, so its process was killed"
 		case c.overran:
 			out.Message += "; it did not stop in time, so its process was killed"
 		case c.deaf:
@@ -335,7 +336,10 @@ func (c *call) verdict(ctx context.Context, p *process, failure error) core.Outc
 // stopped gives the verdict of an attempt whose ctx has ended, and why it did.
 func stopped(ctx context.Context) (core.Verdict, string) {
 	cause := context.Cause(ctx)
-	if errors.Is(cause, core.ErrRunTimeout) || errors.Is(cause, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(cause, core.ErrRunTimeout):
+		return core.TimedOut, cause.Error()
+	case errors.Is(cause, context.DeadlineExceeded):
 		return core.TimedOut, core.ErrRunTimeout.Error()
 	}
 	return core.Cancelled, cause.Error()

@@ -61,6 +61,21 @@ func TestGraceOfTheAttemptReplacesTheHosts(t *testing.T) {
 		if took < 400*time.Millisecond || took > 1400*time.Millisecond {
 			t.Errorf("killed after %v", took)
 		}
+		// Whether it listened to its soft timeout or was killed at the hard one, the message says which it was.
+		for what, message := range map[string]string{
+			"lines-then-wait": "soft timeout reached", "stubborn": "hard timeout reached; it had not stopped since its soft timeout, so its process was killed",
+		} {
+			soft := do(what).Attempt(what + "-soft")
+			soft.Grace = 400 * time.Millisecond
+			limited, stop := context.WithCancelCause(t.Context())
+			sink, began := begun()
+			go func() { <-began; stop(core.ErrRunSoftTimeout) }() // ends when it has begun
+			out, err := e.Execute(limited, soft, sink)
+			stop(nil)
+			if err != nil || out.Verdict != core.TimedOut || out.Message != message {
+				t.Errorf("%s: %s %q %v, want %q", what, out.Verdict, out.Message, err, message)
+			}
+		}
 		// One that needs it gets it: a soft timeout leaves more than the usual grace.
 		patient := do("finish-late").Attempt("late")
 		patient.Grace = 5 * time.Second

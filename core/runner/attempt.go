@@ -74,11 +74,11 @@ func (r *Runner) execute(l *liveRun) {
 		return
 	}
 	hard := r.timeout(l.task, taskType)
-	soft, grace := hard, time.Duration(0)
-	if s := l.task.Policies.SoftTimeout; s > 0 && s < hard {
-		soft, grace = s, hard-s
+	limit, grace, reached := hard, time.Duration(0), core.ErrRunTimeout
+	if soft := l.task.Policies.SoftTimeout; soft > 0 && soft < hard {
+		limit, grace, reached = soft, hard-soft, core.ErrRunSoftTimeout
 	}
-	ctx, release := context.WithTimeoutCause(ctx, soft, core.ErrRunTimeout)
+	ctx, release := context.WithTimeoutCause(ctx, limit, reached)
 	defer release()
 	r.mu.Lock()
 	l.startedAt = r.opts.Clock.Now()

@@ -68,7 +68,7 @@ func (r *Runner) admit(l *liveRun) bool {
 		return true
 	case !known: // the row stays as it is: the sweep takes it up again
 	case ruling.Gate != core.GateNone && l.stopped != nil:
-		r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: "cancelled while it waited: " + ruling.Detail})
+		r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: l.stopped.Error() + " while it waited: " + ruling.Detail})
 	case ruling.Reason != "":
 		r.skip(l, ruling.Reason, map[string]string{"gate": string(gateOf(ruling)), "key": ruling.Key, "detail": ruling.Detail})
 	}
@@ -164,6 +164,13 @@ func (r *Runner) preconditions(ctx context.Context, l *liveRun) (ruling core.Rul
 		}
 		switch p.Otherwise {
 		case core.OtherwiseRun:
+			// It is noted only while nothing else is waited for: it must not lose its place at a limit.
+			if l.run.State == core.RunWaiting && l.run.Gate == core.GatePrecondition {
+				untrue := core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Detail: nameOf(p) + ": " + detail + core.NotTrueInTime}
+				if !r.hold(ctx, l, untrue) {
+					return core.Ruling{}, false, false
+				}
+			}
 			l.passed = append(l.passed[:min(i, len(l.passed))], now)
 			continue
 		case core.OtherwiseFail:
@@ -201,7 +208,7 @@ func (r *Runner) queueAhead(l *liveRun, limits []core.Limit) (core.Ruling, bool)
 	}
 	for _, limit := range limits {
 		if d := r.doors[doorKey{core.GateCapacity, limit.Key}]; d != nil && len(d.waiting) < limit.MaxWaiting && r.ahead(d.at, l) {
-			return core.Ruling{Gate: core.GateCapacity, Key: limit.Key, Detail: strconv.Itoa(len(d.waiting)) + " runs wait for " + limit.Key}, true
+			return core.Ruling{Gate: core.GateCapacity, Key: limit.Key, Detail: "others wait for " + limit.Key + " and come before it"}, true
 		}
 	}
 	return core.Ruling{}, false
@@ -429,12 +436,12 @@ func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) {
 // stopOthers stops what is in the way of a run that waits: by its task's policy earlier runs are cancelled, terminated,
 // or lose their place.
 func (r *Runner) stopOthers(l *liveRun, ruling core.Ruling) {
-	how := core.StopCancel
-	if cmp.Or(l.run.Overlap, l.task.Policies.Overlap) == core.OverlapTerminate {
+	how, policy := core.StopCancel, cmp.Or(l.run.Overlap, l.task.Policies.Overlap)
+	if policy == core.OverlapTerminate {
 		how = core.StopTerminate
 	}
 	ctx := context.WithoutCancel(r.base)
-	by := "overlap: run " + l.run.ID
+	by := byOverlap + string(policy) + " (the fire of " + l.run.FireAt.UTC().Format(time.RFC3339Nano) + ", run " + l.run.ID + ")"
 	for _, stop := range []struct {
 		ids []string
 		how core.Stop

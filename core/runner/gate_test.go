@@ -70,8 +70,10 @@ func TestOverlapCancelsOrTerminatesWhatRan(t *testing.T) {
 			w.executes(t, 1)
 			second := w.fire(t, task.ID, 0)
 			ended := w.wantEnded(t, first.ID, core.Cancelled, "")
-			if want := map[core.Overlap]string{core.OverlapCancel: "cancelled", core.OverlapTerminate: "terminated"}[overlap]; !strings.Contains(ended.Message, want) {
-				t.Errorf("the first ended with %q; want it %s", ended.Message, want)
+			did := map[core.Overlap]string{core.OverlapCancel: "cancelled", core.OverlapTerminate: "terminated"}[overlap]
+			want := did + " by overlap policy " + string(overlap) + " (the fire of " + second.FireAt.UTC().Format(time.RFC3339Nano) + ", run " + second.ID + ")"
+			if ended.Message != want {
+				t.Errorf("the first ended with %q; want %q", ended.Message, want)
 			}
 			eventually(t, "the second executes", func() bool { _, ok := w.StartedAt(second.ID); return ok })
 			if w.provider.atOnce() != 1 {
@@ -247,7 +249,10 @@ func TestAPreconditionIsWaitedFor(t *testing.T) {
 	if !strings.Contains(string(skipped.Facts), "never is not so yet") {
 		t.Errorf("facts %s", skipped.Facts)
 	}
-	w.wantEnded(t, w.fire(t, w.create(t, "succeed", condition("never", 1100*time.Millisecond, core.OtherwiseRun)).ID, 0).ID, core.Succeeded, "")
+	allTheSame := w.wantEnded(t, w.fire(t, w.create(t, "succeed", condition("never", 1100*time.Millisecond, core.OtherwiseRun)).ID, 0).ID, core.Succeeded, "")
+	if want := "never: never is not so yet" + core.NotTrueInTime; !strings.Contains(string(allTheSame.Facts), want) || allTheSame.Gate != core.GatePrecondition {
+		t.Errorf("a run that starts all the same: gate %q, facts %s; want %q", allTheSame.Gate, allTheSame.Facts, want)
+	}
 	failed := w.wantEnded(t, w.fire(t, w.create(t, "succeed", condition("never", 1100*time.Millisecond, core.OtherwiseFail)).ID, 0).ID, core.Failed, "")
 	if !strings.Contains(failed.Message, "never") {
 		t.Errorf("message %q", failed.Message)
@@ -402,8 +407,8 @@ func TestASoftTimeoutAsksAndLeavesTheRest(t *testing.T) {
 	w.start(t)
 	task := w.create(t, "wait", policies(core.Policies{SoftTimeout: 60 * time.Millisecond, Timeout: 5 * time.Second}))
 	run := w.wantEnded(t, w.fire(t, task.ID, 0).ID, core.TimedOut, "")
-	if took := run.EndedAt.Sub(run.StartedAt); took > 4*time.Second {
-		t.Errorf("asked after %s", took)
+	if took := run.EndedAt.Sub(run.StartedAt); took > 4*time.Second || run.Message != "soft timeout reached" {
+		t.Errorf("asked after %s: %q", took, run.Message)
 	}
 	if grace := w.provider.attempts()[0].Grace; grace != 5*time.Second-60*time.Millisecond {
 		t.Errorf("it was given %s to stop", grace)

@@ -115,7 +115,9 @@ func TestARunThatExecutesIsCancelled(t *testing.T) {
 	if err := w.Cancel(t.Context(), fired.ID, "ann"); err != nil {
 		t.Fatal(err)
 	}
-	w.wantEnded(t, fired.ID, core.Cancelled, "")
+	if run := w.wantEnded(t, fired.ID, core.Cancelled, ""); run.Message != "cancelled on request by ann" {
+		t.Errorf("it ended with %q", run.Message)
+	}
 	if !w.task(t, task.ID).Enabled {
 		t.Error("a cancelled run disabled its task")
 	}

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -60,11 +61,8 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 		if l.stopped == nil {
 			r.opts.Log.Info("run stopped", "run_id", runID, "how", how, "principal", by)
 		}
-		switch {
-		case how == core.StopTerminate:
-			l.stopped = core.ErrRunTerminated
-		case l.stopped == nil:
-			l.stopped = core.ErrRunCancelled
+		if how == core.StopTerminate || l.stopped == nil {
+			l.stopped = stopCause(how, by)
 		}
 		l.end()
 		return true, nil
@@ -101,6 +99,22 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 	r.follow(l, finish, results[0])
 	r.changed(l.run)
 	return true, nil
+}
+
+// byOverlap begins the name of who stops a run where a later fire of its task does, by the task's policy. No principal has
+// such a name.
+const byOverlap = "overlap policy "
+
+// stopCause says why a run ends that is stopped: on whose request, or by which policy.
+func stopCause(how core.Stop, by string) error {
+	cause, did := core.ErrRunCancelled, "cancelled by "
+	if how == core.StopTerminate {
+		cause, did = core.ErrRunTerminated, "terminated by "
+	}
+	if strings.HasPrefix(by, byOverlap) {
+		return core.Worded(cause, did+by)
+	}
+	return core.Worded(cause, cause.Error()+" by "+by)
 }
 
 // obeyStops stops the runs of this server that others asked to stop.

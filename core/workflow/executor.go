@@ -373,7 +373,10 @@ func (c *conduct) patiently(ctx context.Context, what string, f func(ctx context
 func (c *conduct) stop(ctx context.Context) core.Outcome {
 	cause := context.Cause(ctx)
 	out := core.Outcome{Verdict: core.Cancelled, Message: cause.Error()}
-	if errors.Is(cause, core.ErrRunTimeout) || errors.Is(cause, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(cause, core.ErrRunTimeout):
+		out.Verdict = core.TimedOut
+	case errors.Is(cause, context.DeadlineExceeded):
 		out.Verdict, out.Message = core.TimedOut, core.ErrRunTimeout.Error()
 	}
 	if errors.Is(cause, core.ErrShuttingDown) {

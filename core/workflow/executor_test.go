@@ -227,7 +227,8 @@ func TestCancelStopsTheStepsAndWaitsForThem(t *testing.T) {
 		verdict core.Verdict
 		how     core.Stop
 	}{
-		{core.ErrRunCancelled, core.Cancelled, core.StopCancel}, {core.ErrRunTimeout, core.TimedOut, core.StopCancel}, {core.ErrRunTerminated, core.Cancelled, core.StopTerminate},
+		{core.ErrRunCancelled, core.Cancelled, core.StopCancel}, {core.ErrRunTimeout, core.TimedOut, core.StopCancel},
+		{core.ErrRunSoftTimeout, core.TimedOut, core.StopCancel}, {core.ErrRunTerminated, core.Cancelled, core.StopTerminate},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, map[string]conduct{"a": {}, "b": {takes: time.Hour}, "c": {takes: time.Hour}})
