@@ -188,6 +188,14 @@ type Standings struct {
 	Rooms    []Room     // one for each of Admission.Limits
 }
 
+// many counts things in words.
+func many(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + more
+}
+
 // Ruling answers an Admission. One of three: it starts (Start), it waits (Gate is set), or it is skipped (Reason is set).
 type Ruling struct {
 	Start  bool
@@ -264,10 +272,7 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 			replaced = replaced || p.Gate != GatePrecondition // what waits for that does not want to start yet
 		}
 	}
-	detail := strconv.Itoa(len(ahead)) + " earlier runs are live"
-	if len(ahead) == 1 {
-		detail = "1 earlier run is live"
-	}
+	detail := many(len(ahead), "earlier run is", "earlier runs are") + " live"
 	wait := Ruling{Gate: GateOverlap, Detail: detail}
 	switch {
 	case replaces && replaced:
@@ -286,10 +291,7 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 	case s.Run.State == RunWaiting, a.Patient, a.Overlap == OverlapQueue && waiting < max(1, a.OverlapLimit):
 		return wait, true
 	case a.Overlap == OverlapQueue:
-		detail = strconv.Itoa(waiting) + " runs wait already"
-		if waiting == 1 {
-			detail = "1 run waits already"
-		}
+		detail = many(waiting, "run waits", "runs wait") + " already"
 	}
 	return Ruling{Reason: ReasonOverlap, Detail: detail}, true
 }
@@ -297,10 +299,7 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 // atBreaker is the ruling about a run that does not pass a breaker: by its catch-up policy it is skipped, or waits in
 // place of the task's earlier ones, or with them. The newest stay, as many as may.
 func (a Admission) atBreaker(s Standings, name string, b Breaker) Ruling {
-	r := Ruling{Gate: GateBreaker, Key: name, Until: b.ProbeAt, Detail: string(b.State) + " after " + strconv.Itoa(b.Failures) + " failures"}
-	if b.Failures == 1 {
-		r.Detail = string(b.State) + " after 1 failure"
-	}
+	r := Ruling{Gate: GateBreaker, Key: name, Until: b.ProbeAt, Detail: string(b.State) + " after " + many(b.Failures, "failure", "failures")}
 	if b.Because != "" {
 		r.Detail += ": " + b.Because
 	}
@@ -333,7 +332,7 @@ func (a Admission) atBreaker(s Standings, name string, b Breaker) Ruling {
 		}
 	}
 	if later >= most {
-		return Ruling{Reason: ReasonSuperseded, Detail: strconv.Itoa(later) + " later fires wait at " + name}
+		return Ruling{Reason: ReasonSuperseded, Detail: many(later, "later fire waits", "later fires wait") + " at " + name}
 	}
 	slices.SortFunc(there, func(x, y Standing) int {
 		if x.before(y) {
@@ -356,11 +355,12 @@ func (a Admission) atLimit(s Standings, l Limit, room Room) (r Ruling, stays boo
 		return Ruling{}, false
 	}
 	detail := strconv.Itoa(room.Used) + " of " + strconv.Itoa(l.Slots) + " slots of " + l.Key + " in use, " + strconv.Itoa(l.Need) + " wanted"
-	if room.Waiting > 0 {
-		detail += ", and " + strconv.Itoa(room.Waiting) + " runs wait for it already"
-	}
 	if s.Run.State == RunQueued && room.Waiting >= l.MaxWaiting {
+		if room.Waiting > 0 {
+			detail += ", and " + many(room.Waiting, "run waits", "runs wait") + " for it already"
+		}
 		return Ruling{Reason: ReasonCapacity, Key: l.Key, Detail: detail + ": as many wait as may"}, true
 	}
+	// How many are ahead is not said: that is true for a moment only, and the order of the queue says it at any time.
 	return Ruling{Gate: GateCapacity, Key: l.Key, Detail: detail}, true
 }

@@ -439,3 +439,24 @@ func TestOneRunOfATaskCanAlwaysGoOn(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatALimitSays: what is true for a moment only is not said of a run that waits, and one is not several.
+func TestWhatALimitSays(t *testing.T) {
+	t.Parallel()
+	limit := core.Admission{Limits: []core.Limit{{Key: "pool:erp", Slots: 2, Need: 1, MaxWaiting: 3}}}
+	for _, c := range []struct {
+		waiting, most int
+		want          string
+	}{
+		{2, 3, "2 of 2 slots of pool:erp in use, 1 wanted"},
+		{3, 3, "2 of 2 slots of pool:erp in use, 1 wanted, and 3 runs wait for it already: as many wait as may"},
+		{1, 1, "2 of 2 slots of pool:erp in use, 1 wanted, and 1 run waits for it already: as many wait as may"},
+		{0, 0, "2 of 2 slots of pool:erp in use, 1 wanted: as many wait as may"},
+	} {
+		limit.Limits[0].MaxWaiting = c.most
+		r := core.Admit(limit, core.Standings{Run: asker(core.RunQueued, ""), Rooms: []core.Room{{Used: 2, Waiting: c.waiting, Ahead: c.waiting}}})
+		if r.Detail != c.want || (r.Reason == core.ReasonCapacity) != (c.waiting >= c.most) {
+			t.Errorf("with %d of at most %d waiting: %+v, want %q", c.waiting, c.most, r, c.want)
+		}
+	}
+}

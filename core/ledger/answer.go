@@ -73,6 +73,8 @@ type Question struct {
 	Serving      time.Time      // when a server last renewed its lease; zero: not known
 	Recalendared time.Time      // as of History
 	Breakers     []core.Breaker // those the task passes, as they stand
+	// Intervention gives what a person was asked, and has decided, about a run; false: nobody was asked. It may be nil.
+	Intervention func(runID string) (core.Intervention, bool)
 	// Seen gives when a server last showed itself before a time; zero: not known. It may be nil.
 	Seen func(before time.Time) time.Time
 	// Note gives what a calendar says of the day of an instant: the holiday's name. It may be nil.
@@ -91,7 +93,7 @@ type Answer struct {
 
 // Evidence is one thing on record that the answer rests on.
 type Evidence struct {
-	Kind string         `json:"kind"` // run, version, pause, schedule, calendar, mark, breaker, server, gap
+	Kind string         `json:"kind"` // run, version, pause, schedule, calendar, mark, breaker, server, gap, intervention
 	At   time.Time      `json:"at,omitzero"`
 	Text core.Text      `json:"text"`
 	Data map[string]any `json:"data,omitempty"`

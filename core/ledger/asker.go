@@ -158,7 +158,8 @@ func (a *asker) sawVersion(r *reign) {
 	if !r.task.Enabled {
 		state = say("停用", "disabled")
 		if r.task.DisabledReason != "" {
-			state = plus(state, say("（"+r.task.DisabledReason+"）", " ("+r.task.DisabledReason+")"))
+			why := Detail(r.task.DisabledReason)
+			state = plus(state, say("（"+why.Zh+"）", " ("+why.En+")"))
 		}
 	}
 	text := plus(both("版本 %d，%s 由 %s 保存，计划“%s”，", "version %d, saved at %s by %s, schedule \"%s\", ",

@@ -36,7 +36,7 @@ func (a *asker) decided(run *core.Run) {
 	default:
 		a.live(run)
 	}
-	a.Text = join(a.Text, moved)
+	a.Text = join(a.Text, a.intervention(run), moved)
 	if run.Reason != core.ReasonNonexistent {
 		a.Text = join(a.Text, a.standsFor(run.FireAt))
 	}
@@ -74,20 +74,49 @@ func (a *asker) ended(run *core.Run) {
 	a.Code = CodeStarted
 	a.put("verdict", string(run.Verdict))
 	a.put("started_at", run.StartedAt)
-	a.put("ended_at", run.EndedAt)
+	if run.Verdict != core.Lost {
+		a.put("ended_at", run.EndedAt)
+	}
 	a.put("message", run.Message)
 	end := core.Text{}
 	switch {
 	case run.Verdict == "":
+	case run.Verdict == core.Lost: // between the last sign of it and its end somebody had to notice
+		a.put("found_at", run.EndedAt)
+		end = plus(both("，随服务器丢失（%s 才发现，运行了多久不得而知）", " and was lost (which was found at %s; how long it ran is not known)", a.when(run.EndedAt)),
+			a.message(run))
 	case run.StartedAt.IsZero():
-		end = plus(say("，结果："+verdict(run.Verdict).Zh, ", and ended: "+verdict(run.Verdict).En), tail(run.Message))
+		end = plus(say("，结果："+verdict(run.Verdict).Zh, ", and ended: "+verdict(run.Verdict).En), a.message(run))
 	default:
 		a.put("duration_seconds", run.EndedAt.Sub(run.StartedAt))
 		took, v := lasted(run.EndedAt.Sub(run.StartedAt)), verdict(run.Verdict)
-		end = plus(say("，历时 "+took.Zh+"，结果："+v.Zh, ", took "+took.En+" and ended: "+v.En), tail(run.Message))
+		end = plus(say("，历时 "+took.Zh+"，结果："+v.Zh, ", took "+took.En+" and ended: "+v.En), a.message(run))
 	}
 	a.Text = plus(a.the(run, a.start(run)), end, say("。", "."))
 	a.breaches(run)
+}
+
+// replacing is how a run says that a later fire of its task has stopped it, or taken its place.
+var replacing = regexp.MustCompile(`overlap policy (\S+) \(the fire of (\S+), run ([^\s)]+)\)`)
+
+// message puts what was said of a run's end behind a text.
+func (a *asker) message(run *core.Run) core.Text { return tail(a.replaced(run.Message)) }
+
+// replaced notes by which policy and for which fire a run was stopped, and has the instant in the words in the
+// schedule's zone.
+func (a *asker) replaced(said string) string {
+	m := replacing.FindStringSubmatch(said)
+	if m == nil {
+		return said
+	}
+	fire, err := time.Parse(time.RFC3339Nano, m[2])
+	if err != nil {
+		return said
+	}
+	a.put("overlap", m[1])
+	a.put("later_fire", fire)
+	a.put("later_run_id", m[3])
+	return strings.Replace(said, m[2], a.when(fire), 1)
 }
 
 // start says when a run began, how late, and why so late.
@@ -158,28 +187,16 @@ func (a *asker) silence(run *core.Run, f facts) (from, to time.Time, ok bool) {
 
 func (a *asker) waited(run *core.Run, until time.Time) core.Text {
 	d := lasted(until.Sub(run.WaitSince))
-	gate := gateText[run.Gate]
-	key := a.gateKey(run)
+	gate := a.gate(run)
 	a.put("waited_seconds", until.Sub(run.WaitSince))
 	a.put("gate", string(run.Gate))
 	a.put("key", run.GateKey)
-	return plus(say("，此前等待"+gate.Zh, ", after it had waited for "+gate.En), key, say(" "+d.Zh, " for "+d.En))
-}
-
-// gateKey names what a run waits, or waited, for.
-func (a *asker) gateKey(run *core.Run) core.Text {
-	if run.Gate == core.GatePrecondition {
-		if p, ok := a.precondition(run, run.GateKey); ok {
-			return say("“"+label(p)+"”", " (\""+label(p)+"\")")
-		}
+	text := say("，此前等待"+gate.Zh+" "+d.Zh, ", after it had waited for "+gate.En+" for "+d.En)
+	if detail := factsOf(run).text("detail"); run.Gate == core.GatePrecondition && strings.HasSuffix(detail, core.NotTrueInTime) {
+		a.put("otherwise", string(core.OtherwiseRun))
+		text = plus(text, say("，到期限仍未成立，按 otherwise: run 照常启动", ", which had not come true by its deadline: it was started all the same, as otherwise: run says"))
 	}
-	if run.GateKey == "" {
-		return core.Text{}
-	}
-	if a.own(run.GateKey) {
-		return say("（任务自身的）", " of its own")
-	}
-	return say(" "+run.GateKey, " "+run.GateKey)
+	return text
 }
 
 // own says whether a breaker is the task's own, whose name tells people nothing.
@@ -191,14 +208,52 @@ func (a *asker) breaches(run *core.Run) {
 	}
 }
 
+// intervention says whether a person was asked about a run whose attempts are used up, and what was decided.
+func (a *asker) intervention(run *core.Run) core.Text {
+	if a.q.Intervention == nil || !run.Verdict.Failure() {
+		return core.Text{}
+	}
+	i, ok := a.q.Intervention(run.ID)
+	if !ok {
+		return core.Text{}
+	}
+	text, at := both("它的尝试已用完，自 %s 起等待人工处理。", "Its attempts are used up, and since %s it waits for a person.", a.when(i.CreatedAt)), i.CreatedAt
+	if !i.ResolvedAt.IsZero() {
+		at = i.ResolvedAt
+		who := by(i.By)
+		text = plus(say("经 "+who.Zh, "It was put before a person, and "+who.En), both(" 于 %s 人工处理：", " decided at %s: ", a.when(at)))
+		switch i.Action {
+		case "retry":
+			text = plus(text, both("作为运行 %s 再试", "it is tried again as run %s", i.NewRun))
+		case "skip":
+			text = plus(text, say("到此为止（skip）", "it is left at that (skip)"))
+		case "done":
+			text = plus(text, say("已由人工完成（done）", "it was done by hand (done)"))
+		default:
+			text = plus(text, say(i.Action, i.Action))
+		}
+		if i.Note != "" {
+			text = plus(text, say("，说明：“"+i.Note+"”", ", with the note \""+i.Note+"\""))
+		}
+		text = plus(text, say("。", "."))
+	}
+	a.put("intervention", cmp.Or(i.Action, "open"))
+	a.put("intervention_by", i.By)
+	a.put("intervention_note", i.Note)
+	a.put("intervention_run_id", i.NewRun)
+	a.put("intervention_at", at)
+	a.evidence("intervention", at, text, map[string]any{"run_id": i.RunID, "action": i.Action, "by": i.By, "note": i.Note, "new_run": i.NewRun})
+	return text
+}
+
 func (a *asker) neverBegan(run *core.Run) {
 	a.Code = CodeNotStarted
 	a.put("verdict", string(run.Verdict))
 	a.put("message", run.Message)
 	v := verdict(run.Verdict)
 	said := both("没有开始就在 %s 结束，结果：", " ended at %s without having begun: ", a.when(run.EndedAt))
-	a.Text = plus(a.the(run, plus(said, v)), tail(run.Message))
-	if run.StopBy != "" {
+	a.Text = plus(a.the(run, plus(said, v)), a.message(run))
+	if run.StopBy != "" && !strings.Contains(run.Message, run.StopBy) {
 		a.put("by", run.StopBy)
 		a.Text = plus(a.Text, say("（由 "+run.StopBy+" 停止）", " (stopped by "+run.StopBy+")"))
 	}
@@ -219,7 +274,8 @@ func (a *asker) live(run *core.Run) {
 		a.Text = plus(a.the(run, both("正处于两次尝试之间：第 %d 次尝试定于 %s", " is between two attempts: attempt %d is due at %s", run.Attempt, a.when(run.StartAt))),
 			tail(run.Message))
 		if run.Gate != core.GateNone {
-			a.Text = plus(a.Text, say("，正在等待"+gateText[run.Gate].Zh, ", and waits for "+gateText[run.Gate].En), a.gateKey(run))
+			gate := a.gate(run)
+			a.Text = plus(a.Text, say("，正在等待"+gate.Zh, ", and waits for "+gate.En))
 		}
 		a.Text = plus(a.Text, say("。", "."))
 	case core.RunClaimed, core.RunQueued:
@@ -254,12 +310,15 @@ func (a *asker) waits(run *core.Run) {
 	detail := f.text("detail")
 	a.put("detail", detail)
 	d := lasted(a.q.Now.Sub(run.WaitSince))
-	gate := gateText[run.Gate]
+	gate := a.gate(run)
 	if p, ok := a.precondition(run, run.GateKey); ok && run.Gate == core.GatePrecondition {
 		detail = strings.TrimPrefix(detail, label(p)+": ")
 	}
-	a.Text = plus(a.the(run, say("仍在等待"+gate.Zh, " still waits for "+gate.En)), a.gateKey(run),
-		both("，自 %s 起，", ", since %s (", a.when(run.WaitSince)), say("已 "+d.Zh, d.En+")"), tail(detail))
+	a.Text = plus(a.the(run, say("仍在等待"+gate.Zh, " still waits for "+gate.En)),
+		both("，自 %s 起，", ", since %s (", a.when(run.WaitSince)), say("已 "+d.Zh, d.En+")"))
+	if detail != "" { // only the first in line is looked at again and again
+		a.Text = plus(a.Text, say("；上次查看时", "; when it was last looked at"), tail(detail))
+	}
 	switch run.Gate {
 	case core.GatePrecondition:
 		if p, ok := a.precondition(run, run.GateKey); ok {

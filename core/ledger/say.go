@@ -94,11 +94,34 @@ func verdict(v core.Verdict) core.Text {
 	return say(zh, strings.ReplaceAll(string(v), "_", " "))
 }
 
-var gateText = map[core.Gate]core.Text{
-	core.GateOverlap:      {Zh: "本任务先前的运行", En: "earlier runs of the task"},
-	core.GatePrecondition: {Zh: "前置条件", En: "a precondition"},
-	core.GateBreaker:      {Zh: "熔断器", En: "a breaker"},
-	core.GateCapacity:     {Zh: "并发额度", En: "a limit"},
+// gate names what a run waits, or waited, for.
+func (a *asker) gate(run *core.Run) core.Text {
+	key := run.GateKey
+	switch run.Gate {
+	case core.GateOverlap:
+		return say("本任务先前的运行", "earlier runs of the task")
+	case core.GatePrecondition:
+		if p, ok := a.precondition(run, key); ok {
+			return say("前置条件“"+label(p)+"”", "a precondition (\""+label(p)+"\")")
+		}
+		return say("前置条件", "a precondition")
+	case core.GateBreaker:
+		if a.own(key) {
+			return say("任务自身的熔断器", "its own breaker")
+		}
+		return say("熔断器 "+key, "breaker "+key)
+	case core.GateCapacity:
+		return say("并发额度 "+key, "limit "+key)
+	}
+	return core.Text{}
+}
+
+// runs counts runs in English: "1 run", "3 runs".
+func runs(n string) string {
+	if n == "1" {
+		return "1 run"
+	}
+	return n + " runs"
 }
 
 // facts are what a decision was made on, as far as they can be read.

@@ -33,8 +33,7 @@ func (a *asker) skipped(run *core.Run) {
 	case core.ReasonPaused:
 		because = a.paused(a.pauseOf(run, f))
 	case core.ReasonMaxRuns:
-		because = both("任务按计划最多运行 %s 次，已运行 %s 次", "its schedule starts %s runs at most, and has started %s",
-			cmp.Or(f.text("max_runs"), "?"), cmp.Or(f.text("fired"), "?"))
+		because = usedUp(cmp.Or(f.text("max_runs"), "?"), cmp.Or(f.text("fired"), "?"))
 		a.put("max_runs", f.number("max_runs"))
 	case core.ReasonPrecondition:
 		because = a.unmet(run, f, detail)
@@ -44,9 +43,9 @@ func (a *asker) skipped(run *core.Run) {
 		because = a.full(f, detail)
 	case core.ReasonSuperseded:
 		because = plus(say("它在等待时被后一次取代", "a later fire took its place while it waited"), detail)
-		if run.StopBy != "" {
-			a.put("by", run.StopBy)
-			because = plus(because, say("（"+run.StopBy+"）", " ("+run.StopBy+")"))
+		if who := cmp.Or(run.StopBy, f.text("by")); who != "" {
+			a.put("by", who)
+			because = plus(because, tail(a.replaced(who)))
 		}
 	case core.ReasonDisabled, core.ReasonEdited:
 		because = a.changedAfter(run)
@@ -66,24 +65,40 @@ func (a *asker) skipped(run *core.Run) {
 	a.Text = plus(a.the(run, say("被跳过：", " was skipped: ")), because, say("。", "."))
 }
 
-var earlierRuns = regexp.MustCompile(`^\d+ earlier runs? (is|are) live$`)
+var earlierRuns = regexp.MustCompile(`^(\d+) earlier runs? (?:is|are) live$`)
+
+// usedUp says that a task's schedule has had its number of runs.
+func usedUp(most, started string) core.Text {
+	return say("任务按计划最多运行 "+most+" 次，已运行 "+started+" 次", "its schedule starts "+runs(most)+" at most, and has started "+started)
+}
 
 func (a *asker) overlapped(run *core.Run, f string, detail core.Text) core.Text {
 	live := a.liveAt(run.DecidedAt, run.ID)
 	for _, other := range live {
 		a.ran(other)
 	}
-	policy := cmp.Or(run.Overlap, core.OverlapSkip)
-	if r := a.version(run.TaskVersion); run.Overlap == "" && r != nil {
-		policy = cmp.Or(r.task.Policies.Overlap, a.q.Task.Policies.Overlap, core.OverlapSkip)
+	said := a.q.Task.Policies // with the namespace's defaults, which versions do not have
+	if r := a.version(run.TaskVersion); r != nil {
+		said = r.task.Policies.Over(said)
 	}
-	a.put("overlap", string(policy))
+	policy := string(cmp.Or(run.Overlap, said.Overlap, core.OverlapSkip))
+	a.put("overlap", policy)
+	if n := said.OverlapLimit; n > 0 && (policy == string(core.OverlapQueue) || policy == string(core.OverlapAllow)) {
+		a.put("overlap_limit", n)
+		policy += "(" + strconv.Itoa(n) + ")"
+	}
 	if len(live) == 0 {
 		return plus(both("先前的运行尚未结束（重叠策略 %s）", "an earlier run had not ended (overlap policy %s)", policy), detail)
 	}
 	a.put("live_run_id", live[0].ID)
-	if earlierRuns.MatchString(f) { // they have been named
-		detail = core.Text{}
+	if m := earlierRuns.FindStringSubmatch(f); m != nil {
+		detail = core.Text{} // it has been said
+		if n, _ := strconv.Atoi(m[1]); n > 1 {
+			a.put("live_runs", n)
+			return both("先前有 %[1]d 次运行尚未结束，其中有 %[2]s 那一次的运行 %[3]s，自 %[4]s 起（重叠策略 %[5]s）",
+				"%[1]d earlier runs had not ended, among them run %[3]s of %[2]s, begun at %[4]s (overlap policy %[5]s)",
+				n, a.when(live[0].FireAt), live[0].ID, a.when(begun(live[0])), policy)
+		}
 	}
 	return plus(both("%s 那一次的运行 %s 自 %s 起尚未结束（重叠策略 %s）", "run %[2]s of %[1]s, begun at %[3]s, had not ended (overlap policy %[4]s)",
 		a.when(live[0].FireAt), live[0].ID, a.when(begun(live[0])), policy), detail)
@@ -131,7 +146,11 @@ func (a *asker) missed(run *core.Run, f facts) core.Text {
 	default:
 		a.put("cause", "limit")
 		a.put("limit", limit)
-		return plus(text, both("，而补跑只补最近的 %d 次", ", and only the newest %d are caught up", limit))
+		newest := "newest " + strconv.Itoa(limit) + " are"
+		if limit == 1 {
+			newest = "newest is"
+		}
+		return plus(text, say("，而补跑只补最近的 "+strconv.Itoa(limit)+" 次", ", and only the "+newest+" caught up"))
 	}
 }
 

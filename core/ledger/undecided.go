@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -170,6 +171,9 @@ func (a *asker) notDue(r *reign, plan *schedule.Schedule) {
 	left := lasted(a.at.Sub(a.q.Now))
 	a.put("due_in_seconds", a.at.Sub(a.q.Now))
 	fire, _ := fireAt(plan, a.at)
+	if a.exhausted() {
+		return
+	}
 	if p := r.task.Pause; p.Holds(a.at) {
 		a.Code = CodePaused
 		a.Text = plus(a.the(nil, say("还有 "+left.Zh+"，届时会被跳过：", " comes in "+left.En+" and will be skipped: ")), a.paused(p), say("。", "."))
@@ -186,12 +190,15 @@ func (a *asker) notDue(r *reign, plan *schedule.Schedule) {
 		a.gap(a.at)
 		return
 	}
+	if a.lastBefore(plan) {
+		return
+	}
 	a.Code = CodeNotDue
 	a.Text = plus(a.the(nil, say("还没有到，还有 "+left.Zh, " has not come yet: it is due in "+left.En)))
 	if p := a.q.Task.Policies; p.MaxRuns > 0 {
 		a.put("max_runs", p.MaxRuns)
 		a.put("fired", a.q.Task.State.Fired)
-		a.Text = plus(a.Text, both("（最多 %d 次，已运行 %d 次）", " (%[2]d of at most %[1]d runs have been started)", p.MaxRuns, a.q.Task.State.Fired))
+		a.Text = plus(a.Text, both("（最多 %d 次，已运行 %d 次）", " (%[2]d of at most %[1]d runs started so far)", p.MaxRuns, a.q.Task.State.Fired))
 	}
 	a.Text = plus(a.Text, say("。", "."))
 	if !fire.MovedFrom.IsZero() {
@@ -199,6 +206,49 @@ func (a *asker) notDue(r *reign, plan *schedule.Schedule) {
 		a.Text = join(a.Text, both("它由日历“%s”从 %s 移来。", "Calendar \"%s\" moves it here from %s.", fire.Calendar, a.when(fire.MovedFrom)))
 	}
 	a.Text = join(a.Text, a.standsFor(a.at))
+}
+
+// exhausted answers if the task has had its number of runs.
+func (a *asker) exhausted() bool {
+	most, started := a.q.Task.Policies.MaxRuns, a.q.Task.State.Fired
+	if most == 0 || started < int64(most) {
+		return false
+	}
+	a.Code = CodeMaxRuns
+	a.put("max_runs", most)
+	a.put("fired", started)
+	said := say("不会触发：", " will not come: ")
+	if a.at.Equal(a.q.Task.State.NextFire) { // the scheduler has not said so yet
+		said = say("届时会被跳过：", " will be skipped: ")
+	}
+	a.Text = plus(a.the(nil, said), usedUp(strconv.Itoa(most), strconv.FormatInt(started, 10)),
+		say("；要再触发须修改任务。", "; nothing more comes until the task is changed."))
+	return true
+}
+
+// lastBefore answers if the task will have had its number of runs before the instant, unless some are skipped.
+func (a *asker) lastBefore(plan *schedule.Schedule) bool {
+	const most = 10_000 // more fires are not walked over
+	p, fired := a.q.Task.Policies, a.q.Task.State.Fired
+	left := int64(p.MaxRuns) - fired
+	if p.MaxRuns == 0 || left > most || !follows(plan) {
+		return false
+	}
+	last := a.q.Now
+	for ; left > 0; left-- {
+		fire, ok := plan.NextStart(last)
+		if !ok || !fire.At.Before(a.at) {
+			return false
+		}
+		last = fire.At
+	}
+	a.Code = CodeMaxRuns
+	a.put("max_runs", p.MaxRuns)
+	a.put("fired", fired)
+	a.put("last", last)
+	a.Text = plus(a.the(nil, say("预计不会触发：", " is not expected to come: ")), usedUp(strconv.Itoa(p.MaxRuns), strconv.FormatInt(fired, 10)),
+		both("，若无跳过，%s 就是最后一次。", "; the last will be that of %s if none is skipped before.", a.when(last)))
+	return true
 }
 
 // stopped says whether an earlier row of the same version said that nothing more comes.
@@ -212,8 +262,8 @@ func (a *asker) stopped(r *reign) bool {
 		a.sawRun(run)
 		a.skipped(run)
 		a.Text = both("%s 在 %s 没有触发：自 %s 那一次起，计划不再触发（", "%s did not fire at %s: since the fire of %s its schedule starts nothing more (", a.name, a.here(), a.when(run.FireAt))
-		if run.Reason == core.ReasonMaxRuns {
-			a.Text = plus(a.Text, both("最多运行 %s 次", "%s runs at most", factsOf(run).text("max_runs")))
+		if most := factsOf(run).text("max_runs"); run.Reason == core.ReasonMaxRuns {
+			a.Text = plus(a.Text, say("最多运行 "+most+" 次", runs(most)+" at most"))
 		} else {
 			a.Text = plus(a.Text, say("保存的定义无法读取", "the stored definition cannot be read"))
 		}
@@ -422,6 +472,19 @@ func (a *asker) otherVersion(held *reign) bool {
 	return false
 }
 
+// outside says that an instant lies before or after the time in which a version's schedule is active.
+func (a *asker) outside(r *reign) core.Text {
+	switch s := r.task.Schedule; {
+	case !s.Until.IsZero() && !a.at.Before(s.Until):
+		a.put("until", s.Until)
+		return both("：它的有效期到 %s 为止（until），此后不再触发", ": its active window ended at %s (until), and nothing fires after that", a.when(s.Until))
+	case !s.From.IsZero() && a.at.Before(s.From):
+		a.put("from", s.From)
+		return both("：它的有效期自 %s 才开始（from），此前不触发", ": its active window begins only at %s (from), and nothing fires before that", a.when(s.From))
+	}
+	return core.Text{}
+}
+
 // none answers for an instant that no version has.
 func (a *asker) none(r *reign) {
 	a.Code = CodeNoSuchFire
@@ -449,7 +512,7 @@ func (a *asker) none(r *reign) {
 		a.Text = plus(a.Text, say("。", "."))
 		return
 	}
-	a.Text = both("%s 的计划“%s”没有 %s 这个时刻", "the schedule of %s, \"%s\", has no instant at %s", a.name, r.task.Schedule.Spec, a.here())
+	a.Text = plus(both("%s 的计划“%s”没有 %s 这个时刻", "the schedule of %s, \"%s\", has no instant at %s", a.name, r.task.Schedule.Spec, a.here()), a.outside(r))
 	if fire, ok := before(plan, a.at); ok {
 		a.put("before", fire.At)
 		a.Text = plus(a.Text, both("；之前最近的是 %s", "; the nearest before is %s", a.when(fire.At)))

@@ -77,7 +77,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 				r.EndedAt = r.FireAt.Add(50 * time.Second)
 				r.Breaches = []core.Breach{{Kind: core.BreachStart, At: r.FireAt.Add(30 * time.Second), Limit: "start within 30s"}}
 			}))},
-			code: ledger.CodeStarted, en: []string{"40 s late", "waited for a limit pool:erp for 40 s"}, zh: []string{"等待并发额度 pool:erp 40 秒"},
+			code: ledger.CodeStarted, en: []string{"40 s late", "after it had waited for limit pool:erp for 40 s"}, zh: []string{"等待并发额度 pool:erp 40 秒"},
 		},
 		"StartedLateAfterAnOutage": {
 			q: ledger.Question{Rows: rows(row("2026-11-19 09:00", func(r *core.Run) { r.ID = "before" }), row(nine, func(r *core.Run) {
@@ -100,8 +100,8 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 				r.Gate, r.GateKey, r.WaitSince = core.GateCapacity, "pool:erp", at("2026-11-20 11:30")
 				r.Facts = json.RawMessage(`{"detail":"2 of 2 slots of pool:erp in use, 1 wanted"}`)
 			}))},
-			code: ledger.CodeWaiting, en: []string{"still waits for a limit pool:erp", "since 2026-11-20 11:30:00 (30 min)", "2 of 2 slots"},
-			zh: []string{"仍在等待并发额度 pool:erp", "已 30 分钟"}, data: map[string]any{"gate": "capacity", "key": "pool:erp"},
+			code: ledger.CodeWaiting, en: []string{"still waits for limit pool:erp", "since 2026-11-20 11:30:00 (30 min); when it was last looked at: 2 of 2 slots"},
+			zh: []string{"仍在等待并发额度 pool:erp", "已 30 分钟；上次查看时：pool:erp 共 2 个名额，已用 2"}, data: map[string]any{"gate": "capacity", "key": "pool:erp"},
 		},
 		"WaitingForAPrecondition": {
 			q: ledger.Question{
@@ -119,7 +119,7 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 					r.Gate, r.GateKey, r.WaitSince = core.GateBreaker, "downstream:his", r.FireAt
 				})),
 			},
-			code: ledger.CodeWaiting, en: []string{"waits for a breaker downstream:his"}, zh: []string{"等待熔断器 downstream:his"},
+			code: ledger.CodeWaiting, en: []string{"waits for breaker downstream:his"}, zh: []string{"等待熔断器 downstream:his"},
 			data: map[string]any{"breaker_state": "open", "breaker_error": "connection refused"},
 		},
 		"Retrying": {
@@ -134,6 +134,111 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			}))},
 			code: ledger.CodeNotStarted, en: []string{"without having begun: cancelled", "stopped by wang"}, zh: []string{"由 wang 停止"},
 		},
+		"SoftTimeout": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.Message = core.TimedOut, "soft timeout reached; it said: half of it is there"
+			}))},
+			code: ledger.CodeStarted, en: []string{"ended: timed out: soft timeout reached; it said: half"}, zh: []string{"超时：达到软性超时；它说：half of it is there"},
+		},
+		"KilledAtTheHardTimeout": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.Message = core.TimedOut, "hard timeout reached; it had not stopped since its soft timeout, so its process was killed"
+			}))},
+			code: ledger.CodeStarted, en: []string{"timed out: hard timeout reached; it had not stopped since its soft timeout"}, zh: []string{"超时：达到硬性超时；软性超时之后它一直没有停止，进程已被强行结束。"},
+		},
+		"StoppedByAPerson": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.Message = core.Cancelled, "terminated on request by wang; its process was killed"
+			}))},
+			code: ledger.CodeStarted, en: []string{"cancelled: terminated on request by wang; its process was killed"}, zh: []string{"应 wang 的要求强行结束；进程已被强行结束"},
+		},
+		"StoppedByALaterFire": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.Message = core.Cancelled, "cancelled by overlap policy cancel_previous (the fire of 2026-11-20T01:05:00Z, run later)"
+			}))},
+			code: ledger.CodeStarted, en: []string{"cancelled: cancelled by overlap policy cancel_previous (the fire of 2026-11-20 09:05:00, run later)."},
+			zh:   []string{"由重叠策略 cancel_previous 取消（因 2026-11-20 09:05:00 那一次，运行 later）"},
+			data: map[string]any{"overlap": "cancel_previous", "later_fire": "2026-11-20T01:05:00Z", "later_run_id": "later"},
+		},
+		"KilledForALaterFire": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.Message = core.Cancelled, "terminated by overlap policy terminate_previous (the fire of 2026-11-20T01:05:00Z, run later); its process was killed"
+			}))},
+			code: ledger.CodeStarted, en: []string{"terminated by overlap policy terminate_previous (the fire of 2026-11-20 09:05:00, run later); its process was killed."},
+			zh: []string{"由重叠策略 terminate_previous 强行结束（因 2026-11-20 09:05:00 那一次，运行 later）；进程已被强行结束"},
+		},
+		"CancelledForALaterFireBeforeItBegan": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.StartedAt, r.StopBy = core.Cancelled, time.Time{}, "overlap policy cancel_previous (the fire of 2026-11-20T01:05:00Z, run later)"
+				r.Message = "cancelled by " + r.StopBy + " before it began"
+			}))},
+			code: ledger.CodeNotStarted, en: []string{"without having begun: cancelled: cancelled by overlap policy cancel_previous (the fire of 2026-11-20 09:05:00, run later) before it began."},
+			zh: []string{"已取消：开始之前由重叠策略 cancel_previous 取消（因 2026-11-20 09:05:00 那一次，运行 later）。"},
+		},
+		"Lost": {
+			q: ledger.Question{Rows: rows(row(nine, func(r *core.Run) {
+				r.Verdict, r.EndedAt, r.Message = core.Lost, at("2026-11-20 11:30"), "the server died while the attempt ran, or may have run"
+			}))},
+			code: ledger.CodeStarted, en: []string{"3 ms late and was lost (which was found at 2026-11-20 11:30:00; how long it ran is not known): the server died"},
+			zh:   []string{"随服务器丢失（2026-11-20 11:30:00 才发现，运行了多久不得而知）：服务器在这次尝试运行时（或可能在运行时）中断。"},
+			data: map[string]any{"found_at": "2026-11-20T03:30:00Z", "duration_seconds": nil, "ended_at": nil},
+		},
+		"BeforeAPerson": {
+			q: ledger.Question{
+				Rows:         rows(row(nine, func(r *core.Run) { r.Attempt, r.Verdict, r.Message = 3, core.Failed, "no paper" })),
+				Intervention: asked(core.Intervention{CreatedAt: at("2026-11-20 09:00:05")}),
+			},
+			code: ledger.CodeStarted, en: []string{"failed: no paper. Its attempts are used up, and since 2026-11-20 09:00:05 it waits for a person."},
+			zh: []string{"它的尝试已用完，自 2026-11-20 09:00:05 起等待人工处理。"}, data: map[string]any{"intervention": "open"},
+		},
+		"RetriedByAPerson": {
+			q: ledger.Question{
+				Rows: rows(row(nine, func(r *core.Run) { r.Verdict = core.Failed })),
+				Intervention: asked(core.Intervention{CreatedAt: at("2026-11-20 09:00:05"), ResolvedAt: at("2026-11-20 10:00"), Action: "retry", By: "wang",
+					Note: "paper is there", NewRun: "again"}),
+			},
+			code: ledger.CodeStarted, en: []string{"put before a person, and wang decided at 2026-11-20 10:00:00: it is tried again as run again, with the note \"paper is there\"."},
+			zh:   []string{"经 wang 于 2026-11-20 10:00:00 人工处理：作为运行 again 再试，说明：“paper is there”。"},
+			data: map[string]any{"intervention": "retry", "intervention_by": "wang", "intervention_run_id": "again", "intervention_note": "paper is there"},
+		},
+		"LeftAtThatByAPerson": {
+			q: ledger.Question{
+				Rows:         rows(row(nine, func(r *core.Run) { r.Verdict = core.TimedOut })),
+				Intervention: asked(core.Intervention{ResolvedAt: at("2026-11-20 10:00"), Action: "skip", By: "wang"}),
+			},
+			code: ledger.CodeStarted, en: []string{"wang decided at 2026-11-20 10:00:00: it is left at that (skip)."}, zh: []string{"人工处理：到此为止（skip）。"},
+		},
+		"DoneByHand": {
+			q: ledger.Question{
+				Rows:         rows(row(nine, func(r *core.Run) { r.Verdict, r.StartedAt = core.Failed, time.Time{} })),
+				Intervention: asked(core.Intervention{ResolvedAt: at("2026-11-20 10:00"), Action: "done", By: "wang"}),
+			},
+			code: ledger.CodeNotStarted, en: []string{"wang decided at 2026-11-20 10:00:00: it was done by hand (done)."}, zh: []string{"人工处理：已由人工完成（done）。"},
+		},
+		"StartedAlthoughAPreconditionWasNotTrue": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "load low", Deadline: 3 * time.Second, Otherwise: core.OtherwiseRun}}})),
+				Rows: rows(row(nine, func(r *core.Run) {
+					r.Gate, r.GateKey, r.WaitSince, r.StartedAt = core.GatePrecondition, "0", r.FireAt, r.FireAt.Add(3*time.Second)
+					r.EndedAt = r.FireAt.Add(4 * time.Second)
+					r.Facts, _ = json.Marshal(map[string]string{"detail": "load low: host.load == 3" + core.NotTrueInTime})
+				})),
+			},
+			code: ledger.CodeStarted, en: []string{`waited for a precondition ("load low") for 3 s, which had not come true by its deadline: it was started all the same, as otherwise: run says, took 1 s`},
+			zh: []string{"等待前置条件“load low” 3 秒，到期限仍未成立，按 otherwise: run 照常启动，历时 1 秒"}, data: map[string]any{"otherwise": "run"},
+		},
+		"StartedWhenAPreconditionCameTrue": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "load low", Deadline: 3 * time.Second, Otherwise: core.OtherwiseRun}}})),
+				Rows: rows(row(nine, func(r *core.Run) {
+					r.Gate, r.GateKey, r.WaitSince, r.StartedAt = core.GatePrecondition, "0", r.FireAt, r.FireAt.Add(3*time.Second)
+					r.EndedAt = r.FireAt.Add(4 * time.Second)
+					r.Facts, _ = json.Marshal(map[string]string{"detail": "load low: host.load == 3"})
+				})),
+			},
+			code: ledger.CodeStarted, en: []string{`waited for a precondition ("load low") for 3 s, took 1 s`}, zh: []string{"等待前置条件“load low” 3 秒，历时"},
+			data: map[string]any{"otherwise": nil},
+		},
 		"ByHand": {
 			q: ledger.Question{At: at("2026-11-20 10:15:07"), Rows: rows(row("2026-11-20 10:15:07.123456", func(r *core.Run) {
 				r.Trigger, r.CreatedBy = core.TriggerManual, "zhao"
@@ -146,6 +251,23 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 				row(nine, skipped(core.ReasonOverlap, map[string]any{"gate": "overlap", "key": "", "detail": "1 earlier runs are live"})))},
 			code: ledger.CodeOverlap, en: []string{"run long of 2026-11-19 09:00:00", "had not ended", "policy skip"}, zh: []string{"运行 long", "重叠策略 skip"},
 			data: map[string]any{"live_run_id": "long"},
+		},
+		"OverlapOfAsManyAsMayRun": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Overlap: core.OverlapAllow, OverlapLimit: 2})),
+				Rows: rows(row("2026-11-19 09:00", live(core.RunRunning), func(r *core.Run) { r.ID = "long" }),
+					row(nine, skipped(core.ReasonOverlap, map[string]any{"gate": "overlap", "detail": "2 earlier runs are live"}))),
+			},
+			code: ledger.CodeOverlap, en: []string{"2 earlier runs had not ended, among them run long of 2026-11-19 09:00:00, begun at 2026-11-19 09:00:00.003 (overlap policy allow(2))."},
+			zh: []string{"先前有 2 次运行尚未结束，其中有 2026-11-19 09:00:00 那一次的运行 long", "（重叠策略 allow(2)）"}, data: map[string]any{"live_runs": 2, "overlap_limit": 2, "overlap": "allow"},
+		},
+		"OverlapOfAFullQueue": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Overlap: core.OverlapQueue, OverlapLimit: 3})),
+				Rows: rows(row("2026-11-19 09:00", live(core.RunRunning), func(r *core.Run) { r.ID = "long" }),
+					row(nine, skipped(core.ReasonOverlap, map[string]any{"gate": "overlap", "detail": "3 runs wait already"}))),
+			},
+			code: ledger.CodeOverlap, en: []string{"(overlap policy queue(3)): 3 runs wait already"}, zh: []string{"（重叠策略 queue(3)）：已有 3 次在等待"},
 		},
 		"InTheSecondThatWasAskedAbout": {
 			q: ledger.Question{
@@ -260,6 +382,67 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			},
 			code: ledger.CodeMaxRuns, en: []string{"since the fire of 2026-11-18 09:00:00 its schedule starts nothing more (5 runs at most)"}, zh: []string{"计划不再触发（最多运行 5 次）"},
 		},
+		"MaxRunsOfOne": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{MaxRuns: 1}), func(t *core.Task) { t.State.NextFire = time.Time{} }),
+				Rows: rows(row("2026-11-18 09:00", skipped(core.ReasonMaxRuns, map[string]any{"max_runs": 1, "fired": 1}))),
+			},
+			code: ledger.CodeMaxRuns, en: []string{"(1 run at most)"}, zh: []string{"最多运行 1 次"},
+		},
+		"NotDueAndUsedUp": {
+			q: ledger.Question{
+				At: at("2026-12-25 09:00"), Task: report(policies(core.Policies{MaxRuns: 3}), func(t *core.Task) { t.State.NextFire, t.State.Fired = time.Time{}, 3 }),
+			},
+			code: ledger.CodeMaxRuns, en: []string{"will not come: its schedule starts 3 runs at most, and has started 3; nothing more comes until the task is changed."},
+			zh: []string{"不会触发：任务按计划最多运行 3 次，已运行 3 次"}, data: map[string]any{"max_runs": 3, "fired": int64(3)},
+		},
+		"NotDueAndUsedUpButNotYetSaid": {
+			q: ledger.Question{
+				At: at("2026-11-21 09:00"), Task: report(policies(core.Policies{MaxRuns: 1}), func(t *core.Task) { t.State.Fired = 1 }),
+			},
+			code: ledger.CodeMaxRuns, en: []string{"will be skipped: its schedule starts 1 run at most, and has started 1"}, zh: []string{"届时会被跳过"},
+		},
+		"NotDueAndUsedUpByThen": {
+			q: ledger.Question{
+				At: at("2026-12-25 09:00"), Task: report(policies(core.Policies{MaxRuns: 3}), func(t *core.Task) { t.State.Fired = 1 }),
+			},
+			code: ledger.CodeMaxRuns, en: []string{"is not expected to come: its schedule starts 3 runs at most, and has started 1; the last will be that of 2026-11-22 09:00:00"},
+			zh: []string{"预计不会触发", "若无跳过，2026-11-22 09:00:00 就是最后一次"}, data: map[string]any{"last": "2026-11-22T01:00:00Z"},
+		},
+		"NotDueAndTheLast": {
+			q: ledger.Question{
+				At: at("2026-11-22 09:00"), Task: report(policies(core.Policies{MaxRuns: 3}), func(t *core.Task) { t.State.Fired = 1 }),
+			},
+			code: ledger.CodeNotDue, en: []string{"has not come yet: it is due in 1 d 21 h (1 of at most 3 runs started so far)"}, zh: []string{"最多 3 次，已运行 1 次"},
+		},
+		"AfterTheActiveWindow": {
+			q: ledger.Question{
+				At: at("2026-11-25 09:00"), Task: report(func(t *core.Task) { t.Schedule.Until, t.State.NextFire = at("2026-11-19 12:00"), time.Time{} }),
+			},
+			code: ledger.CodeNoSuchFire, en: []string{"has no instant at 2026-11-25 09:00:00 (Asia/Shanghai): its active window ended at 2026-11-19 12:00:00 (until), and nothing fires after that; the nearest before is 2026-11-19 09:00:00."},
+			zh: []string{"它的有效期到 2026-11-19 12:00:00 为止（until）"}, data: map[string]any{"until": "2026-11-19T04:00:00Z"},
+		},
+		"BeforeTheActiveWindow": {
+			q: ledger.Question{
+				At: at("2026-11-25 09:00"), Task: report(func(t *core.Task) { t.Schedule.From = at("2026-12-01 00:00") }),
+			},
+			code: ledger.CodeNoSuchFire, en: []string{"its active window begins only at 2026-12-01 00:00:00 (from), and nothing fires before that, the nearest after is 2026-12-01 09:00:00."},
+			zh: []string{"它的有效期自 2026-12-01 00:00:00 才开始（from）"}, data: map[string]any{"from": "2026-11-30T16:00:00Z"},
+		},
+		"PreconditionOfADatabase": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "loaded", SQL: &core.SQLCheck{Connection: "business"}}}})),
+				Rows: rows(row(nine, skipped(core.ReasonPrecondition, map[string]any{"gate": "precondition", "key": "0", "detail": "loaded: sql business gave 0"}))),
+			},
+			code: ledger.CodePrecondition, en: []string{"had not come true by 2026-11-20 09:00:00: sql business gave 0."}, zh: []string{"仍未成立：SQL 连接 business 返回 0。"},
+		},
+		"PreconditionThatCannotBeJudged": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "loaded", Expression: "1"}}})),
+				Rows: rows(row(nine, skipped(core.ReasonPrecondition, map[string]any{"gate": "precondition", "key": "0", "detail": "loaded: evaluate expression: line 1, column 2: it took longer than 1s"}))),
+			},
+			code: ledger.CodePrecondition, en: []string{": evaluate expression: line 1, column 2: it took longer than 1s."}, zh: []string{"：计算表达式：第 1 行第 2 列：用时超过 1s。"},
+		},
 		"Precondition": {
 			q: ledger.Question{
 				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "statistics are there", Deadline: time.Hour}}})),
@@ -282,6 +465,11 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 		"Superseded": {
 			q:    ledger.Question{Rows: rows(row(nine, skipped(core.ReasonSuperseded, map[string]any{"detail": "a later fire waits at the breaker"})))},
 			code: ledger.CodeSuperseded, en: []string{"a later fire took its place"}, zh: []string{"被后一次取代"},
+		},
+		"SupersededByPolicy": {
+			q:    ledger.Question{Rows: rows(row(nine, skipped(core.ReasonSuperseded, map[string]any{"by": "overlap policy cancel_previous (the fire of 2026-11-20T01:05:00Z, run later)"})))},
+			code: ledger.CodeSuperseded, en: []string{"took its place while it waited: overlap policy cancel_previous (the fire of 2026-11-20 09:05:00, run later)."},
+			zh: []string{"取代：重叠策略 cancel_previous（因 2026-11-20 09:05:00 那一次，运行 later）。"}, data: map[string]any{"later_run_id": "later"},
 		},
 		"Shutdown": {
 			q:    ledger.Question{Rows: rows(row(nine, skipped(core.ReasonShutdown, nil)))},
@@ -327,6 +515,13 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			},
 			code: ledger.CodeStopOnError, en: []string{"disabled the task at 2026-11-19 09:01:00 (version 2)", "which was the fire of 2026-11-19 09:00:00: no paper"},
 			zh: []string{"在 2026-11-19 09:01:00 被 Gnomon 停用"}, data: map[string]any{"run_id": runID},
+		},
+		"StopAfterSeveralInARow": {
+			q: ledger.Question{
+				Task: edited(v1, "2026-11-19 09:01", off("stop_on_error: 3 runs in a row failed, the last was "+runID+" (timed_out)")), Versions: []core.Task{v1},
+			},
+			code: ledger.CodeStopOnError, en: []string{"stop_on_error: 3 runs in a row failed, the last was " + runID + " (timed_out)"},
+			zh: []string{"stop_on_error：连续 3 次运行失败，最后一次是 " + runID + "（超时）"},
 		},
 		"DisabledByAPerson": {
 			q:    ledger.Question{Task: edited(v1, "2026-11-19 10:00", off("")), Versions: []core.Task{v1}},
@@ -555,6 +750,14 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 		if !seen[code] {
 			t.Errorf("no situation for the code %q", code)
 		}
+	}
+}
+
+// asked answers that a person was asked about the one run there is.
+func asked(i core.Intervention) func(string) (core.Intervention, bool) {
+	return func(id string) (core.Intervention, bool) {
+		i.RunID = id
+		return i, id == runID
 	}
 }
 

@@ -60,8 +60,9 @@ func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why
 	now := i.a.clock.Now()
 	q := ledger.Question{
 		Task: i.a.definitions.Effective(task), Versions: versions, Plan: i.planOf, At: at.UTC(), Now: now.UTC(), Serving: i.a.lease.Renewed(),
-		Seen: func(before time.Time) time.Time { return i.seen(ctx, before) },
-		Note: func(calendar string, at time.Time) core.Text { return i.note(ctx, task, calendar, at) },
+		Intervention: func(runID string) (core.Intervention, bool) { return i.intervention(ctx, runID) },
+		Seen:         func(before time.Time) time.Time { return i.seen(ctx, before) },
+		Note:         func(calendar string, at time.Time) core.Text { return i.note(ctx, task, calendar, at) },
 	}
 	if at.IsZero() { // where fires follow runs, the runs say which was last
 		if q.Rows, err = i.rowsAround(ctx, task, now); err != nil {
@@ -117,6 +118,15 @@ func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why
 		why.Evidence = append(why.Evidence, one)
 	}
 	return why, nil
+}
+
+// intervention gives what a person was asked about a run; false: nobody was, or it cannot be read.
+func (i insight) intervention(ctx context.Context, runID string) (core.Intervention, bool) {
+	asked, err := i.a.store.Intervention(ctx, runID)
+	if err != nil && core.KindOf(err) != core.KindNotFound {
+		i.a.log.Warn("intervention not read", "run_id", runID, "err", err)
+	}
+	return asked, err == nil
 }
 
 // seen gives when a server last showed itself before a time, by the readings that servers take of their machines; zero:
