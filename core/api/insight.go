@@ -24,7 +24,7 @@ type Why struct {
 
 // Evidence is one fact that an answer rests on.
 type Evidence struct {
-	Kind string `json:"kind" doc:"What sort of fact: run, version, pause, schedule, calendar, mark, breaker, server or gap" example:"run"`
+	Kind string `json:"kind" doc:"What sort of fact: run, version, pause, schedule, calendar, mark, breaker, server, gap or intervention" example:"run"`
 	Text Text   `json:"text" doc:"The fact in a sentence"`
 	At   *Time  `json:"at,omitempty" doc:"When it came about"`
 	Data Any    `json:"data,omitempty" doc:"The fact itself"`

@@ -249,6 +249,14 @@ func TestRunsShowTheirGatesAndAreFoundByThem(t *testing.T) {
 			t.Errorf("%s is not in %s", want, a.raw)
 		}
 	}
+	if strings.Contains(a.raw, `"intervention"`) {
+		t.Errorf("nobody was asked about it: %s", a.raw)
+	}
+	w.tables.interventions["run-old"] = core.Intervention{RunID: "run-old", Namespace: "Common", Action: "done", By: "wang", Note: "by hand", ResolvedAt: at}
+	a = w.must(200, w.do(w.admin, "GET", "/v1/runs/run-old", ""))
+	if asked, _ := a.body["intervention"].(map[string]any); asked["action"] != "done" || asked["by"] != "wang" || asked["note"] != "by hand" {
+		t.Errorf("what became of its intervention: %s", a.raw)
+	}
 	for query, want := range map[string]string{
 		"state=waiting": "run-w", "state=running": "run-r", "state=waiting,running": "run-w run-r", "state=ended": "run-old", "workflow_id=wf": "run-w run-old",
 		"caused_by=u": "run-w", "state=retrying": "", "state=ended,waiting": "run-w run-old",

@@ -65,6 +65,8 @@ type Run struct {
 	Output    Any    `json:"output,omitempty" doc:"What it hands on"`
 	Usage     Usage  `json:"usage" doc:"What its last attempt used"`
 	CreatedBy string `json:"created_by" doc:"Who asked for it; gnomon for fires of the schedule"`
+
+	Intervention *Intervention `json:"intervention,omitempty" doc:"What a person was asked, and has decided, about it; absent: nobody was, or it is one of a list"`
 }
 
 // Breach is a service level that a run has missed.
@@ -213,7 +215,19 @@ func (a *API) runs() {
 		OperationID: "get-run", Method: http.MethodGet, Path: "/v1/runs/{run_id}", Tags: tags, Summary: "Get a run",
 	}, rule{permission: "run:read", source: fromRun},
 		func(ctx context.Context, _ *RunPath) (*runOne, error) {
-			return &runOne{runOut(requestOf(ctx).run)}, nil
+			run := requestOf(ctx).run
+			out := &runOne{runOut(run)}
+			if !run.Verdict.Failure() {
+				return out, nil
+			}
+			switch i, err := a.opts.Live.Intervention(ctx, run.ID); {
+			case err == nil:
+				asked := interventionOut(i)
+				out.Body.Intervention = &asked
+			case core.KindOf(err) != core.KindNotFound:
+				return nil, err
+			}
+			return out, nil
 		})
 	for _, to := range []struct {
 		id, summary string

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -211,6 +212,28 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	waiting.WorkflowID, waiting.Step = taskID, "load"
 	waiting.Breaches = []api.Breach{{Kind: "not_started_in_time", At: at(9), Limit: "start within 8s"}}
 	m.on("GET /v1/runs/"+runID, waiting)
+	ended := func(n string, change func(*api.Run)) string {
+		r, id := someRun(), runID[:len(runID)-1]+n
+		r.ID, r.Output = id, nil
+		change(&r)
+		m.on("GET /v1/runs/"+id, r)
+		return id
+	}
+	lost := ended("1", func(r *api.Run) {
+		r.Outcome, r.Message = "lost", "the server died while the attempt ran, or may have run"
+		r.Intervention = &api.Intervention{CreatedAt: at(7)}
+	})
+	retried := ended("2", func(r *api.Run) {
+		r.Outcome, r.Message = "timed_out", "soft timeout reached"
+		r.Intervention = &api.Intervention{CreatedAt: at(7), ResolvedAt: at(9), Action: "retry", By: "wang", Note: "the disk is free", NewRun: runID}
+	})
+	skip := func(r *api.Run) {
+		r.State, r.Outcome, r.Reason, r.StartedAt, r.EndedAt, r.FireAt = "ended", "skipped", "capacity", nil, nil, at(1)
+		r.Facts = api.Any(`{"gate":"capacity","key":"pool:erp","detail":"2 of 2 slots of pool:erp in use, 1 wanted, and 1 run waits for it already: as many wait as may"}`)
+	}
+	skipped := ended("3", skip)
+	m.on("GET /v1/tasks/"+taskID+"/why?at="+url.QueryEscape(at(1).Format(time.RFC3339Nano)), api.Why{RunID: skipped, Answer: both("被跳过：额度 pool:erp 已用完。", "Was skipped: limit pool:erp was used up.")})
+	besides := ended("4", skip) // the instant is that of another row
 	m.on("GET /v1/runs/"+taskID+"/workflow", api.Workflow{Run: someRun(), State: "running", Steps: []api.Step{
 		{Name: "a", State: "succeeded", When: "success", RunID: runID, StartedAt: at(1), EndedAt: at(3)},
 		{Name: "b1", Needs: []string{"a"}, State: "failed", When: "success", Message: "no\x1b[2J route", RunID: runID, StartedAt: at(3), EndedAt: at(4)},
@@ -222,6 +245,8 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	})
 	m.on("GET /v1/queue?limit=1000", items(
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Gate: "capacity", Key: "pool:erp", Priority: 10, Detail: "2 of 2 slots of pool:erp in use, 1 wanted"},
+		api.Waiting{Order: 2, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Gate: "capacity", Key: "pool:erp", Detail: "others wait for pool:erp and come before it"},
+		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Gate: "breaker", Key: "downstream:erp", Detail: "open after 2 failures: " + strings.Repeat("连接被拒绝 ", 60)},
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(2), Gate: "breaker", Key: "task:" + taskID, Detail: "open after 1 failure: refused"},
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(3), Gate: "precondition", Key: "0", Detail: "big enough: params.lines == 1"},
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(4), Gate: "overlap", Detail: "1 earlier run is live"}))
@@ -272,6 +297,10 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		"why-zh":            {"why", taskID, "2026-12-01 08:00", "--lang", "zh"},
 		"task-get-full":     {"task", "get", taskID},
 		"run-get-waiting":   {"run", "get", runID},
+		"run-get-lost":      {"run", "get", lost},
+		"run-get-retried":   {"run", "get", retried, "--lang", "zh"},
+		"run-get-skipped":   {"run", "get", skipped},
+		"run-get-besides":   {"run", "get", besides, "--lang", "zh"},
 		"run-workflow":      {"run", "workflow", taskID},
 		"queue":             {"queue"},
 		"queue-zh":          {"queue", "--lang", "zh"},

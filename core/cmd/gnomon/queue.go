@@ -12,8 +12,12 @@ import (
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/gnomon-scheduler/gnomon/core/ledger"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 )
+
+// detailWidth is how wide a row of a table tells what a run waits for: an error of a breaker may be long. -o json has all of it.
+const detailWidth = 100
 
 func newQueueCommand(s *session) *cobra.Command {
 	var namespace, gate string
@@ -43,8 +47,8 @@ func newQueueCommand(s *session) *cobra.Command {
 						since = max(0, time.Since(w.Since.Time)).Round(time.Second).String()
 					}
 					rows = append(rows, []string{
-						strconv.Itoa(w.Order), w.Namespace + "/" + w.TaskName, clock(w.FireAt), s.waitsFor(w), since, strconv.Itoa(w.Priority),
-						s.say(detail.Zh, detail.En), w.RunID,
+						strconv.Itoa(w.Order), w.Namespace + "/" + w.TaskName, clock(w.FireAt), s.waitsFor(w) + s.ahead(w), since, strconv.Itoa(w.Priority),
+						text.Snip(s.say(detail.Zh, detail.En), detailWidth, "…"), w.RunID,
 					})
 				}
 				if len(rows) == 0 {
@@ -52,7 +56,7 @@ func newQueueCommand(s *session) *cobra.Command {
 				}
 				return s.table([]string{
 					"#", s.say("任务", "TASK"), s.say("触发时刻", "FIRE"), s.say("在等", "WAITS FOR"), s.say("已等", "SINCE"),
-					s.say("优先级", "PRIORITY"), s.say("详情", "DETAIL"), s.say("运行", "RUN"),
+					s.say("优先级", "PRIORITY"), s.say("上次查看时", "WHEN LAST LOOKED AT"), s.say("运行", "RUN"),
 				}, rows)
 			})
 		},
@@ -62,6 +66,15 @@ func newQueueCommand(s *session) *cobra.Command {
 	s.flags(cmd)
 	s.outputFlag(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// ahead says how many wait for the same and come before a run. That is true now, whatever was true when it asked.
+func (s *session) ahead(w api.Waiting) string {
+	if w.Order <= 1 {
+		return ""
+	}
+	n := strconv.Itoa(w.Order - 1)
+	return s.say("，前面有 "+n+" 次", ", "+n+" ahead")
 }
 
 // waitsFor names what a run waits for.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
+	"github.com/gnomon-scheduler/gnomon/core/ledger"
 	"github.com/spf13/cobra"
 )
 
@@ -78,7 +79,7 @@ func (s *session) runList() *cobra.Command {
 				var rows [][]string
 				for _, r := range runs {
 					rows = append(rows, []string{
-						r.ID, r.Namespace + "/" + r.TaskName, clock(r.FireAt), standing(r), took(r.StartedAt, r.EndedAt), r.Usage.CPU, r.Message,
+						r.ID, r.Namespace + "/" + r.TaskName, clock(r.FireAt), standing(r), duration(r), r.Usage.CPU, r.Message,
 					})
 				}
 				return s.table([]string{
@@ -123,14 +124,64 @@ func (s *session) runGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.show(raw, func() error { return s.runForPeople(r) })
+			return s.show(raw, func() error { return s.runForPeople(cmd.Context(), r) })
 		},
 	}
 	s.outputFlag(cmd, "table", "json", "yaml")
 	return cmd
 }
 
-func (s *session) runForPeople(r api.Run) error {
+// duration says how long a run took. Of one that was lost nobody knows: it ended some time before that was found.
+func duration(r api.Run) string {
+	if r.Outcome == "lost" {
+		return ""
+	}
+	return took(r.StartedAt, r.EndedAt)
+}
+
+// skipped says why a fire was skipped: in the words of `gnomon why`, or else with what its facts say.
+func (s *session) skipped(ctx context.Context, r api.Run) string {
+	if r.Outcome != "skipped" || r.FireAt == nil {
+		return ""
+	}
+	var why api.Why
+	path, query := "/v1/tasks/"+r.TaskID+"/why", url.Values{"at": {r.FireAt.Format(time.RFC3339Nano)}}
+	if _, err := s.call(ctx, request{method: http.MethodGet, path: path, query: query}, &why); err == nil && why.RunID == r.ID {
+		return s.say(why.Answer.Zh, why.Answer.En)
+	}
+	var facts struct {
+		Key    string `json:"key"`
+		Detail string `json:"detail"`
+	}
+	_ = json.Unmarshal(r.Facts, &facts) // facts without these are none
+	detail := ledger.Detail(facts.Detail)
+	said := s.say(detail.Zh, detail.En)
+	if facts.Key != "" && !strings.Contains(said, facts.Key) {
+		said = strings.TrimSuffix(facts.Key+": "+said, ": ")
+	}
+	return said
+}
+
+// asked says what a person was asked, and has decided, about a run.
+func (s *session) asked(i *api.Intervention) string {
+	switch {
+	case i == nil:
+		return ""
+	case i.ResolvedAt == nil:
+		return s.say("自 "+clock(i.CreatedAt)+" 起等待人工处理；`gnomon intervention list` 可查看",
+			"waits for a person since "+clock(i.CreatedAt)+"; see `gnomon intervention list`")
+	}
+	text := i.Action + s.say("，由 ", " by ") + i.By + s.say("，", ", ") + clock(i.ResolvedAt)
+	if i.NewRun != "" {
+		text += s.say("，运行 ", ", run ") + i.NewRun
+	}
+	if i.Note != "" {
+		text += s.say("，说明：", ", note: ") + i.Note
+	}
+	return text
+}
+
+func (s *session) runForPeople(ctx context.Context, r api.Run) error {
 	memory := ""
 	if r.Usage.PeakRSSBytes > 0 {
 		memory = fmt.Sprintf("%.1f MiB (%s)", float64(r.Usage.PeakRSSBytes)/(1<<20), r.Usage.RSSSource)
@@ -157,14 +208,19 @@ func (s *session) runForPeople(r api.Run) error {
 	if r.StopBy != "" {
 		stopped += s.say("，由 ", " by ") + r.StopBy
 	}
+	ended, lost := clockMillis(r.EndedAt), ""
+	if r.Outcome == "lost" {
+		ended, lost = "", s.say(ended+" 发现；运行了多久不得而知", "found at "+ended+"; how long it ran is not known")
+	}
+	message := ledger.Detail(r.Message)
 	missed := make([]string, 0, len(r.Breaches))
 	for _, b := range r.Breaches {
 		missed = append(missed, b.Kind+": "+b.Limit+", "+clock(b.At))
 	}
 	return s.pairs("run", r.ID, "task", r.Namespace+"/"+r.TaskName, "type", r.TaskType, "trigger", r.Trigger+" "+r.CreatedBy, "caused_by", caused,
-		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "moved_from", clockMillis(r.MovedFrom), "outcome", standing(r), "waits_for", waits,
-		"stop", stopped, "message", r.Message, "breaches", strings.Join(missed, "\n"),
-		"started", clockMillis(r.StartedAt), "ended", clockMillis(r.EndedAt), "took", took(r.StartedAt, r.EndedAt),
+		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "moved_from", clockMillis(r.MovedFrom), "outcome", standing(r), "why", s.skipped(ctx, r), "waits_for", waits,
+		"intervention", s.asked(r.Intervention), "stop", stopped, "message", s.say(message.Zh, message.En), "breaches", strings.Join(missed, "\n"),
+		"started", clockMillis(r.StartedAt), "ended", ended, "lost", lost, "took", duration(r),
 		"attempt", strconv.Itoa(r.Attempt), "cpu", cpu, "peak_memory", memory, "output", output)
 }
 
@@ -205,7 +261,7 @@ func (s *session) await(ctx context.Context, id string) error {
 			return err
 		}
 		if r.State == "ended" {
-			err := s.show(raw, func() error { return s.runForPeople(r) })
+			err := s.show(raw, func() error { return s.runForPeople(ctx, r) })
 			if err == nil && r.Outcome != "succeeded" {
 				err = fmt.Errorf("%s: %w: %s %s", id, errNotSucceeded, standing(r), r.Message)
 			}
