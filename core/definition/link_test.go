@@ -217,7 +217,7 @@ func TestADependentThatCannotBeReadIsSkipped(t *testing.T) {
 	w.create(t, after("load"))
 	next := w.create(t, after("next", core.Upstream{Task: "load"}))
 	defs := definition.New(definition.Options{
-		Store: torn{w.store, next.ID}, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: compiler{},
+		Store: torn{w.store, next.ID}, Catalog: w.catalog, Clock: w.clock, Log: slog.New(slog.DiscardHandler), Preconditions: preconditions(),
 	})
 	if err := defs.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
