@@ -37,7 +37,7 @@ func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLim
 	body, err := ask.conn.QueryFormat(settings(ctx, ask.settings, limits.options(sql, params)...), format, sql)
 	if err != nil {
 		cancel()
-		return nil, tooMany(serverError(op, err), limits.MaxRows)
+		return nil, limits.explained(tooMany(serverError(op, err), limits.MaxRows))
 	}
 	return &export{body: body, cancel: cancel, limit: limits.MaxRows}, nil
 }

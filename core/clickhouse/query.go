@@ -107,7 +107,7 @@ func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, para
 	from, columns, err := c.source(ctx, sql, ask, limits, params)
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, limits.explained(err)
 	}
 	r := &Rows{from: from, cancel: cancel, limits: limits, columns: columns}
 	for _, column := range columns {
@@ -218,7 +218,7 @@ func (r *Rows) Err() error {
 	if r.from == nil || r.more {
 		return nil
 	}
-	return r.from.err()
+	return r.limits.explained(r.from.err())
 }
 
 // Close ends the statement, cancelling it if it still runs. It is safe to call twice.

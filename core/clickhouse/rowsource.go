@@ -36,6 +36,31 @@ func exhausted(said core.Text) error {
 	return &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(said.En), Findings: []core.Finding{{Path: "sql", Message: said}}}
 }
 
+// explained says of a limit that ClickHouse held which it is and what to do.
+func (l QueryLimits) explained(err error) error {
+	e, ok := err.(*core.Error) //nolint:errorlint // serverError has just made it
+	if !ok || len(e.Findings) > 0 {
+		return err
+	}
+	var said core.Text
+	switch codeOf(e) {
+	case 241:
+		said = core.Text{
+			Zh: fmt.Sprintf("语句用到的内存超过 %d MiB：请缩小时间范围、少取几列，或先聚合", l.MaxMemory>>20),
+			En: fmt.Sprintf("the statement needs more than %d MiB of memory: ask for a shorter time or fewer columns, or aggregate first", l.MaxMemory>>20),
+		}
+	case 159, 160:
+		said = core.Text{
+			Zh: fmt.Sprintf("语句的执行时间超过 %s：请缩小时间范围，或指定命名空间与任务", l.MaxDuration),
+			En: fmt.Sprintf("the statement takes longer than %s: ask for a shorter time, or name the namespace and the task", l.MaxDuration),
+		}
+	default:
+		return err
+	}
+	said.Zh, said.En = said.Zh+"。ClickHouse: "+e.Err.Error(), said.En+". ClickHouse: "+e.Err.Error()
+	return &core.Error{Kind: e.Kind, Op: e.Op, Err: e.Err, Findings: []core.Finding{{Path: "sql", Message: said}}}
+}
+
 // rowLines are rows that ClickHouse has written.
 type rowLines struct {
 	body   io.ReadCloser
