@@ -126,7 +126,7 @@ func (l *rowLines) next() bool {
 		switch {
 		case err == nil:
 			return true
-		case err == io.EOF && len(l.line) > 0: //nolint:errorlint // only a plain EOF is the end
+		case err == io.EOF && len(l.line) > 0:
 			l.failed = errCut
 			return false
 		case !errors.Is(err, bufio.ErrBufferFull):
@@ -152,7 +152,7 @@ func (l *rowLines) row(dst []byte, ends []int, shapes []*shape) ([]byte, []int, 
 }
 
 func (l *rowLines) err() error {
-	if l.failed == io.EOF { //nolint:errorlint // only a plain EOF is the end
+	if l.failed == io.EOF {
 		return nil
 	}
 	return serverError("query history", l.failed)
