@@ -65,7 +65,7 @@ func parseDSN(dsn string) (*ch.Options, error) {
 }
 
 // stranger says of an error of the first question to a server that what answered it is no ClickHouse; other errors stay. An
-// answer of 500 and above is that of a proxy, most likely, whose ClickHouse is away for now.
+// answer that a proxy may give whose ClickHouse is away for now is no reason not to wait.
 func stranger(op string, err error) error {
 	lost, ok := errors.AsType[*away](err)
 	if !ok || onTheWay(err) {
@@ -75,7 +75,7 @@ func stranger(op string, err error) error {
 	if said, ok := errors.AsType[*ch.HTTPError](err); ok {
 		status := fmt.Sprintf("HTTP %d %s", said.StatusCode, http.StatusText(said.StatusCode))
 		answer = core.Text{Zh: "其应答为 " + status, En: "it says " + status}
-		if said.StatusCode >= http.StatusInternalServerError {
+		if slices.Contains([]int{http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout}, said.StatusCode) {
 			kind = core.KindUnavailable
 		}
 	}

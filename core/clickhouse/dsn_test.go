@@ -59,7 +59,7 @@ func TestWhatIsNoClickHouseIsSaidToBeNone(t *testing.T) {
 		t.Cleanup(server.Close)
 		return strings.TrimPrefix(server.URL, "http://")
 	}
-	lost, good, away := says(404), says(200), says(502)
+	lost, good, away, other := says(404), says(200), says(502), says(501)
 	talker := listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") })
 	for dsn, want := range map[string]struct {
 		kind core.Kind
@@ -67,6 +67,7 @@ func TestWhatIsNoClickHouseIsSaidToBeNone(t *testing.T) {
 	}{
 		"http://" + lost + "/db":         {core.KindInvalid, "what answers at " + lost + " is not a ClickHouse (it says HTTP 404 Not Found)"},
 		"http://" + good + "/db":         {core.KindInvalid, "what answers at " + good + " is not a ClickHouse (its answer makes no sense)"},
+		"http://" + other + "/db":        {core.KindInvalid, "what answers at " + other + " is not a ClickHouse (it says HTTP 501 Not Implemented)"},
 		"http://" + away + "/db":         {core.KindUnavailable, "what answers at " + away + " is not a ClickHouse (it says HTTP 502 Bad Gateway)"},
 		"clickhouse://" + talker + "/db": {core.KindInvalid, "what answers at " + talker + " is not a ClickHouse (its answer makes no sense)"},
 	} {
