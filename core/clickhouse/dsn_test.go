@@ -1,6 +1,7 @@
 package clickhouse_test
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -30,7 +31,7 @@ func TestAWrongDSNIsRefusedAtTheStart(t *testing.T) {
 		"https:///db":                                     "it cannot be read",
 	} {
 		_, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: dsn, Log: slog.New(slog.DiscardHandler), Patient: true})
-		own, ok := err.(*core.Error)
+		own, ok := errors.AsType[*core.Error](err)
 		if !ok || own.Kind != core.KindInvalid || !strings.Contains(err.Error(), want) || !strings.Contains(own.Findings[0].Message.Zh, "正确的形式如") {
 			t.Errorf("%s: %v", dsn, err)
 		} else if strings.Contains(err.Error()+own.Findings[0].Message.Zh, "geheim") {
