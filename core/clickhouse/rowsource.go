@@ -152,7 +152,7 @@ func (l *rowLines) row(dst []byte, ends []int, shapes []*shape) ([]byte, []int, 
 }
 
 func (l *rowLines) err() error {
-	if l.failed == io.EOF {
+	if l.failed == io.EOF { //nolint:errorlint // a wrapped one is an answer that broke off
 		return nil
 	}
 	return serverError("query history", l.failed)
