@@ -496,7 +496,7 @@ func TestWhatAClusterIsToldIsUnderstood(t *testing.T) {
 	}
 	alone := 0
 	for _, sql := range statements {
-		rows, err := w.Query(t.Context(), "SELECT formatQuerySingleLine({sql:String})", clickhouse.QueryLimits{}, map[string]string{"sql": strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`).Replace(sql)}, everything)
+		rows, err := w.Query(t.Context(), "SELECT formatQuerySingleLine({sql:String})", clickhouse.QueryLimits{}, map[string]string{"sql": sql}, everything)
 		if err != nil {
 			t.Fatal(err)
 		}
