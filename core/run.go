@@ -111,18 +111,20 @@ type Run struct {
 	Reason    Reason          // only with Verdict Skipped
 	Facts     json.RawMessage // what the decision was made on; small; may be empty
 
-	Priority   int       // of the task's policies as it was claimed: the higher is admitted first
-	Gate       Gate      // what a waiting run waits at; what the last one was that it waited at, if it does no more
-	GateKey    string    // which one: name of the pool or breaker, index of the precondition
-	WaitSince  time.Time // when it came to the first gate it waited at; zero: it never waited
-	WaitUntil  time.Time // waiting: when it is looked at again at the latest; zero: only when something changes
-	Overlap    Overlap   // of a backfill: its own policy; "": the task's
-	Stop       Stop      // that somebody asked it to stop, and how
-	StopBy     string    // who did
-	WorkflowID string    // the workflow run it is a step of; "": none
-	Step       string    // the step's name
-	CausedBy   string    // the run that caused it: upstream, or that it repeats
-	Breaches   []Breach  // what of its service levels it has missed so far
+	Priority  int       // of the task's policies as it was claimed: the higher is admitted first
+	Gate      Gate      // what a waiting run waits at; what the last one was that it waited at, if it does no more
+	GateKey   string    // which one: name of the pool or breaker, index of the precondition
+	WaitSince time.Time // when it came to the first gate it waited at; zero: it never waited
+	WaitUntil time.Time // waiting: when it is looked at again at the latest; zero: only when something changes
+	Overlap   Overlap   // of a backfill: its own policy; "": the task's
+	// OverlapLimit is the number that Overlap comes with: how many may wait, or run side by side. The store keeps the two as one.
+	OverlapLimit int
+	Stop         Stop     // that somebody asked it to stop, and how
+	StopBy       string   // who did
+	WorkflowID   string   // the workflow run it is a step of; "": none
+	Step         string   // the step's name
+	CausedBy     string   // the run that caused it: upstream, or that it repeats
+	Breaches     []Breach // what of its service levels it has missed so far
 
 	StartedAt  time.Time // when the last attempt was handed to its executor; zero if none was
 	EndedAt    time.Time // when the run ended

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,36 +94,16 @@ type Upstream struct {
 	Params map[string]string `json:"params,omitempty" doc:"Parameter to JSON path into the output of its run, laid over the task's own parameters" example:"{\"total\":\"$.total\"}"`
 }
 
-// overlapForm is how an overlap policy is written: a name, and for some a number.
-var overlapForm = regexp.MustCompile(`^([a-z_]+)(?:\(([1-9][0-9]{0,8})\))?$`)
-
-var overlaps = []core.Overlap{
-	core.OverlapSkip, core.OverlapQueue, core.OverlapCancel, core.OverlapTerminate, core.OverlapAllow,
-}
-
-// overlapText writes an overlap policy with its number: queue(3).
-func overlapText(o core.Overlap, limit int) string {
-	if o == "" || limit <= 0 {
-		return string(o)
-	}
-	return string(o) + "(" + strconv.Itoa(limit) + ")"
-}
-
-// readOverlap reads what overlapText writes; a mistake is added to the findings under path.
+// readOverlap reads an overlap policy with its number; a mistake is added to the findings under path.
 func readOverlap(said, path string, findings *[]core.Finding) (core.Overlap, int) {
-	if said == "" {
-		return "", 0
-	}
-	m := overlapForm.FindStringSubmatch(said)
-	if m == nil || !slices.Contains(overlaps, core.Overlap(m[1])) {
+	policy, limit, ok := core.ParseOverlap(said)
+	if !ok {
 		*findings = append(*findings, core.Finding{Path: path, Message: core.Text{
 			Zh: "“" + said + "”不是重叠策略；可写 skip、queue、queue(3)、cancel_previous、terminate_previous、allow 或 allow(2)",
 			En: `"` + said + `" is no overlap policy; write skip, queue, queue(3), cancel_previous, terminate_previous, allow or allow(2)`,
 		}})
-		return "", 0
 	}
-	limit, _ := strconv.Atoi(m[2])
-	return core.Overlap(m[1]), limit
+	return policy, limit
 }
 
 // PoliciesOf gives policies in the words of the API.
@@ -139,7 +117,7 @@ func policiesOut(p core.Policies) Policies {
 		return duration(d)
 	}
 	out := Policies{
-		Timeout: span("timeout", p.Timeout), SoftTimeout: span("soft_timeout", p.SoftTimeout), Overlap: overlapText(p.Overlap, p.OverlapLimit),
+		Timeout: span("timeout", p.Timeout), SoftTimeout: span("soft_timeout", p.SoftTimeout), Overlap: p.Overlap.With(p.OverlapLimit),
 		CatchUp: string(p.CatchUp), CatchUpWindow: span("catch_up_window", p.CatchUpWindow), CatchUpLimit: shown(&p, "catch_up_limit", p.CatchUpLimit),
 		CatchUpSpread: span("catch_up_spread", p.CatchUpSpread), MaxRuns: shown(&p, "max_runs", p.MaxRuns),
 		MaxAttempts: shown(&p, "max_attempts", p.MaxAttempts), RetryDelay: span("retry_delay", p.RetryDelay),

@@ -108,9 +108,9 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 	p := l.task.Policies
 	admission := core.Admission{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, At: r.opts.Clock.Now(),
-		Overlap: cmp.Or(l.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit, Patient: l.run.Trigger.Patient(),
-		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
+		Patient: l.run.Trigger.Patient(), CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
 	}
+	admission.Overlap, admission.OverlapLimit = l.run.OverlapUnder(p)
 	answers, err := r.opts.Store.Admit(context.WithoutCancel(ctx), []core.Admission{admission})
 	if err != nil {
 		r.opts.Log.Error("run not admitted", "run_id", l.run.ID, "state", l.run.State, "err", err)
@@ -436,7 +436,8 @@ func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) {
 // stopOthers stops what is in the way of a run that waits: by its task's policy earlier runs are cancelled, terminated,
 // or lose their place.
 func (r *Runner) stopOthers(l *liveRun, ruling core.Ruling) {
-	how, policy := core.StopCancel, cmp.Or(l.run.Overlap, l.task.Policies.Overlap)
+	how := core.StopCancel
+	policy, _ := l.run.OverlapUnder(l.task.Policies)
 	if policy == core.OverlapTerminate {
 		how = core.StopTerminate
 	}

@@ -445,6 +445,33 @@ func TestABackfillIsOneSeriesInOrder(t *testing.T) {
 	}
 }
 
+// TestABackfillsOwnOverlapHoldsBesideTheTasks: two at once of a backfill with allow(2), although the task says queue(5).
+func TestABackfillsOwnOverlapHoldsBesideTheTasks(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(t)
+	task := w.create(t, "hold", policies(core.Policies{Overlap: core.OverlapQueue, OverlapLimit: 5}))
+	var fires []time.Time
+	for h := range 5 {
+		fires = append(fires, time.Date(2026, 10, 1, h, 0, 0, 0, time.UTC))
+	}
+	runs, err := w.Backfill(t.Context(), runner.Backfill{TaskID: task.ID, Fires: fires, Overlap: core.OverlapAllow, OverlapLimit: 2, By: "ann"})
+	if err != nil || len(runs) != 5 {
+		t.Fatal(runs, err)
+	}
+	w.executes(t, 2)
+	for _, run := range runs[2:] {
+		w.waits(t, run.ID, core.GateOverlap)
+	}
+	close(w.provider.let)
+	for _, run := range runs {
+		w.wantEnded(t, run.ID, core.Succeeded, "")
+	}
+	if w.provider.atOnce() != 2 {
+		t.Errorf("%d at once", w.provider.atOnce())
+	}
+}
+
 func TestAStepIsStartedOnceAndItsEndIsTold(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -59,11 +59,12 @@ func (r *Runner) newRun(task *core.Task, trigger core.Trigger, fireAt, startAt t
 
 // Backfill is a wish to have instants of the past again.
 type Backfill struct {
-	TaskID  string
-	Fires   []time.Time  // rising; at most core.MaxCatchUpLimit
-	Overlap core.Overlap // "": the task's policy, under which they wait for each other rather than be skipped
-	Spread  time.Duration
-	By      string
+	TaskID       string
+	Fires        []time.Time  // rising; at most core.MaxCatchUpLimit
+	Overlap      core.Overlap // "": the task's policy, under which they wait for each other rather than be skipped
+	OverlapLimit int          // the number that Overlap comes with; 0: none
+	Spread       time.Duration
+	By           string
 }
 
 // Backfill starts a run for each instant, the first now and the others Spread apart; they are one series. It returns
@@ -82,7 +83,7 @@ func (r *Runner) Backfill(ctx context.Context, b Backfill) ([]core.Run, error) {
 	runs := make([]core.Run, len(b.Fires))
 	for i, at := range b.Fires {
 		runs[i] = r.newRun(&task, core.TriggerBackfill, at, now.Add(time.Duration(i)*b.Spread), b.By)
-		runs[i].Series, runs[i].Overlap = series, b.Overlap
+		runs[i].Series, runs[i].Overlap, runs[i].OverlapLimit = series, b.Overlap, b.OverlapLimit
 	}
 	return r.enqueue(ctx, &task, runs)
 }

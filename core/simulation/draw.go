@@ -349,7 +349,10 @@ func (w *world) change(t *taskRow, task *core.Task, mark func(v *version) time.T
 func (w *world) backfill(s *server, t *taskRow) {
 	w.serial++
 	series := fmt.Sprintf("backfill:%d", w.serial)
-	own := pick(w.rng, "", "", core.OverlapAllow, core.OverlapQueue, core.OverlapSkip)
+	own, most := pick(w.rng, "", "", core.OverlapAllow, core.OverlapQueue, core.OverlapSkip), 0
+	if own == core.OverlapAllow || own == core.OverlapQueue {
+		most = w.rng.IntN(3)
+	}
 	w.seen.mixed[t.task.ID] = w.seen.mixed[t.task.ID] || own != ""
 	var runs []core.Run
 	at := w.wall(s).Add(-w.between(0, 2*time.Minute))
@@ -360,7 +363,7 @@ func (w *world) backfill(s *server, t *taskRow) {
 		}
 		at = fire.At
 		run := w.newRun(s, t.task, core.TriggerBackfill, at)
-		run.Series, run.Overlap, run.StartAt = series, own, run.StartAt.Add(time.Duration(len(runs))*200*time.Millisecond)
+		run.Series, run.Overlap, run.OverlapLimit, run.StartAt = series, own, most, run.StartAt.Add(time.Duration(len(runs))*200*time.Millisecond)
 		runs = append(runs, run)
 	}
 	for _, run := range w.store.enqueue(runs, false) {

@@ -101,7 +101,7 @@ func (w *world) mutate() {
 			if r.Gate == core.GateBreaker {
 				r.Supersede = nil
 			}
-			if r.Reason == core.ReasonSuperseded && s.Run.Gate == core.GateBreaker {
+			if r.Reason == core.ReasonSuperseded && s.Run.Gate == core.GateBreaker && len(a.Breakers) > 0 { // its task may have been given none meanwhile
 				r = core.Ruling{Gate: core.GateBreaker, Key: a.Breakers[0].Name, Until: a.At.Add(time.Second)}
 			}
 			return r

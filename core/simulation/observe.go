@@ -121,8 +121,8 @@ func (o *observer) began(w *world, s *start) {
 		}
 	}
 	most := 1
-	if cmp.Or(s.run.Overlap, p.Overlap) == core.OverlapAllow {
-		if most = p.OverlapLimit; most == 0 {
+	if policy, limit := s.run.OverlapUnder(p); policy == core.OverlapAllow {
+		if most = limit; most == 0 {
 			most = beside
 		}
 	}

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -199,10 +198,10 @@ func (w *world) admitted(s *server, h *held) bool {
 	limits, breakers := w.gates(task)
 	ask := core.Admission{
 		RunID: h.run.ID, TaskID: task.ID, Token: h.run.Token, Owner: s.id, At: now,
-		Overlap: cmp.Or(h.run.Overlap, p.Overlap), OverlapLimit: p.OverlapLimit,
 		Patient: h.run.Trigger.Patient(),
 		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
 	}
+	ask.Overlap, ask.OverlapLimit = h.run.OverlapUnder(p)
 	comes := w.store.runs[h.run.ID].Gate != core.GateCapacity
 	answer := w.store.admit(ask)
 	if answer.Start {

@@ -367,7 +367,7 @@ func bindRun(args []any, run *core.Run, state core.RunState, token, fireAt int64
 // bindRunOf gives the arguments of InsertRunOf.
 func bindRunOf(args []any, run *core.Run, state core.RunState, token, fireAt int64) []any {
 	return append(bindRun(args, run, state, token, fireAt), clean(run.Series), micros(run.MovedFrom), int64(run.Priority),
-		string(run.Overlap), run.WorkflowID, clean(run.Step), run.CausedBy)
+		run.Overlap.With(run.OverlapLimit), run.WorkflowID, clean(run.Step), run.CausedBy)
 }
 
 // isPlain says that InsertRun keeps all of a run.

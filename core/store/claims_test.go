@@ -168,6 +168,7 @@ func TestAClaimStartsAnyNumberOfRuns(t *testing.T) {
 		claim := claimOf(&a, at(10), at(60))
 		claim.Runs = []core.Run{passed, missed(30), missed(40), missed(50)}
 		claim.Runs[2].Series, claim.Runs[2].MovedFrom, claim.Runs[2].Priority, claim.Runs[2].Overlap = "backfill:b1", at(39), 7, core.OverlapQueue
+		claim.Runs[2].OverlapLimit = 3
 		claim.Runs[2].WorkflowID, claim.Runs[2].Step, claim.Runs[2].CausedBy = "w1", "load", "c1"
 		got, err := s.Claim(t.Context(), []core.Claim{claim})
 		ok(t, err)

@@ -152,9 +152,10 @@ func runOf(r *sqlcgen.Run) core.Run {
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Verdict: core.Verdict(r.Verdict), Message: r.Message,
 		Output: document(r.Output), CreatedBy: r.CreatedBy,
 		Series: r.Series, MovedFrom: instant(r.MovedFrom), Priority: int(r.Priority), Gate: core.Gate(r.Gate), GateKey: r.GateKey,
-		WaitSince: instant(r.WaitSince), WaitUntil: instant(max(r.WaitUntil, 0)), Overlap: core.Overlap(r.Overlap), Stop: core.Stop(r.Stop),
+		WaitSince: instant(r.WaitSince), WaitUntil: instant(max(r.WaitUntil, 0)), Stop: core.Stop(r.Stop),
 		StopBy: r.StopBy, WorkflowID: r.WorkflowID, Step: r.Step, CausedBy: r.CausedBy, Breaches: breachesOf(r.Breaches),
 	}
+	run.Overlap, run.OverlapLimit, _ = core.ParseOverlap(r.Overlap) // a newer server's word that is not known here: the task's holds
 	if len(r.Checkpoint) > 0 {
 		run.Checkpoint = r.Checkpoint
 	}
