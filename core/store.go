@@ -167,8 +167,49 @@ type Reference struct {
 	TaskID    string
 	Namespace string // the task's
 	TaskName  string
-	Kind      string // upstream, step, calendar, pool or downstream; of preconditions: asked_task or asked_calendar
+	Kind      string // one of the kinds below
 	Name      string // of a task: its name in the same namespace
+}
+
+// The kinds of Reference.
+const (
+	RefUpstream      = "upstream"
+	RefStep          = "step"
+	RefCalendar      = "calendar"
+	RefPool          = "pool"
+	RefDownstream    = "downstream"
+	RefAskedTask     = "asked_task" // of preconditions
+	RefAskedCalendar = "asked_calendar"
+)
+
+// References gives all that a task names; some may be there twice.
+func (t *Task) References() []Reference {
+	var refs []Reference
+	add := func(kind string, names ...string) {
+		for _, name := range names {
+			refs = append(refs, Reference{TaskID: t.ID, Namespace: t.Namespace, TaskName: t.Name, Kind: kind, Name: name})
+		}
+	}
+	for _, up := range t.After {
+		add(RefUpstream, up.Task)
+	}
+	add(RefStep, t.Steps...)
+	add(RefCalendar, t.Schedule.OnlyOn...)
+	add(RefCalendar, t.Schedule.NotOn...)
+	for _, use := range t.Policies.Pools {
+		add(RefPool, use.Pool)
+	}
+	add(RefDownstream, t.Policies.Downstreams...)
+	for _, m := range t.Mentions {
+		switch m.Kind {
+		case MentionTask:
+			add(RefAskedTask, m.Name)
+		case MentionCalendar:
+			add(RefAskedCalendar, m.Name)
+		case MentionParameter: // nothing that could go
+		}
+	}
+	return refs
 }
 
 // TaskFilter selects tasks; zero fields select all.

@@ -129,6 +129,16 @@ func (j *judge) timeouts() {
 	}
 }
 
+// CheckOverlap judges an overlap policy that is said for once, as a task's own would be; at is where it stands.
+func CheckOverlap(at string, policy core.Overlap, limit int) []core.Finding {
+	j := judge{own: core.Policies{Overlap: policy, OverlapLimit: limit}}
+	j.overlap()
+	for i := range j.findings {
+		j.findings[i].Path = at
+	}
+	return j.findings
+}
+
 func (j *judge) overlap() {
 	p := j.own
 	choice(j, "overlap", p.Overlap, core.OverlapSkip, core.OverlapQueue, core.OverlapCancel, core.OverlapTerminate, core.OverlapAllow)

@@ -58,3 +58,29 @@ func (d *Definitions) Preview(s core.Schedule, taskName string, from time.Time, 
 	}
 	return preview, nil
 }
+
+// Upcoming gives the next instant at which a task starts by its schedule, as far as is known now; zero: none. If its next
+// fire is decided to be skipped, by the calendars or the clock, skip says by what, and start is a later one.
+func (d *Definitions) Upcoming(task core.Task) (start time.Time, skip core.Text) {
+	next := task.State.NextFire
+	sched, err := d.Plan(&task)
+	if err != nil || next.IsZero() || sched.Kind() == schedule.After {
+		return next, skip
+	}
+	before := next.Add(-time.Microsecond)
+	fire, ok := sched.Next(before)
+	if !ok || fire.Skip == "" || !fire.At.Equal(next) {
+		return next, skip
+	}
+	skip = core.Text{Zh: "因当地时间不存在而跳过", En: "skipped: the clock goes forward, so that the local time does not exist"}
+	if fire.Skip == core.ReasonCalendar {
+		skip = core.Text{Zh: "被日历 " + fire.Calendar + " 跳过", En: "skipped by calendar " + fire.Calendar}
+		if why := d.held.Load().why(fire); why != (core.Text{}) {
+			skip.Zh, skip.En = skip.Zh+"（"+why.Zh+"）", skip.En+" ("+why.En+")"
+		}
+	}
+	if fire, ok = sched.NextStart(before); ok {
+		start = fire.At.UTC()
+	}
+	return start, skip
+}

@@ -82,60 +82,14 @@ func (s *Store) DeleteResource(ctx context.Context, kind, name string) error {
 	})
 }
 
-// The kinds of reference.
-const (
-	refUpstream      = "upstream"
-	refStep          = "step"
-	refCalendar      = "calendar"
-	refPool          = "pool"
-	refDownstream    = "downstream"
-	refAskedTask     = "asked_task"
-	refAskedCalendar = "asked_calendar"
-)
-
-// refsOf gives the kind and name of all that a task names; some may be there twice.
-func refsOf(t *core.Task) [][2]string {
-	var refs [][2]string
-	for _, up := range t.After {
-		refs = append(refs, [2]string{refUpstream, up.Task})
-	}
-	for kind, names := range map[string][]string{refStep: t.Steps, refCalendar: t.Schedule.OnlyOn, refDownstream: t.Policies.Downstreams} {
-		for _, name := range names {
-			refs = append(refs, [2]string{kind, name})
-		}
-	}
-	for _, name := range t.Schedule.NotOn {
-		refs = append(refs, [2]string{refCalendar, name})
-	}
-	for _, use := range t.Policies.Pools {
-		refs = append(refs, [2]string{refPool, use.Pool})
-	}
-	for _, m := range t.Mentions {
-		switch m.Kind {
-		case core.MentionTask:
-			refs = append(refs, [2]string{refAskedTask, m.Name})
-		case core.MentionCalendar:
-			refs = append(refs, [2]string{refAskedCalendar, m.Name})
-		case core.MentionParameter: // nothing that could go
-		}
-	}
-	return refs
-}
-
 // insertRefs keeps what tasks name.
 func insertRefs(ctx context.Context, s session, tasks []core.Task) error {
-	type ref struct {
-		task string
-		what [2]string
-	}
-	var refs []ref
+	var refs []core.Reference
 	for i := range tasks {
-		for _, what := range refsOf(&tasks[i]) {
-			refs = append(refs, ref{tasks[i].ID, what})
-		}
+		refs = append(refs, tasks[i].References()...)
 	}
 	return s.many(ctx, insertRef, len(refs), func(i int, args []any) []any {
-		return append(args, refs[i].task, refs[i].what[0], clean(refs[i].what[1]))
+		return append(args, refs[i].TaskID, refs[i].Kind, clean(refs[i].Name))
 	}, nil)
 }
 
@@ -157,7 +111,7 @@ func (s *Store) References(ctx context.Context, kind, name string) ([]core.Refer
 // AllReferences gives all references of the kinds given, by kind in the order asked, then by name; without kinds, all.
 func (s *Store) AllReferences(ctx context.Context, kinds ...string) ([]core.Reference, error) {
 	if len(kinds) == 0 {
-		kinds = []string{refUpstream, refStep, refCalendar, refPool, refDownstream, refAskedTask, refAskedCalendar}
+		kinds = []string{core.RefUpstream, core.RefStep, core.RefCalendar, core.RefPool, core.RefDownstream, core.RefAskedTask, core.RefAskedCalendar}
 	}
 	var list []core.Reference
 	for _, kind := range kinds {
