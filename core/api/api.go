@@ -33,6 +33,7 @@ const (
 type Options struct {
 	Definitions Definitions
 	Settings    Settings
+	Rehearse    func(ctx context.Context) (Rehearsal, error)
 	Catalog     Catalog
 	Schedules   Schedules
 	Runner      Runner
@@ -114,7 +115,7 @@ func requestOf(ctx context.Context) *request {
 func New(o Options) (*API, error) {
 	for name, missing := range map[string]bool{
 		"definitions": o.Definitions == nil, "catalog": o.Catalog == nil, "schedules": o.Schedules == nil,
-		"runner": o.Runner == nil, "settings": o.Settings == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "place": o.Place == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
+		"runner": o.Runner == nil, "settings": o.Settings == nil, "rehearse": o.Rehearse == nil, "workflows": o.Workflows == nil, "insight": o.Insight == nil, "live": o.Live == nil, "history": o.History == nil, "query": o.Query == nil, "place": o.Place == nil, "progress": o.Progress == nil, "backup": o.BackUp == nil, "logs": o.Logs == nil,
 		"health": o.Health == nil, "tokens": o.Tokens == nil, "roles": len(o.Roles) == 0, "authenticate": o.Authenticate == nil, "audit": o.Audit == nil,
 	} {
 		if missing {
@@ -174,6 +175,7 @@ func build(o Options, more func(huma.API)) (*API, error) {
 	a.pools()
 	a.downstreams()
 	a.breakers()
+	a.checks()
 	a.insights()
 	a.queries()
 	a.runningQueries()
@@ -198,8 +200,20 @@ func build(o Options, more func(huma.API)) (*API, error) {
 		})
 	}))
 	a.origin = origin
-	a.handler = a.enter(a.sameHost(origin.Handler(http.MaxBytesHandler(a.mux, maxBody))))
+	a.handler = a.enter(a.sameHost(origin.Handler(bounded(a.mux))))
 	return a, nil
+}
+
+// bounded limits what a request may bring.
+func bounded(next http.Handler) http.Handler {
+	many, one := http.MaxBytesHandler(next, maxCheck), http.MaxBytesHandler(next, maxBody)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == checkPath {
+			many.ServeHTTP(w, r)
+			return
+		}
+		one.ServeHTTP(w, r)
+	})
 }
 
 // watched notes every operation that is registered, by whatever way, so that none escapes the check.

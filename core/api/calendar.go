@@ -124,8 +124,9 @@ func (in CalendarInput) calendar(name string) core.Calendar {
 // maxDays is how many days of a calendar are said at once.
 const maxDays = 400
 
-func (a *API) calendars() {
-	settings(a, setting[core.Calendar, CalendarInput, Calendar]{
+// calendarSetting says how calendars are kept.
+func (a *API) calendarSetting() setting[core.Calendar, CalendarInput, Calendar] {
+	return setting[core.Calendar, CalendarInput, Calendar]{
 		one: "calendar", many: "calendars", what: "calendars",
 		list: func(ctx context.Context) ([]core.Held[core.Calendar], error) { return a.opts.Settings.Calendars(ctx) },
 		get: func(ctx context.Context, name string) (core.Held[core.Calendar], error) {
@@ -138,6 +139,9 @@ func (a *API) calendars() {
 			return a.opts.Settings.DeleteCalendar(ctx, name, version, by)
 		},
 		in: func(name string, in CalendarInput, _ *[]core.Finding) core.Calendar { return in.calendar(name) },
+		said: func(c core.Calendar) CalendarInput {
+			return calendarOut(core.Held[core.Calendar]{Value: c}).CalendarInput
+		},
 		out: func(_ context.Context, held []core.Held[core.Calendar]) ([]Calendar, error) {
 			list := make([]Calendar, 0, len(held))
 			for _, h := range held {
@@ -147,7 +151,11 @@ func (a *API) calendars() {
 			}
 			return list, nil
 		},
-	})
+	}
+}
+
+func (a *API) calendars() {
+	settings(a, a.calendarSetting())
 	register(a, huma.Operation{
 		OperationID: "list-calendar-days", Method: http.MethodGet, Path: "/v1/calendars/{name}/days", Tags: []string{"calendars"},
 		Summary: "Say of each day whether a calendar holds it, and why",

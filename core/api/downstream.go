@@ -56,8 +56,13 @@ func breakerOut(b core.Breaker, full bool) Breaker {
 	return out
 }
 
-func (a *API) downstreams() {
-	settings(a, setting[core.Downstream, DownstreamInput, Downstream]{
+func downstreamSaid(d core.Downstream) DownstreamInput {
+	return DownstreamInput{d.Description, d.Failures, duration(d.Cooldown), d.Probes}
+}
+
+// downstreamSetting says how downstreams are kept.
+func (a *API) downstreamSetting() setting[core.Downstream, DownstreamInput, Downstream] {
+	return setting[core.Downstream, DownstreamInput, Downstream]{
 		one: "downstream", many: "downstreams", what: "downstreams, with their breakers",
 		list: func(ctx context.Context) ([]core.Held[core.Downstream], error) {
 			return a.opts.Settings.Downstreams(ctx)
@@ -76,6 +81,7 @@ func (a *API) downstreams() {
 				Name: name, Description: in.Description, Failures: in.Failures, Cooldown: span(in.Cooldown, "cooldown", findings), Probes: in.Probes,
 			}
 		},
+		said: downstreamSaid,
 		out: func(ctx context.Context, held []core.Held[core.Downstream]) ([]Downstream, error) {
 			breakers, err := a.opts.Live.Breakers(ctx)
 			if err != nil {
@@ -90,13 +96,17 @@ func (a *API) downstreams() {
 					b = breakers[i]
 				}
 				list = append(list, Downstream{
-					Name: d.Name, DownstreamInput: DownstreamInput{d.Description, d.Failures, duration(d.Cooldown), d.Probes},
+					Name: d.Name, DownstreamInput: downstreamSaid(d),
 					Breaker: breakerOut(b, all), Kept: kept(h),
 				})
 			}
 			return list, nil
 		},
-	})
+	}
+}
+
+func (a *API) downstreams() {
+	settings(a, a.downstreamSetting())
 }
 
 func (a *API) breakers() {

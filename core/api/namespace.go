@@ -73,6 +73,15 @@ type NamespaceInput struct {
 	Retention   *Retention     `json:"retention,omitempty" doc:"How long its history is kept"`
 }
 
+// namespaceSaid gives what can be said about a namespace, as it is now.
+func namespaceSaid(n core.Namespace) NamespaceInput {
+	out := namespaceOut(n)
+	return NamespaceInput{
+		Title: &out.Title, Description: out.Description, Defaults: &out.Defaults, MaxRunning: out.MaxRunning, TypeLimits: n.TypeLimits,
+		Retention: &out.Retention,
+	}
+}
+
 func namespaceOut(n core.Namespace) Namespace {
 	out := Namespace{
 		Name: n.Name, Title: text(n.Title), Description: n.Description, CreatedAt: instant(n.CreatedAt), Defaults: policiesOut(n.Defaults),
@@ -144,33 +153,37 @@ func (a *API) namespaces() {
 			Match
 			Body NamespaceInput
 		}) (*namespaceOne, error) {
-			op := "put namespace " + in.Namespace
 			if in.IfMatch != "" {
 				old, err := a.opts.Definitions.Namespace(ctx, in.Namespace)
 				if err != nil && core.KindOf(err) != core.KindNotFound {
 					return nil, err
 				}
 				if tag := digest(namespaceOut(old)); err != nil || !in.names(tag) {
-					return nil, core.Errorf(core.KindStale, op, "it has changed meanwhile; read it again")
+					return nil, core.Errorf(core.KindStale, "put namespace "+in.Namespace, "it has changed meanwhile; read it again")
 				}
 			}
-			var findings []core.Finding
-			n := core.Namespace{
-				Name: in.Namespace, Description: in.Body.Description, Defaults: in.Body.Defaults.policies("defaults", &findings),
-				MaxRunning: in.Body.MaxRunning, TypeLimits: in.Body.TypeLimits, Retention: in.Body.Retention.retention(),
-			}
-			if len(findings) > 0 {
-				return nil, core.Invalid(op, findings...)
-			}
-			if t := in.Body.Title; t != nil {
-				n.Title = core.Text{Zh: t.Zh, En: t.En}
-			}
-			stored, err := a.opts.Definitions.PutNamespace(ctx, n)
+			stored, err := a.putNamespace(ctx, in.Namespace, in.Body)
 			if err != nil {
 				return nil, nameIsNamespace(err)
 			}
 			return a.oneNamespace(stored), nil
 		})
+}
+
+// putNamespace makes the namespace of a name what is said.
+func (a *API) putNamespace(ctx context.Context, name string, in NamespaceInput) (core.Namespace, error) {
+	var findings []core.Finding
+	n := core.Namespace{
+		Name: name, Description: in.Description, Defaults: in.Defaults.policies("defaults", &findings),
+		MaxRunning: in.MaxRunning, TypeLimits: in.TypeLimits, Retention: in.Retention.retention(),
+	}
+	if len(findings) > 0 {
+		return core.Namespace{}, core.Invalid("put namespace "+name, findings...)
+	}
+	if t := in.Title; t != nil {
+		n.Title = core.Text{Zh: t.Zh, En: t.En}
+	}
+	return a.opts.Definitions.PutNamespace(ctx, n)
 }
 
 // nameIsNamespace moves findings about a namespace's name to where it stands in the request: the path.

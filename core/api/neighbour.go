@@ -32,6 +32,8 @@ type Definitions interface {
 	Resume(ctx context.Context, id, by string) (core.Task, error)
 	// Effective gives the task with the policies that hold for it: the namespace's defaults laid under its own.
 	Effective(task core.Task) core.Task
+	// Upcoming gives the next instant at which a task starts; if its next fire is skipped before, skip says by what.
+	Upcoming(task core.Task) (start time.Time, skip core.Text)
 	// Warnings says what is allowed and may not be what was meant; NamespaceWarnings says so of a namespace.
 	Warnings(ctx context.Context, task core.Task) []core.Text
 	NamespaceWarnings(ns core.Namespace) []core.Text
@@ -68,6 +70,15 @@ type Settings interface {
 	Downstream(ctx context.Context, name string) (core.Held[core.Downstream], error)
 	PutDownstream(ctx context.Context, downstream core.Downstream, version int64, by string) (core.Held[core.Downstream], error)
 	DeleteDownstream(ctx context.Context, name string, version int64, by string) error
+}
+
+// Rehearsal is definitions and settings as they are now, which may be changed without anything being kept.
+type Rehearsal interface {
+	Definitions
+	Settings
+	// Suppose has something of a kind (calendar, pool, downstream, namespace or task) be there, whatever it is, unless there
+	// is one of that name: what names it can be judged while it cannot be had.
+	Suppose(ctx context.Context, kind, namespace, name string) error
 }
 
 // Catalog knows the task types: package catalog.
@@ -120,24 +131,28 @@ type Runner interface {
 
 // Backfill asks for runs at instants of the past: From <= instant < To, the first Limit of them, Spread apart.
 type Backfill struct {
-	TaskID   string
-	From, To time.Time
-	Overlap  core.Overlap // "": the task's own
-	Limit    int
-	Spread   time.Duration
-	DryRun   bool
-	By       string
+	TaskID       string
+	From, To     time.Time
+	Overlap      core.Overlap // "": the task's own
+	OverlapLimit int          // the number that Overlap comes with; 0: none
+	Limit        int
+	Spread       time.Duration
+	DryRun       bool
+	By           string
 }
 
 // Backfilled is what a Backfill did, or would do.
 type Backfilled struct {
-	Series         string      // "" after a dry run
-	Count          int         // how many instants run
-	More           bool        // the range has instants beyond Limit
-	Instants       []time.Time // the first 1,000 of them
-	First, Last    time.Time
-	AlreadyDecided int      // how many of them the schedule has decided itself before
-	Runs           []string // ids, the first 1,000; nil after a dry run
+	Series      string      // "" after a dry run
+	Count       int         // how many instants run
+	More        bool        // the range has instants beyond Limit
+	Instants    []time.Time // the first 1,000 of them
+	First, Last time.Time
+	Runs        []string // ids, the first 1,000; nil after a dry run
+
+	AlreadyDecided    int               // how many of them the schedule has decided itself before
+	AlreadyBackfilled int               // how many of them backfills have run before
+	Earlier           []EarlierBackfill // those backfills, the newest MaxEarlier first
 }
 
 // Workflows knows the graphs of workflow runs: package workflow.

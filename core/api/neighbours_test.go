@@ -30,6 +30,13 @@ func (p previews) Preview(s core.Schedule, taskName string, from time.Time, coun
 // settings are the real ones.
 type settings struct{ *definition.Definitions }
 
+func rehearse(defs *definition.Definitions) func(context.Context) (api.Rehearsal, error) {
+	return func(ctx context.Context) (api.Rehearsal, error) {
+		trial, err := defs.Rehearsal(ctx)
+		return settings{trial}, err
+	}
+}
+
 func held[T any](h definition.Held[T], err error) (core.Held[T], error) { return h, err }
 
 func everyHeld[T any](list []definition.Held[T], err error) ([]core.Held[T], error) { return list, err }
@@ -143,7 +150,7 @@ func (s *starter) Terminate(ctx context.Context, runID, by string) error {
 // Backfill has an instant each hour.
 func (s *starter) Backfill(_ context.Context, b api.Backfill) (api.Backfilled, error) {
 	s.asked = b
-	out := api.Backfilled{AlreadyDecided: 1}
+	out := api.Backfilled{AlreadyDecided: 1, AlreadyBackfilled: 2, Earlier: []api.EarlierBackfill{{Series: "backfill:0", At: &api.Time{Time: b.From}, Instants: 2}}}
 	for at := b.From; at.Before(b.To); at = at.Add(time.Hour) {
 		if len(out.Instants) == b.Limit {
 			out.More = true

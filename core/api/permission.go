@@ -86,7 +86,7 @@ func (a *API) check(op *huma.Operation) error {
 		return fmt.Errorf("operation %s takes its namespace from %s, which is not in its path", name, param)
 	case !slices.Contains(a.opts.Permissions, r.permission):
 		return fmt.Errorf("operation %s needs the permission %q, which does not exist", name, r.permission)
-	case !r.changes && op.Method != http.MethodGet && op.OperationID != "preview-schedule" && op.OperationID != "query":
+	case !r.changes && op.Method != http.MethodGet && op.OperationID != "preview-schedule" && op.OperationID != "check-definitions" && op.OperationID != "query":
 		return fmt.Errorf("operation %s changes something and does not say so", name)
 	}
 	return nil

@@ -22,8 +22,13 @@ type Pool struct {
 	Kept
 }
 
-func (a *API) pools() {
-	settings(a, setting[core.Pool, PoolInput, Pool]{
+func poolSaid(p core.Pool) PoolInput {
+	return PoolInput{Description: p.Description, Slots: p.Slots, MaxWaiting: p.MaxWaiting}
+}
+
+// poolSetting says how pools are kept.
+func (a *API) poolSetting() setting[core.Pool, PoolInput, Pool] {
+	return setting[core.Pool, PoolInput, Pool]{
 		one: "pool", many: "pools", what: "pools, with what is in use and who waits",
 		list: func(ctx context.Context) ([]core.Held[core.Pool], error) { return a.opts.Settings.Pools(ctx) },
 		get: func(ctx context.Context, name string) (core.Held[core.Pool], error) {
@@ -38,6 +43,7 @@ func (a *API) pools() {
 		in: func(name string, in PoolInput, _ *[]core.Finding) core.Pool {
 			return core.Pool{Name: name, Description: in.Description, Slots: in.Slots, MaxWaiting: in.MaxWaiting}
 		},
+		said: poolSaid,
 		out: func(ctx context.Context, held []core.Held[core.Pool]) ([]Pool, error) {
 			holdings, err := a.opts.Live.Holdings(ctx)
 			if err != nil {
@@ -64,11 +70,15 @@ func (a *API) pools() {
 			for _, h := range held {
 				p, room := h.Value, rooms["pool:"+h.Value.Name]
 				list = append(list, Pool{
-					Name: p.Name, PoolInput: PoolInput{Description: p.Description, Slots: p.Slots, MaxWaiting: p.MaxWaiting},
+					Name: p.Name, PoolInput: poolSaid(p),
 					Used: room.Used, Waiting: room.Waiting, Kept: kept(h),
 				})
 			}
 			return list, nil
 		},
-	})
+	}
+}
+
+func (a *API) pools() {
+	settings(a, a.poolSetting())
 }

@@ -200,7 +200,14 @@ func TestBackfillIsAskedForWithinBounds(t *testing.T) {
 	if b := w.starter.asked; b.DryRun || b.Overlap != core.OverlapQueue || b.Spread != 0 {
 		t.Errorf("%+v", b)
 	}
+	w.must(202, w.do(w.admin, "POST", path, `{`+day+`,"overlap":"allow(3)"}`))
+	if b := w.starter.asked; b.Overlap != core.OverlapAllow || b.OverlapLimit != 3 {
+		t.Errorf("%+v", b)
+	}
 	a = w.must(202, w.do(w.admin, "POST", path, `{"from":"2026-01-01T00:00:00Z","to":"2026-12-01T00:00:00Z","limit":1000}`))
+	if earlier, _ := a.body["earlier_backfills"].([]any); a.body["already_backfilled"] != 2.0 || len(earlier) != 1 || earlier[0].(map[string]any)["series"] != "backfill:0" {
+		t.Error(a.body["already_backfilled"], a.body["earlier_backfills"])
+	}
 	instants, _ := a.body["instants"].([]any)
 	if runs, _ := a.body["runs"].([]any); len(instants) != 1000 || len(runs) != 1000 || a.body["count"] != 1000.0 {
 		t.Errorf("%d instants, %d runs", len(instants), len(runs))
@@ -211,7 +218,8 @@ func TestBackfillIsAskedForWithinBounds(t *testing.T) {
 		`{"from":"2026-01-02T00:00:00Z","to":"2026-01-01T00:00:00Z"}`: "body.to",
 		`{"from":"2026-01-02T00:00:00Z","to":"2026-01-02T00:00:00Z"}`: "body.to",
 		`{"from":"1 January","to":"2026-01-02T00:00:00Z"}`:            "body.from",
-		`{` + day + `,"overlap":"queue(2)"}`:                          "body.overlap",
+		`{` + day + `,"overlap":"queue(0)"}`:                          "body.overlap",
+		`{` + day + `,"overlap":"sometimes"}`:                         "body.overlap",
 		`{` + day + `,"limit":0}`:                                     "body.limit",
 		`{` + day + `,"limit":10001}`:                                 "body.limit",
 		`{` + day + `,"limit":-1}`:                                    "body.limit",

@@ -32,6 +32,7 @@ type setting[T, In, Out any] struct {
 	put       func(ctx context.Context, value T, version int64, by string) (core.Held[T], error)
 	remove    func(ctx context.Context, name string, version int64, by string) error
 	in        func(name string, in In, findings *[]core.Finding) T
+	said      func(T) In // what in was made of
 	out       func(context.Context, []core.Held[T]) ([]Out, error)
 }
 
@@ -92,37 +93,7 @@ func settings[T, In, Out any](a *API, s setting[T, In, Out]) {
 			IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"*: only if there is none of that name yet"`
 			Body        In
 		}) (*settingOne[Out], error) {
-			op := "put " + s.one + " " + in.Name
-			var findings []core.Finding
-			value := s.in(in.Name, in.Body, &findings)
-			if len(findings) > 0 {
-				return nil, core.Invalid(op, findings...)
-			}
-			old, err := s.get(ctx, in.Name)
-			fresh := core.KindOf(err) == core.KindNotFound && err != nil
-			version, status := int64(core.AnyVersion), http.StatusOK
-			switch {
-			case err != nil && !fresh:
-				return nil, err
-			case fresh && in.IfMatch != "":
-				return nil, core.Errorf(core.KindStale, op, "there is none any more")
-			case !fresh && in.IfNoneMatch != "":
-				return nil, core.Errorf(core.KindStale, op, "there is one already, in version %d", old.Version)
-			case fresh:
-				status = http.StatusCreated
-			case in.IfMatch != "":
-				version = old.Version
-			}
-			if in.IfNoneMatch != "" {
-				version = 0
-			}
-			if err := in.matches(old.Version, op); err != nil && !fresh {
-				return nil, err
-			}
-			if !fresh && alike(old.Value, value) {
-				return one(ctx, old, http.StatusOK, in.Name)
-			}
-			h, err := s.put(ctx, value, version, requestOf(ctx).principal.String())
+			h, status, err := s.store(ctx, in.Name, in.Body, in.Match, in.IfNoneMatch != "")
 			if err != nil {
 				return nil, err
 			}
@@ -149,6 +120,42 @@ func settings[T, In, Out any](a *API, s setting[T, In, Out]) {
 			}
 			return nil, s.remove(ctx, in.Name, version, requestOf(ctx).principal.String())
 		})
+}
+
+// store makes the thing of a name what is said, and gives it as it is then kept. Nothing is written if nothing would change.
+func (s setting[T, In, Out]) store(ctx context.Context, name string, in In, match Match, onlyNew bool) (h core.Held[T], status int, err error) {
+	op := "put " + s.one + " " + name
+	var findings []core.Finding
+	value := s.in(name, in, &findings)
+	if len(findings) > 0 {
+		return h, 0, core.Invalid(op, findings...)
+	}
+	old, err := s.get(ctx, name)
+	fresh := core.KindOf(err) == core.KindNotFound && err != nil
+	version, status := int64(core.AnyVersion), http.StatusOK
+	switch {
+	case err != nil && !fresh:
+		return h, 0, err
+	case fresh && match.IfMatch != "":
+		return h, 0, core.Errorf(core.KindStale, op, "there is none any more")
+	case !fresh && onlyNew:
+		return h, 0, core.Errorf(core.KindStale, op, "there is one already, in version %d", old.Version)
+	case fresh:
+		status = http.StatusCreated
+	case match.IfMatch != "":
+		version = old.Version
+	}
+	if onlyNew {
+		version = 0
+	}
+	if err := match.matches(old.Version, op); err != nil && !fresh {
+		return h, 0, err
+	}
+	if !fresh && alike(old.Value, value) {
+		return old, http.StatusOK, nil
+	}
+	h, err = s.put(ctx, value, version, requestOf(ctx).principal.String())
+	return h, status, err
 }
 
 // alike reports whether two values are the same when written.

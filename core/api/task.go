@@ -106,7 +106,9 @@ type Task struct {
 	LastEnd        *Time             `json:"last_end,omitempty" doc:"When the last run ended"`
 	LastSuccess    *Time             `json:"last_success,omitempty" doc:"When the last successful run ended"`
 	LastOutcome    string            `json:"last_outcome,omitempty" doc:"Of the last run that ended" example:"succeeded"`
-	NextFire       *Time             `json:"next_fire,omitempty" doc:"The next nominal instant; absent: none"`
+	NextFire       *Time             `json:"next_fire,omitempty" doc:"The next nominal instant, started or skipped; absent: none"`
+	NextStart      *Time             `json:"next_start,omitempty" readOnly:"true" doc:"The next instant at which it starts: the first from next_fire on that its calendars let through; absent: none"`
+	NextSkip       *Text             `json:"next_skip,omitempty" readOnly:"true" doc:"next_fire itself will be skipped, and by what; absent: it starts"`
 	LiveRuns       int               `json:"live_runs" doc:"Runs that have not ended"`
 	Fired          int64             `json:"fired" doc:"Runs that its schedule has started since it was created: what policies.max_runs counts"`
 	Failures       int               `json:"failures" doc:"Runs in a row, up to the last, that did not succeed: what policies.stop_after counts"`
@@ -139,6 +141,11 @@ func (a *API) taskNow(ctx context.Context, t core.Task) Task {
 	out := taskOut(t)
 	effective := policiesOut(a.opts.Definitions.Effective(t).Policies)
 	out.Effective, out.Warnings = &effective, textsOut(a.opts.Definitions.Warnings(ctx, t))
+	start, skip := a.opts.Definitions.Upcoming(t)
+	if out.NextStart = instant(start); skip != (core.Text{}) {
+		said := text(skip)
+		out.NextSkip = &said
+	}
 	if !t.Pause.Holds(a.opts.Clock.Now()) {
 		out.Pause = nil // it is over
 	}
@@ -482,14 +489,21 @@ func (a *API) patched(input TaskInput, patch json.RawMessage) (TaskInput, error)
 	if whole, err = json.Marshal(target); err != nil {
 		return input, core.Errorf(core.KindInternal, op, "%w", err)
 	}
-	if err := json.Unmarshal(whole, &target); err != nil { // plain numbers again, which is what the validator knows
-		return input, core.Errorf(core.KindInternal, op, "%w", err)
+	var out TaskInput
+	return out, a.read(op, "TaskInput", whole, &out)
+}
+
+// read holds a JSON document against the schema of a request body, as if it had been sent alone, and reads it into into: as
+// much of it as can be read, if it breaks the schema.
+func (a *API) read(op, schema string, document json.RawMessage, into any) error {
+	var plain any // with plain numbers, which is what the validator knows
+	if err := json.Unmarshal(document, &plain); err != nil {
+		return core.Errorf(core.KindInvalid, op, "%w", err)
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
-	schema := schemas.Map()["TaskInput"]
 	path := huma.NewPathBuffer([]byte("body"), 4)
 	result := &huma.ValidateResult{}
-	huma.Validate(schemas, schema, path, huma.ModeWriteToServer, target, result)
+	huma.Validate(schemas, schemas.Map()[schema], path, huma.ModeWriteToServer, plain, result)
 	if len(result.Errors) > 0 {
 		e := core.Invalid(op)
 		for _, wrong := range result.Errors {
@@ -504,13 +518,13 @@ func (a *API) patched(input TaskInput, patch json.RawMessage) (TaskInput, error)
 			}
 			e.Findings = append(e.Findings, core.Finding{Path: place, Message: bilingual(detail.Message)})
 		}
-		return input, e
+		_ = json.Unmarshal(document, into)
+		return e
 	}
-	var out TaskInput
-	if err := json.Unmarshal(whole, &out); err != nil {
-		return input, core.Errorf(core.KindInvalid, op, "%w", err)
+	if err := json.Unmarshal(document, into); err != nil {
+		return core.Errorf(core.KindInvalid, op, "%w", err)
 	}
-	return out, nil
+	return nil
 }
 
 // decode reads JSON without losing digits of large numbers.

@@ -26,7 +26,7 @@ type PauseRequest struct {
 type BackfillRequest struct {
 	From    Time   `json:"from" doc:"From this instant"`
 	To      Time   `json:"to" doc:"To this one, which is not in it and not in the future"`
-	Overlap string `json:"overlap,omitempty" enum:"skip,queue,cancel_previous,terminate_previous,allow" doc:"How the backfill's runs take turns; absent: the task's own policy, and they wait where it would skip them"`
+	Overlap string `json:"overlap,omitempty" doc:"How the backfill's runs take turns, as a task's policies.overlap says it: skip, queue or queue(n), cancel_previous, terminate_previous, allow or allow(n); absent: the task's own policy, and they wait where it would skip them" example:"allow(3)" maxLength:"32"`
 	Limit   int    `json:"limit,omitempty" minimum:"1" maximum:"1000" default:"1000" doc:"How many at most, the earliest"`
 	Spread  string `json:"spread,omitempty" default:"1s" doc:"Between two starts, up to 1h" example:"1s" maxLength:"32"`
 	DryRun  bool   `json:"dry_run,omitempty" doc:"Only say which instants would run"`
@@ -34,16 +34,29 @@ type BackfillRequest struct {
 
 // BackfillAnswer is what a backfill does, or would do.
 type BackfillAnswer struct {
-	DryRun         bool     `json:"dry_run" doc:"Nothing was started"`
-	Series         string   `json:"series,omitempty" doc:"What its runs are found by; absent after a dry run" example:"backfill:0198f2c1"`
-	Count          int      `json:"count" doc:"How many instants run"`
-	More           bool     `json:"more" doc:"The time has more instants than limit; these do not run"`
-	First          *Time    `json:"first,omitempty" doc:"The first instant; absent: there is none"`
-	Last           *Time    `json:"last,omitempty" doc:"The last instant"`
-	Instants       []Time   `json:"instants" doc:"The first 1,000 of them"`
-	AlreadyDecided int      `json:"already_decided" doc:"How many of them the schedule had decided itself: started or skipped"`
-	Runs           []string `json:"runs" doc:"Ids of the first 1,000 runs; none after a dry run"`
+	DryRun   bool     `json:"dry_run" doc:"Nothing was started"`
+	Series   string   `json:"series,omitempty" doc:"What its runs are found by; absent after a dry run" example:"backfill:0198f2c1"`
+	Count    int      `json:"count" doc:"How many instants run"`
+	More     bool     `json:"more" doc:"The time has more instants than limit; these do not run"`
+	First    *Time    `json:"first,omitempty" doc:"The first instant; absent: there is none"`
+	Last     *Time    `json:"last,omitempty" doc:"The last instant"`
+	Instants []Time   `json:"instants" doc:"The first 1,000 of them"`
+	Runs     []string `json:"runs" doc:"Ids of the first 1,000 runs; none after a dry run"`
+
+	AlreadyDecided    int               `json:"already_decided" doc:"How many of them the schedule had decided itself: started or skipped"`
+	AlreadyBackfilled int               `json:"already_backfilled" doc:"How many of them backfills had run before; they run again all the same"`
+	Earlier           []EarlierBackfill `json:"earlier_backfills" doc:"These backfills, the newest 20 first"`
 }
+
+// EarlierBackfill is a backfill that has run some of the instants of another before.
+type EarlierBackfill struct {
+	Series   string `json:"series" doc:"What its runs are found by" example:"backfill:0198f2c1"`
+	At       *Time  `json:"at" doc:"When it was asked for"`
+	Instants int    `json:"instants" doc:"How many of the instants it has run, or is running"`
+}
+
+// MaxEarlier is how many earlier backfills a backfill names.
+const MaxEarlier = 20
 
 // maxInstants is how many instants, or ids, a backfill names.
 const maxInstants = 1000
@@ -159,9 +172,10 @@ func (a *API) backfill(ctx context.Context, in BackfillRequest) (*backfilled, er
 	op := "backfill task " + named(req.task)
 	var findings []core.Finding
 	ask := Backfill{
-		TaskID: req.task.ID, From: utc(in.From.Time), To: utc(in.To.Time), Overlap: core.Overlap(in.Overlap), Limit: in.Limit,
+		TaskID: req.task.ID, From: utc(in.From.Time), To: utc(in.To.Time), Limit: in.Limit,
 		Spread: span(in.Spread, "spread", &findings), DryRun: in.DryRun, By: req.principal.String(),
 	}
+	ask.Overlap, ask.OverlapLimit = readOverlap(in.Overlap, "overlap", &findings)
 	if ask.Spread < 0 || ask.Spread > time.Hour {
 		findings = append(findings, core.Finding{Path: "spread", Message: core.Text{Zh: "须在 0 到 1h 之间", En: "must be between 0 and 1h"}})
 	}
@@ -177,7 +191,8 @@ func (a *API) backfill(ctx context.Context, in BackfillRequest) (*backfilled, er
 	}
 	out := &backfilled{Status: http.StatusAccepted, Body: BackfillAnswer{
 		DryRun: in.DryRun, Series: done.Series, Count: done.Count, More: done.More, First: instant(done.First), Last: instant(done.Last),
-		AlreadyDecided: done.AlreadyDecided, Instants: []Time{}, Runs: append([]string{}, done.Runs...),
+		Instants: []Time{}, Runs: append([]string{}, done.Runs...), AlreadyDecided: done.AlreadyDecided,
+		AlreadyBackfilled: done.AlreadyBackfilled, Earlier: append([]EarlierBackfill{}, done.Earlier...),
 	}}
 	if in.DryRun {
 		out.Status = http.StatusOK

@@ -90,7 +90,7 @@ func setup(t *testing.T) *world {
 		}
 	}
 	w.opts = api.Options{
-		Definitions: defs, Settings: settings{defs}, Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
+		Definitions: defs, Settings: settings{defs}, Rehearse: rehearse(defs), Catalog: cat, Schedules: previews{defs}, Runner: w.starter,
 		Workflows: graphs{w}, Insight: w.insight, Live: w.tables, History: w.history,
 		Query: w.history.query, Place: w.history.place, Progress: w.history.progress, BackUp: backUp, Logs: w.spool, Health: healthy{}, Tokens: tokens{w.access}, Roles: roles(),
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {

@@ -457,7 +457,7 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	}
 	started(part{"audit", time.Second, func(context.Context) error { return audit.Close() }})
 	a.api, err = api.New(api.Options{
-		Definitions: a.definitions, Settings: settings{a.definitions}, Catalog: a.catalog, Schedules: previews{a.definitions},
+		Definitions: a.definitions, Settings: settings{a.definitions}, Rehearse: a.rehearse, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
 		Query: a.query, Progress: a.queryProgress, BackUp: a.backUp, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
 		Place: func(ctx context.Context, principal string) (func(), error) { return a.gateway.Place(ctx, principal) },

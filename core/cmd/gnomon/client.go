@@ -257,7 +257,10 @@ func (s *session) report(command string, err error) int {
 	var away *unreachableError
 	var remote *remoteError
 	var own *core.Error
+	var many *refusals
 	switch {
+	case errors.As(err, &many):
+		code, lines = many.code, many.lines
 	case errors.As(err, &usage):
 		code = exitUsage
 	case errors.Is(err, context.Canceled):

@@ -197,6 +197,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	m := newRemote(t)
 	items := func(list ...any) map[string]any { return map[string]any{"items": list} }
 	both := func(zh, en string) api.Text { return api.Text{Zh: zh, En: en} }
+	missing := both("缺 2027 年", "2027 is missing")
 	full := someTask()
 	full.Schedule.OnlyOn, full.Schedule.OnDayOff, full.Schedule.Jitter = []string{"cn-workdays"}, "next", "30s"
 	full.Policies = api.Policies{Overlap: "queue(3)"}
@@ -251,11 +252,22 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(3), Gate: "precondition", Key: "0", Detail: "big enough: params.lines == 1"},
 		api.Waiting{Order: 1, RunID: runID, TaskID: taskID, Namespace: "Common", TaskName: "hb", FireAt: at(4), Gate: "overlap", Detail: "1 earlier run is live"}))
 	m.on("GET /v1/interventions?resolved=false", items(api.Intervention{RunID: runID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Outcome: "failed", Attempts: 3, Message: "refused"}))
+	m.on("GET /v1/interventions?resolved=true", items(
+		api.Intervention{RunID: runID, Namespace: "Common", TaskName: "hb", FireAt: at(1), Outcome: "failed", Attempts: 3, Message: "refused", ResolvedAt: at(40), Action: "retry", By: "wang", Note: "the disk is free again", NewRun: taskID},
+		api.Intervention{RunID: runID, Namespace: "Common", TaskName: "hb", FireAt: at(2), Outcome: "failed", Attempts: 3, ResolvedAt: at(41), Action: "skip", By: "li"}))
+	later := someTask()
+	later.NextStart, later.NextSkip = &api.Time{Time: at(0).AddDate(0, 0, 6)}, &api.Text{Zh: "被日历 mondays 跳过", En: "skipped by calendar mondays"}
+	m.on("GET /v1/tasks?limit=1000", items(later))
+	m.on("POST /v1/tasks/"+taskID+"/enable", later)
+	m.on("POST /v1/schedule/preview", api.PreviewAnswer{Words: both("每天 09:00", "every day at 09:00"), Fires: []api.PreviewItem{
+		{At: at(0), Local: "2026-12-01T16:00:00+08:00", Skip: "calendar", Calendar: "mine", Why: &api.Text{Zh: "盘点", En: "stocktaking"}},
+		{At: at(0), Local: "2026-12-03T16:00:00+08:00", MovedFrom: at(0), Calendar: "mine"},
+		{At: at(0), Local: "2026-12-04T16:00:00+08:00"},
+	}, Warnings: []api.Text{missing}})
 	m.on("GET /v1/breakers", items(api.Breaker{Name: "downstream:erp", State: "closed"}, api.Breaker{Name: "task:" + taskID, State: "open", Failures: 3, OpenedAt: at(1), ProbeAt: at(31), Because: "refused"}))
 	m.on("GET /v1/pools", items(api.Pool{Name: "erp", PoolInput: api.PoolInput{Slots: 2, Description: "licences"}, Used: 2, Waiting: 1}))
 	m.on("GET /v1/pools/erp", api.Pool{Name: "erp", PoolInput: api.PoolInput{Slots: 2}})
 	m.on("GET /v1/downstreams", items(api.Downstream{Name: "erp", Breaker: api.Breaker{State: "open", Failures: 3, ProbeAt: at(31)}}))
-	missing := both("缺 2027 年", "2027 is missing")
 	workdays := api.Calendar{Name: "cn-workdays", CalendarInput: api.CalendarInput{Title: &api.Text{Zh: "工作日", En: "Working days"}}, Builtin: true, HolidayYears: []int{2025, 2026}, Warnings: []api.Text{missing}}
 	m.on("GET /v1/calendars", items(workdays))
 	m.on("GET /v1/calendars/cn-workdays", workdays)
@@ -291,7 +303,14 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		Proposals: []api.Proposal{{TaskName: "hb", FromSpec: "0 * * * *", ToSpec: "4 * * * *", MovedBy: "4m", Why: both("撞", "collides")}},
 		Before:    api.SpreadForecast{PeakFires: 3, Colliding: 168}, After: api.SpreadForecast{PeakFires: 1},
 	})
-	m.on("POST /v1/tasks/"+taskID+"/backfill", api.BackfillAnswer{DryRun: true, Count: 7, More: true, First: at(0), Last: at(6), AlreadyDecided: 2})
+	var instants []api.Time
+	for second := range 23 {
+		instants = append(instants, *at(second))
+	}
+	m.on("POST /v1/tasks/"+taskID+"/backfill", api.BackfillAnswer{
+		DryRun: true, Count: 23, More: true, First: at(0), Last: at(22), Instants: instants, AlreadyDecided: 2, AlreadyBackfilled: 4,
+		Earlier: []api.EarlierBackfill{{Series: "backfill:2", At: at(50), Instants: 4}, {Series: "backfill:1", At: at(40), Instants: 1}},
+	})
 	for name, args := range map[string][]string{
 		"why":               {"why", taskID, "2026-12-01T08:00"},
 		"why-zh":            {"why", taskID, "2026-12-01 08:00", "--lang", "zh"},
@@ -319,7 +338,13 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		"forecast-task":     {"forecast", "--task", taskID, "--lang", "zh"},
 		"forecast-nothing":  {"forecast", "--task", taskID, "--days", "1"},
 		"forecast-spread":   {"forecast", "spread", "Common", "--lang", "zh"},
-		"backfill":          {"task", "backfill", taskID, "--from", "2026-12-01T00:00", "--to", "2026-12-01T08:00", "--dry-run"},
+		"backfill":          {"task", "backfill", taskID, "--from", "2026-12-01", "--to", "2026-12-01T08:00", "--dry-run"},
+		"backfill-zh":       {"task", "backfill", taskID, "--from", "2026-12-01", "--to", "2026-12-01T08:00", "--dry-run", "--lang", "zh"},
+		"resolved":          {"intervention", "list", "--resolved"},
+		"task-list-skipped": {"task", "list"},
+		"task-enabled":      {"task", "enable", taskID},
+		"task-enabled-zh":   {"task", "enable", taskID, "--lang", "zh"},
+		"schedule-own":      {"schedule", "next", "0 16 * * *", "--only-on", "mine", "--zone", "Asia/Shanghai", "--from", "2026-11-30T00:00:00+08:00", "--count", "2"},
 		"schedule-moved":    {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--on-day-off", "next", "--zone", "Asia/Shanghai", "--from", "2025-09-30T00:00:00+08:00"},
 		"schedule-moved-zh": {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--on-day-off", "next", "--zone", "Asia/Shanghai", "--from", "2025-09-30T00:00:00+08:00", "--lang", "zh"},
 		"schedule-skipped":  {"schedule", "next", "0 9 * * *", "--only-on", "cn-workdays", "--zone", "Asia/Shanghai", "--from", "2025-10-07T00:00:00+08:00", "--count", "2"},
@@ -396,6 +421,10 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		w.WriteHeader(502)
 		fmt.Fprint(w, "<html>bad gateway</html>")
 	}
+	m.on("GET /v1/tasks/"+taskID, someTask())
+	m.answers["POST /v1/schedule/preview"] = func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, 422, "invalid", "", api.ProblemError{Location: "body.only_on[0]", MessageZh: "没有这个日历", MessageEn: "there is no calendar"})
+	}
 	gone := newRemote(t)
 	gone.Close()
 	file := filepath.Join(t.TempDir(), "bad.yaml")
@@ -434,7 +463,10 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"schedule", "next", "0 0 1 1 * 2030"}, exitRefused, "quartz"},
 		{m, []string{"schedule", "next", "@hourly", "--zone", "Mars/Olympus"}, exitRefused, "gnomon: schedule next: schedule.zone: "},
 		{m, []string{"schedule", "next", "@hourly", "--from", "noon"}, exitUsage, "RFC 3339"},
-		{m, []string{"schedule", "next", "@hourly", "--only-on", "cn-workday"}, exitRefused, "gnomon: schedule next: schedule.only_on"},
+		{m, []string{"schedule", "next", "@hourly", "--only-on", "cn-workday"}, exitRefused, "gnomon: schedule next: only_on[0]: there is no calendar"},
+		{gone, []string{"schedule", "next", "@hourly", "--only-on", "mine"}, exitUnreachable, "gnomon: schedule next: calendar mine is not one that every installation has (cn-workdays, cn-holidays, weekdays, weekends), so only a server knows it, and none answered: cannot reach"},
+		{nil, []string{"schedule", "next", "@hourly", "--not-on", "mine,weekends", "--lang", "zh"}, exitUnreachable, "日历 mine 不是内置日历"},
+		{m, []string{"task", "backfill", taskID, "--from", "yesterday", "--to", "2026-12-01"}, exitUsage, `--from "yesterday" is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (Asia/Shanghai)`},
 		{m, []string{"schedule", "next", "@daily", "--only-on", "weekdays", "--not-on", "weekdays"}, exitRefused, "gnomon: schedule next: schedule."},
 		{m, []string{"pool", "put", "erp"}, exitUsage, `required flag(s) "file" not set`},
 		{m, []string{"pool", "put", "erp", "-f", file}, exitUsage, "bad.yaml: [1:7] mapping value is not allowed"},

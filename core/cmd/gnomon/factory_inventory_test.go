@@ -63,11 +63,15 @@ func inventory(t *testing.T) []string {
 }
 
 // duties gives what each task of the demo has to do, and fails if one of the 38 rows has no task.
-func duties(t *testing.T, defined folder) []duty {
+func duties(t *testing.T, all []*defined) []duty {
 	t.Helper()
 	times, seen := inventory(t), map[int]bool{}
 	var list []duty
-	for _, doc := range defined.Tasks {
+	for _, one := range all {
+		if one.list != "tasks" {
+			continue
+		}
+		doc := one.doc
 		plan := doc["schedule"].(map[string]any)
 		d := duty{name: doc["name"].(string), never: plan["spec"] == "@manual", workflow: doc["type"] == "Common.Workflow", toNext: plan["on_day_off"] == "next", hour: -2}
 		if only, ok := plan["only_on"].([]any); ok {

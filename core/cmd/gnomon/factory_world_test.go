@@ -419,16 +419,16 @@ func (f *factory) task(t *testing.T, name string) api.Task {
 }
 
 // apply does what `gnomon apply` does with the demo's file, and gives what stands in it.
-func (f *factory) apply(t *testing.T) folder {
+func (f *factory) apply(t *testing.T) []*defined {
 	t.Helper()
-	one, err := readFolder(filepath.FromSlash(demo))
+	all, err := readFolder(filepath.FromSlash(demo))
 	if err == nil {
-		err = f.session().apply(t.Context(), []string{demo}, []folder{one})
+		err = f.session().apply(t.Context(), all, false)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return one
+	return all
 }
 
 // rows gives every row there is, of store and archive, by instant.

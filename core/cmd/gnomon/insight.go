@@ -103,9 +103,10 @@ func (i insight) Why(ctx context.Context, task core.Task, at time.Time) (api.Why
 		}
 	}
 	answer := ledger.Why(q)
+	next, _ := i.a.definitions.Upcoming(task)
 	why := api.Why{
 		TaskID: task.ID, Instant: instant(answer.Instant), Code: string(answer.Code), Answer: textOf(answer.Text), RunID: answer.RunID,
-		Next: instant(task.State.NextFire),
+		Next: instant(next),
 	}
 	if len(answer.Data) > 0 {
 		why.Data = anyOf(answer.Data)

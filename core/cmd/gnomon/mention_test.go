@@ -28,7 +28,7 @@ calendars: [{ name: audit, dates: [{ from: "2020-01-01" }] }]
 tasks:
   - { namespace: Bench, name: asked, type: Bench.NoOp, schedule: { spec: "@manual" } }
 `)
-	if out := w.says("apply", folder); !strings.Contains(out, "3 tasks") {
+	if out := w.says("apply", folder); !strings.Contains(out, "created 5") {
 		t.Errorf("applied: %s", out)
 	}
 

@@ -221,7 +221,8 @@ func backfills(t *testing.T, w *world) {
 	to := time.Now().UTC().Truncate(time.Hour)
 	from := to.Add(-5 * time.Hour)
 	args := []string{"task", "backfill", "Bench/fills", "--from", from.Format(time.RFC3339), "--to", to.Format(time.RFC3339), "--spread", "50ms"}
-	if out := w.says(append(args, "--dry-run")...); !strings.Contains(out, "would start 5 runs") {
+	first := from.Add(time.Duration(minute) * time.Minute).Format("\n  2006-01-02 15:04:05\n")
+	if out := w.says(append(args, "--dry-run")...); !strings.Contains(out, "would start 5 runs") || !strings.Contains(out, first) || strings.Contains(out, "before") {
 		t.Errorf("the dry run says %q", out)
 	}
 	if out := w.says(append(args, "--dry-run", "--lang", "zh", "--limit", "2")...); !strings.Contains(out, "将运行 2 次") || !strings.Contains(out, "还有更多时刻") {
@@ -248,6 +249,20 @@ func backfills(t *testing.T, w *world) {
 	}
 	if !slices.Equal(fires, wanted) {
 		t.Errorf("ran for %v instead of %v", fires, wanted)
+	}
+	var again api.BackfillAnswer
+	if err := json.Unmarshal([]byte(w.says(append(args, "--dry-run", "--overlap", "allow(2)", "-o", "json")...)), &again); err != nil || again.AlreadyBackfilled != 5 ||
+		len(again.Earlier) != 1 || again.Earlier[0].Series != done.Series || again.Earlier[0].Instants != 5 || len(again.Instants) != 5 {
+		t.Errorf("the dry run after it says %+v %v", again, err)
+	}
+	again = api.BackfillAnswer{}
+	if err := json.Unmarshal([]byte(w.says(append(args, "--overlap", "allow(2)", "--spread", "0s", "-o", "json")...)), &again); err != nil || len(again.Runs) != 5 || again.AlreadyBackfilled != 5 {
+		t.Fatalf("%+v %v", again, err)
+	}
+	for _, id := range again.Runs {
+		if r := w.over(id); r.Outcome != "succeeded" {
+			t.Errorf("%+v", r)
+		}
 	}
 	out, errOut, code := w.line("task", "backfill", "Bench/fills", "--from", from.Format(time.RFC3339), "--to", to.Add(48*time.Hour).Format(time.RFC3339))
 	refused(t, out, errOut, code, 4, "to: must not be later than now")
@@ -316,7 +331,8 @@ func intervenes(t *testing.T, w *world) {
 	w.says("intervention", "done", ids[2], "--note", "loaded by hand")
 	stdout, errOut, code := w.line("intervention", "done", ids[0])
 	refused(t, stdout, errOut, code, 4, ids[0], "resolved")
-	if out = w.says("intervention", "list", "-n", "Bench", "--resolved"); !strings.Contains(out, "retry") || !strings.Contains(out, "skip") || !strings.Contains(out, "done") {
+	if out = w.says("intervention", "list", "-n", "Bench", "--resolved"); !strings.Contains(out, "retry") || !strings.Contains(out, "skip") || !strings.Contains(out, "done") ||
+		!strings.Contains(out, "the disk is free again") || !strings.Contains(out, again.ID) || !strings.Contains(out, "loaded by hand") {
 		t.Errorf("the resolved ones are %s", out)
 	}
 	if all := begun(w.evidenceOf(path)); len(all) != 7 { // three runs of two attempts, and the retry

@@ -116,16 +116,25 @@ func newInterventionCommand(s *session) *cobra.Command {
 					return err
 				}
 				if len(all) == 0 {
+					if resolved {
+						return s.nothing("还没有处理过的", "none has been resolved yet")
+					}
 					return s.nothing("没有等待人工处理的运行", "no run waits for a person")
 				}
+				headings := []string{s.say("运行", "RUN"), s.say("任务", "TASK"), s.say("触发时刻", "FIRE"), s.say("结果", "OUTCOME"), s.say("次数", "ATTEMPTS")}
+				if resolved {
+					headings = append(headings, s.say("处理", "ACTION"), s.say("处理人", "BY"), s.say("处理时间", "RESOLVED"), s.say("备注", "NOTE"), s.say("新的运行", "NEW RUN"))
+				}
+				headings = append(headings, s.say("消息", "MESSAGE"))
 				var rows [][]string
 				for _, i := range all {
-					rows = append(rows, []string{i.RunID, i.Namespace + "/" + i.TaskName, clock(i.FireAt), i.Outcome, strconv.Itoa(i.Attempts), i.Action, i.Message})
+					row := []string{i.RunID, i.Namespace + "/" + i.TaskName, clock(i.FireAt), i.Outcome, strconv.Itoa(i.Attempts)}
+					if resolved {
+						row = append(row, i.Action, i.By, clock(i.ResolvedAt), i.Note, i.NewRun)
+					}
+					rows = append(rows, append(row, i.Message))
 				}
-				return s.table([]string{
-					s.say("运行", "RUN"), s.say("任务", "TASK"), s.say("触发时刻", "FIRE"), s.say("结果", "OUTCOME"), s.say("次数", "ATTEMPTS"),
-					s.say("处理", "ACTION"), s.say("消息", "MESSAGE"),
-				}, rows)
+				return s.table(headings, rows)
 			})
 		},
 	}

@@ -198,6 +198,9 @@ func (o operator) Backfill(ctx context.Context, ask api.Backfill) (api.Backfille
 			Zh: "不能晚于现在：将来的时刻由计划触发", En: "must not be later than now: the schedule itself fires in the future",
 		}})
 	}
+	if found := definition.CheckOverlap("overlap", ask.Overlap, ask.OverlapLimit); len(found) > 0 {
+		return api.Backfilled{}, core.Invalid(op, found...)
+	}
 	effective := o.a.definitions.Effective(task)
 	sched, err := o.a.definitions.Plan(&effective)
 	if err != nil {
@@ -222,42 +225,67 @@ func (o operator) Backfill(ctx context.Context, ask api.Backfill) (api.Backfille
 		return done, nil
 	}
 	done.First, done.Last = done.Instants[0], done.Instants[done.Count-1]
-	if done.AlreadyDecided, err = o.alreadyDecided(ctx, task, done.Instants); err != nil {
+	if err := o.before(ctx, task, &done); err != nil {
 		return done, err
 	}
 	if ask.DryRun {
 		return done, nil
 	}
-	runs, err := o.Runner.Backfill(ctx, runner.Backfill{TaskID: ask.TaskID, Fires: done.Instants, Overlap: ask.Overlap, Spread: ask.Spread, By: ask.By})
+	runs, err := o.Runner.Backfill(ctx, runner.Backfill{TaskID: ask.TaskID, Fires: done.Instants, Overlap: ask.Overlap, OverlapLimit: ask.OverlapLimit, Spread: ask.Spread, By: ask.By})
 	for _, run := range runs {
 		done.Runs, done.Series = append(done.Runs, run.ID), run.Series
 	}
 	return done, err
 }
 
-// alreadyDecided counts the instants that the schedule has decided itself, as far as history answers.
-func (o operator) alreadyDecided(ctx context.Context, task core.Task, instants []time.Time) (int, error) {
-	decided := map[int64]bool{}
+// before says what became of the instants of a backfill before, as far as history answers: how many the schedule has decided
+// itself, and which backfills have run some of them.
+func (o operator) before(ctx context.Context, task core.Task, done *api.Backfilled) error {
+	instants := done.Instants
+	decided, filled := map[time.Time]bool{}, map[time.Time]bool{}
+	earlier := map[string]*api.EarlierBackfill{}
+	seen := map[string]bool{} // a row may be in the store and in history
 	mark := func(run *core.Run) error {
-		if run.Series != "" || run.Trigger == core.TriggerManual {
+		from, _ := slices.BinarySearchFunc(instants, run.FireAt, time.Time.Compare)
+		covered := instants[from:]
+		if to := slices.IndexFunc(covered, run.FireThrough.Before); to >= 0 {
+			covered = covered[:to]
+		}
+		if seen[run.ID] || len(covered) == 0 {
 			return nil
 		}
-		from, _ := slices.BinarySearchFunc(instants, run.FireAt, time.Time.Compare)
-		for i := from; i < len(instants) && !instants[i].After(run.FireThrough); i++ {
-			decided[instants[i].UnixMicro()] = true
+		seen[run.ID] = true
+		switch {
+		case run.Trigger == core.TriggerBackfill && run.Verdict != core.Skipped:
+			e := earlier[run.Series]
+			if e == nil {
+				e = &api.EarlierBackfill{Series: run.Series, At: &api.Time{Time: run.DecidedAt.UTC()}}
+				earlier[run.Series] = e
+			}
+			e.Instants++
+			filled[covered[0]] = true
+		case run.Series == "" && run.Trigger != core.TriggerManual:
+			for _, at := range covered {
+				decided[at] = true
+			}
 		}
 		return nil
 	}
-	first, last := instants[0], instants[len(instants)-1]
-	live, err := pages(ctx, core.RunFilter{TaskID: task.ID, Namespaces: []string{task.Namespace}, To: last.Add(time.Microsecond), Limit: 1000}, o.a.store.Runs)
+	live, err := pages(ctx, core.RunFilter{TaskID: task.ID, Namespaces: []string{task.Namespace}, To: done.Last.Add(time.Microsecond), Limit: 1000}, o.a.store.Runs)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for i := range live {
 		_ = mark(&live[i]) // it cannot fail
 	}
-	err = o.a.history.EachFire(ctx, core.FireFilter{Namespaces: []string{task.Namespace}, TaskID: task.ID, From: first, To: last}, mark)
-	return len(decided), err
+	err = o.a.history.EachFire(ctx, core.FireFilter{Namespaces: []string{task.Namespace}, TaskID: task.ID, From: done.First, To: done.Last}, mark)
+	done.AlreadyDecided, done.AlreadyBackfilled = len(decided), len(filled)
+	for _, e := range earlier {
+		done.Earlier = append(done.Earlier, *e)
+	}
+	slices.SortFunc(done.Earlier, func(a, b api.EarlierBackfill) int { return b.At.Compare(a.At.Time) })
+	done.Earlier = done.Earlier[:min(len(done.Earlier), api.MaxEarlier)]
+	return err
 }
 
 // Retry tries the run of an open intervention again.

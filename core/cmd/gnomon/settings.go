@@ -25,6 +25,12 @@ func (s settings) Days(ctx context.Context, name, zone, from, to string) ([]api.
 	return list, err
 }
 
+// rehearse gives definitions in which nothing that is put is kept.
+func (a *app) rehearse(ctx context.Context) (api.Rehearsal, error) {
+	trial, err := a.definitions.Rehearsal(ctx)
+	return settings{trial}, err
+}
+
 // previews gives meaning to schedules with the calendars of this server.
 type previews struct{ *definition.Definitions }
 

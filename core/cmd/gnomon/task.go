@@ -81,7 +81,7 @@ func (s *session) taskList() *cobra.Command {
 				}
 				var rows [][]string
 				for _, t := range tasks {
-					next := clock(t.NextFire)
+					next := clock(nextStart(t))
 					switch {
 					case !t.Enabled:
 						next = s.say("已停用", "disabled")
@@ -173,7 +173,28 @@ func (s *session) taskForPeople(t api.Task) error {
 		"policies", asYAML(policies), "version", fmt.Sprintf("%d, %s %s", t.Version, clock(t.UpdatedAt), t.UpdatedBy),
 		"last_start", clock(t.LastStart), "last_end", clock(t.LastEnd), "last_success", clock(t.LastSuccess),
 		"last_outcome", t.LastOutcome, "fired", counted(t.Fired), "failures_in_a_row", counted(int64(t.Failures)), "live_runs", counted(int64(t.LiveRuns)),
-		"next_fire", clock(t.NextFire), "problem", t.Problem, "warnings", strings.Join(warnings, "\n"))
+		"next_fire", s.nextForPeople(t), "problem", t.Problem, "warnings", strings.Join(warnings, "\n"))
+}
+
+// nextStart gives when a task starts next by its schedule. A server that knows of no calendar's skips says only the next instant.
+func nextStart(t api.Task) *api.Time {
+	if t.NextStart == nil && t.NextSkip == nil {
+		return t.NextFire
+	}
+	return t.NextStart
+}
+
+// nextForPeople says when a task starts next, and which instant is skipped before.
+func (s *session) nextForPeople(t api.Task) string {
+	next := clock(nextStart(t))
+	if t.NextSkip == nil {
+		return next
+	}
+	skipped := clock(t.NextFire) + s.say(" ", " is ") + s.say(t.NextSkip.Zh, t.NextSkip.En)
+	if next == "" {
+		return skipped
+	}
+	return next + s.say("（", " (") + skipped + s.say("）", ")")
 }
 
 // pauseForPeople says since when a task is paused, by whom, until when and why.
@@ -213,7 +234,7 @@ type described struct {
 
 var decidedByServer = []string{
 	"id", "version", "disabled_reason", "created_at", "updated_at", "updated_by", "last_start", "last_end", "last_success",
-	"last_outcome", "next_fire", "live_runs", "effective_policies", "pause", "fired", "failures", "problem", "warnings",
+	"last_outcome", "next_fire", "next_start", "next_skip", "live_runs", "effective_policies", "pause", "fired", "failures", "problem", "warnings",
 }
 
 // readTasks reads tasks from a YAML or JSON file, one or several documents; - is standard input.
@@ -359,7 +380,7 @@ func (s *session) saved(what string, t api.Task) error {
 	case t.Pause != nil:
 		line += s.say("，", ", ") + s.pauseForPeople(t.Pause)
 	case t.NextFire != nil:
-		line += s.say("，下次触发 ", ", next fire ") + clock(t.NextFire)
+		line += s.say("，下次触发 ", ", next fire ") + s.nextForPeople(t)
 	}
 	if _, err := fmt.Fprintln(s.out, line); err != nil {
 		return err

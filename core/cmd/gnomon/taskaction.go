@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
@@ -22,7 +23,7 @@ func (s *session) taskPause() *cobra.Command {
 			}
 			body := api.PauseRequest{Note: note}
 			if until != "" {
-				at, err := readUntil(until, t.Schedule.Zone)
+				at, err := s.readUntil(until, t.Schedule.Zone)
 				if err != nil {
 					return err
 				}
@@ -37,17 +38,17 @@ func (s *session) taskPause() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&note, "note", "", "why, for those who wonder")
-	cmd.Flags().StringVar(&until, "until", "", "when it goes on by itself: an instant, or a duration from now like 2h (default: when somebody resumes it)")
+	cmd.Flags().StringVar(&until, "until", "", "when it goes on by itself: an instant, a day, or a duration from now like 2h (default: when somebody resumes it)")
 	s.outputFlag(cmd, "table", "json", "yaml")
 	return cmd
 }
 
-// readUntil reads an instant, or a duration from now.
-func readUntil(text, zone string) (time.Time, error) {
+// readUntil reads an instant, a day, or a duration from now.
+func (s *session) readUntil(text, zone string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return time.Now().Add(d), nil
 	}
-	return readInstant(text, zone)
+	return s.readBegin("--until", text, zone)
 }
 
 func (s *session) taskBackfill() *cobra.Command {
@@ -55,16 +56,17 @@ func (s *session) taskBackfill() *cobra.Command {
 	var from, to string
 	cmd := &cobra.Command{
 		Use: "backfill NAMESPACE/NAME --from INSTANT --to INSTANT", Short: "Run a task for the instants of a past time", Args: cobra.ExactArgs(1),
-		Example: "  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01T00:00 --to 2026-11-08T00:00 --dry-run",
+		Example: "  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01 --to 2026-11-08 --dry-run\n" +
+			"  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01T06:00 --to 2026-11-01T18:00 --overlap 'allow(3)'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, _, err := s.task(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			if ask.From.Time, err = readInstant(from, t.Schedule.Zone); err != nil {
+			if ask.From.Time, err = s.readBegin("--from", from, t.Schedule.Zone); err != nil {
 				return err
 			}
-			if ask.To.Time, err = readInstant(to, t.Schedule.Zone); err != nil {
+			if ask.To.Time, err = s.readBegin("--to", to, t.Schedule.Zone); err != nil {
 				return err
 			}
 			var done api.BackfillAnswer
@@ -76,25 +78,14 @@ func (s *session) taskBackfill() *cobra.Command {
 				if done.Count == 0 {
 					return s.nothing("这段时间里计划没有任何时刻", "the schedule has no instant in that time")
 				}
-				said := s.say("已开始 %d 次运行，%s 到 %s；其中 %d 个时刻计划本身已作过决定\n", "started %d runs, %s to %s; of these instants the schedule had decided %d itself\n")
-				if done.DryRun {
-					said = s.say("将运行 %d 次，%s 到 %s；其中 %d 个时刻计划本身已作过决定\n", "would start %d runs, %s to %s; of these instants the schedule has decided %d itself\n")
-				}
-				if _, err := fmt.Fprintf(s.out, said, done.Count, clock(done.First), clock(done.Last), done.AlreadyDecided); err != nil {
-					return err
-				}
-				if done.More {
-					_, err := fmt.Fprintln(s.out, s.say("之后还有更多时刻：从最后一个之后继续", "there are more instants: go on after the last of these"))
-					return err
-				}
-				return nil
+				return s.backfillForPeople(done, zoneOf(t.Schedule.Zone))
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "from this instant")
+	f.StringVar(&from, "from", "", "from this instant, or from the beginning of this day in the task's zone")
 	f.StringVar(&to, "to", "", "to this one, which is not in it")
-	f.StringVar(&ask.Overlap, "overlap", "", "how its runs take turns: skip, queue, cancel_previous, terminate_previous or allow (default: the task's own)")
+	f.StringVar(&ask.Overlap, "overlap", "", "how its runs take turns: skip, queue(3), cancel_previous, terminate_previous or allow(2) (default: the task's own)")
 	f.IntVar(&ask.Limit, "limit", 1000, "how many at most, the earliest")
 	f.StringVar(&ask.Spread, "spread", "1s", "between two starts")
 	f.BoolVar(&ask.DryRun, "dry-run", false, "only say which instants would run")
@@ -102,6 +93,46 @@ func (s *session) taskBackfill() *cobra.Command {
 	_ = cmd.MarkFlagRequired("to")
 	s.outputFlag(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// shownInstants is how many instants of a backfill are shown to a person.
+const shownInstants = 20
+
+// backfillForPeople says which instants a backfill runs, and what became of them before; times are those of the task's zone.
+func (s *session) backfillForPeople(done api.BackfillAnswer, where *time.Location) error {
+	const form = "2006-01-02 15:04:05"
+	said := s.say("已开始 %s次运行，%s 到 %s（%s）", "started %s, %s to %s (%s)")
+	if done.DryRun {
+		said = s.say("将运行 %s次，%s 到 %s（%s）", "would start %s, %s to %s (%s)")
+	}
+	lines := []string{fmt.Sprintf(said, s.say(strconv.Itoa(done.Count)+" ", count(done.Count, "run", "runs")), done.First.In(where).Format(form), done.Last.In(where).Format(form), where)}
+	if done.DryRun {
+		for i, at := range done.Instants {
+			if i == shownInstants {
+				lines = append(lines, fmt.Sprintf(s.say("  还有 %d 个；-o json 全部列出", "  and %d more; -o json has them all"), done.Count-i))
+				break
+			}
+			lines = append(lines, "  "+at.In(where).Format(form))
+		}
+	}
+	if done.More {
+		lines = append(lines, s.say("之后还有更多时刻：从最后一个之后继续", "there are more instants: go on after the last of these"))
+	}
+	if done.AlreadyDecided > 0 {
+		lines = append(lines, fmt.Sprintf(s.say("其中 %d 个时刻计划本身已作过决定", "of these instants the schedule had decided %d itself"), done.AlreadyDecided))
+	}
+	if done.AlreadyBackfilled > 0 {
+		again := s.say("其中 %d 个时刻已补跑过，这次又跑一遍：", "of these instants %d had been backfilled before, and run again:")
+		if done.DryRun {
+			again = s.say("其中 %d 个时刻已补跑过，将再跑一遍：", "of these instants %d have been backfilled before, and would run again:")
+		}
+		lines = append(lines, fmt.Sprintf(again, done.AlreadyBackfilled))
+		for _, e := range done.Earlier {
+			lines = append(lines, fmt.Sprintf(s.say("  %d 个，%s（%s）", "  %d, %s (%s)"), e.Instants, e.At.In(where).Format(form), e.Series))
+		}
+	}
+	_, err := fmt.Fprintln(s.out, strings.Join(lines, "\n"))
+	return err
 }
 
 func (s *session) runTerminate() *cobra.Command {

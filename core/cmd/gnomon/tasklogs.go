@@ -31,7 +31,7 @@ func (s *session) taskLogs() *cobra.Command {
 				if text == "" {
 					continue
 				}
-				at, err := readSince(text, t.Schedule.Zone)
+				at, err := s.readSince("--"+name, text, t.Schedule.Zone)
 				if err != nil {
 					return err
 				}
@@ -60,8 +60,8 @@ func (s *session) taskLogs() *cobra.Command {
 	return cmd
 }
 
-// readSince reads an instant, or how long ago it was.
-func readSince(text, zone string) (time.Time, error) {
+// readSince reads an instant, a day, or how long ago it was.
+func (s *session) readSince(flag, text, zone string) (time.Time, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		if n, err := strconv.Atoi(days); err == nil {
 			return time.Now().AddDate(0, 0, -n), nil
@@ -70,7 +70,7 @@ func readSince(text, zone string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return time.Now().Add(-d), nil
 	}
-	return readInstant(text, zone)
+	return s.readBegin(flag, text, zone)
 }
 
 // taskLines prints lines page by page, with the run that said them.

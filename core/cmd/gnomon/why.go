@@ -81,6 +81,21 @@ func readInstant(text, zone string) (time.Time, error) {
 	return time.Time{}, &usageError{fmt.Errorf("%q is no instant; write 2026-10-01T08:00:00+08:00, or the local time 2026-10-01T08:00 (%s)", text, where)}
 }
 
+// readBegin reads where a span of time begins or ends: an instant, or a day, which is where it begins in a zone.
+func (s *session) readBegin(flag, text, zone string) (time.Time, error) {
+	where := zoneOf(zone)
+	if at, err := time.ParseInLocation(time.DateOnly, text, where); err == nil {
+		return at, nil
+	}
+	at, err := readInstant(text, zone)
+	if err != nil {
+		return at, &usageError{fmt.Errorf(s.say(
+			"%s %q 不是时刻；请写 2026-10-01T08:00:00+08:00、当地时间 2026-10-01T08:00，或日期 2026-10-01（%s）",
+			"%s %q is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (%s)"), flag, text, where)}
+	}
+	return at, nil
+}
+
 // zoneOf gives the zone of a schedule; none is UTC.
 func zoneOf(name string) *time.Location {
 	where, err := time.LoadLocation(name)
@@ -136,7 +151,7 @@ func newReconcileCommand(s *session) *cobra.Command {
 				if text == "" {
 					continue
 				}
-				at, err := readInstant(text, "")
+				at, err := s.readBegin("--"+name, text, "")
 				if err != nil {
 					return err
 				}
