@@ -71,7 +71,7 @@ func TestServerBeginsAndEnds(t *testing.T) {
 	}
 	var again api.Task
 	w.must("GET", "/v1/tasks/"+kept.ID, nil, &again)
-	again.NextFire, kept.NextFire, again.LastStart, again.LastEnd, again.LastSuccess, again.LastOutcome, again.LiveRuns, again.Fired = nil, nil, nil, nil, nil, "", 0, 0
+	again.NextFire, kept.NextFire, again.NextStart, kept.NextStart, again.LastStart, again.LastEnd, again.LastSuccess, again.LastOutcome, again.LiveRuns, again.Fired = nil, nil, nil, nil, nil, nil, nil, "", 0, 0
 	if a, b := text(t, kept), text(t, again); a != b {
 		t.Errorf("the task was\n%s\nand is\n%s", a, b)
 	}
