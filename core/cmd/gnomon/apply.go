@@ -198,11 +198,9 @@ func (s *session) apply(ctx context.Context, all []*defined, dryRun bool) error 
 		all.lines = append(all.lines, s.say(fmt.Sprintf("共 %d 处错误；什么都没有改", n), count(n, "thing is wrong", "things are wrong")+"; nothing was changed"))
 		return all
 	}
+	s.warn(checked.Items, sources)
 	var failed error
 	for i, d := range sources {
-		for _, w := range checked.Items[i].Warnings {
-			s.note(d.what() + ": " + s.say(w.Zh, w.En))
-		}
 		switch {
 		case dryRun || done[i].Action == "keep":
 		case failed != nil:
@@ -218,6 +216,30 @@ func (s *session) apply(ctx context.Context, all []*defined, dryRun bool) error 
 		return err
 	}
 	return errors.Join(s.show(document, func() error { return s.appliedForPeople(done, dryRun) }), failed)
+}
+
+// warn says what is accepted and may not be what was meant, once for all things of which it is true.
+func (s *session) warn(items []api.CheckedDefinition, sources []*defined) {
+	var texts []string
+	of := map[string][]string{}
+	for i, item := range items {
+		for _, w := range item.Warnings {
+			text := s.say(w.Zh, w.En)
+			if of[text] == nil {
+				texts = append(texts, text)
+			}
+			of[text] = append(of[text], sources[i].what())
+		}
+	}
+	const shown = 3
+	for _, text := range texts {
+		things := of[text]
+		names := strings.Join(things[:min(len(things), shown)], ", ")
+		if more := len(things) - shown; more > 0 {
+			names += s.say(fmt.Sprintf(" 等 %d 个", len(things)), fmt.Sprintf(" and %d more", more))
+		}
+		s.note(names + ": " + text)
+	}
 }
 
 // appliedForPeople lists what was done to each thing, or would be, and how much of it there is.

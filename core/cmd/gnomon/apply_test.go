@@ -100,6 +100,18 @@ func TestApplyPutsWhatIsNotThereInTheOrderOfTheCheck(t *testing.T) {
 			t.Errorf("%s was sent\n%s\ninstead of\n%s", key, m.bodies[key], want)
 		}
 	}
+	many := accepted()
+	for i := range many.Items {
+		many.Items[i].Warnings = []api.Text{{Zh: "留意", En: "beware"}}
+	}
+	m.on("POST /v1/definitions/check", many)
+	for lang, note := range map[string]string{
+		"en": "note: pool erp, namespace Common, task Common/first and 1 more: beware\n", "zh": "注意：pool erp, namespace Common, task Common/first 等 4 个: 留意\n",
+	} {
+		if _, errOut, _ = gnomon(t, m, "", "apply", folder, "--dry-run", "--lang", lang); errOut != note {
+			t.Errorf("%q instead of %q", errOut, note)
+		}
+	}
 	out, _, code = gnomon(t, m, "", "apply", folder, "--dry-run", "-o", "json")
 	var items []appliedItem
 	if err := json.Unmarshal([]byte(out), &items); err != nil || code != exitOK || len(items) != 4 || items[2].Name != "Common/first" || filepath.Base(items[2].File) != "b.yml" {
