@@ -113,15 +113,15 @@ func (c *Catalog) Lookup(namespace, typeName string) (core.Provider, core.TaskTy
 	c.mu.RLock()
 	e, ok := c.types[typeName]
 	c.mu.RUnlock()
-	op := "look up task type " + typeName
+	const op = "look up task type "
 	switch {
 	case !ok:
-		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op, "%s", c.missing())
+		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op+typeName, "%s", c.missing())
 	case !usable(namespace, typeName):
-		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op,
+		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op+typeName,
 			"namespace %s may use only its own types and those of %s", namespace, CommonNamespace)
 	case e.taskType.Problem != "":
-		return nil, e.taskType, core.Errorf(core.KindUnavailable, op, "%s", e.taskType.Problem)
+		return nil, e.taskType, core.Errorf(core.KindUnavailable, op+typeName, "%s", e.taskType.Problem)
 	}
 	return e.provider, e.taskType, nil
 }

@@ -211,7 +211,7 @@ func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params
 
 // Door is the way by which an analyst's statement reaches ClickHouse over HTTP.
 type Door struct {
-	Transport      http.RoundTripper
+	Transport      http.RoundTripper // each piece of an answer is waited for, see deadline.go
 	URL            string // "http://host:8123"
 	User, Password string
 	Database       string
@@ -249,12 +249,12 @@ func (c *Client) openAsker(o Options, options *ch.Options, at *site) error {
 	switch {
 	case o.Socket != "":
 		c.door.URL = "http://engine"
-		c.door.Transport = &http.Transport{
+		c.door.Transport = &patient{at: at, Transport: http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, "unix", o.Socket)
 			},
 			MaxIdleConns: 8, DisableCompression: true,
-		}
+		}}
 	default:
 		mine.Auth.Password = derived(options.Auth, Asker)
 		c.door.Password, c.scopeKey = mine.Auth.Password, derived(options.Auth, "scope")
@@ -264,7 +264,7 @@ func (c *Client) openAsker(o Options, options *ch.Options, at *site) error {
 				scheme = "https"
 			}
 			c.door.URL = (&url.URL{Scheme: scheme, Host: options.Addr[0]}).String()
-			c.door.Transport = &http.Transport{TLSClientConfig: options.TLS, MaxIdleConns: 8, DisableCompression: true}
+			c.door.Transport = &patient{at: at, Transport: http.Transport{TLSClientConfig: options.TLS, MaxIdleConns: 8, DisableCompression: true}}
 		}
 	}
 	conn, err := ch.Open(&mine)

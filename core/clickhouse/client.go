@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -210,7 +209,7 @@ func driverOptions(o Options) (*ch.Options, error) {
 
 // Close ends the connections. Calls under way fail.
 func (c *Client) Close() error {
-	if t, ok := c.door.Transport.(*http.Transport); ok {
+	if t, ok := c.door.Transport.(*patient); ok {
 		t.CloseIdleConnections()
 	}
 	return errors.Join(c.asker.Close(), c.conn.Close(), c.writes.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -183,4 +184,24 @@ func (b *awaitedBatch) Send() error {
 func (b *awaitedBatch) Close() error {
 	defer b.w.end()
 	return b.Batch.Close()
+}
+
+// patient is the way over HTTP of statements whose answers are waited for.
+type patient struct {
+	http.Transport
+	at *site
+}
+
+// RoundTrip begins a statement. Its max_execution_time is a parameter of the URL.
+func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := noting(req.Context(), ch.Settings{"max_execution_time": req.URL.Query().Get("max_execution_time")})
+	ctx, w := p.at.statement(ctx)
+	resp, err := p.Transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		defer w.end()
+		return nil, w.locate(err)
+	}
+	w.pause()
+	resp.Body = &awaitedFile{resp.Body, w}
+	return resp, nil
 }

@@ -182,11 +182,12 @@ func (t *table[T]) write(ctx context.Context, c *Client, token string, rows []T)
 		return nil
 	}
 	how := ch.Settings{
-		"insert_deduplication_token":      token + "/" + t.name,
-		"insert_deduplicate":              1,
-		"async_insert":                    0,
-		"optimize_on_insert":              0, // a batch has no repeats in itself, so looking for them is a waste
-		"max_partitions_per_insert_block": 0, // a skipped range may lie a hundred months back
+		"insert_deduplication_token":       token + "/" + t.name,
+		"insert_deduplicate":               1,
+		"async_insert":                     0,
+		"optimize_on_insert":               0, // a batch has no repeats in itself, so looking for them is a waste
+		"materialize_statistics_on_insert": 0, // merges make them; a part as small as a batch is read as fast without
+		"max_partitions_per_insert_block":  0, // a skipped range may lie a hundred months back
 	}
 	if c.defersIndexes {
 		how["exclude_materialize_skip_indexes_on_insert"] = wordIndexes

@@ -45,7 +45,7 @@ type Running struct {
 
 // Upstream is the ClickHouse that answers, and as whom it is asked.
 type Upstream struct {
-	Transport      http.RoundTripper
+	Transport      http.RoundTripper // it gives up a ClickHouse that does not answer, and one that breaks off
 	URL            string
 	User, Password string
 	Database       string // the only one there is for askers; clients call it default
@@ -59,7 +59,6 @@ type Limits struct {
 	MaxBytes     uint64        // of one answer, bytes as ClickHouse holds them. 0: 8 GiB
 	PerPrincipal int           // statements at once. 0: 4
 	Overall      int           // statements at once. 0: 5, so that the engine has a place left for the console
-	Grace        time.Duration // how much longer than MaxDuration ClickHouse is waited for by our own clock, for the beginning of an answer and for each piece. 0: 10 s
 	Patience     time.Duration // how long a statement waits for its place. 0: 10 s
 	WriteTime    time.Duration // how long one piece of an answer may take to be taken; a slower reader is cut off. 0: 30 s
 }
@@ -116,7 +115,6 @@ func New(o Options) (*Gateway, error) {
 	fill(&l.MaxBytes, 8<<30)
 	fill(&l.PerPrincipal, 4)
 	fill(&l.Overall, 5)
-	fill(&l.Grace, 10*time.Second)
 	fill(&l.Patience, 10*time.Second)
 	fill(&l.WriteTime, 30*time.Second)
 	return &Gateway{o: o, places: make(chan struct{}, l.Overall), mine: make(map[string]*share)}, nil
@@ -290,10 +288,8 @@ func (g *Gateway) ask(ctx context.Context, up Upstream, q *question) (*http.Resp
 	for name, value := range q.settings {
 		values.Set(name, value)
 	}
-	ctx, answer := g.await(ctx, q)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, up.URL+"/?"+values.Encode(), strings.NewReader(q.sql))
 	if err != nil {
-		answer.end()
 		return nil, core.Errorf(core.KindInternal, "ask ClickHouse", "%w", err)
 	}
 	req.Header.Set("X-ClickHouse-User", up.User)
@@ -302,14 +298,11 @@ func (g *Gateway) ask(ctx context.Context, up Upstream, q *question) (*http.Resp
 	}
 	resp, err := up.Transport.RoundTrip(req)
 	if err != nil {
-		defer answer.end()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		return nil, core.Errorf(core.KindUnavailable, "ask ClickHouse", "%w", err)
 	}
-	answer.timer.Stop()
-	answer.ReadCloser, resp.Body = resp.Body, answer
 	return resp, nil
 }
 

@@ -99,11 +99,15 @@ var tokens = map[string]access.Principal{
 	"nothing": {Name: "wang", Grants: map[string]access.Role{"Common": access.Operator}},
 }
 
-func setup(t *testing.T, limits gateway.Limits) *world {
+func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options)) *world {
 	t.Helper()
 	e := enginetest.Start(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	history, err := clickhouse.Open(t.Context(), clickhouse.Options{Socket: e.Socket(), Log: log})
+	options := clickhouse.Options{Socket: e.Socket(), Log: log}
+	for _, f := range tune {
+		f(&options)
+	}
+	history, err := clickhouse.Open(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

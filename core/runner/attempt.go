@@ -16,7 +16,7 @@ func (r *Runner) begin(l *liveRun) {
 	if !MayHaveStarted(l.run.State) && !r.admit(l) {
 		return
 	}
-	if r.resumable(l.run) { // it does little itself, and waits for others that need a place
+	if r.resumable(&l.run) { // it does little itself, and waits for others that need a place
 		r.execute(l)
 		return
 	}

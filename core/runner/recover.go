@@ -92,7 +92,7 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 		task = core.Task{ID: run.TaskID, Namespace: run.Namespace, Name: run.TaskName, Type: run.TaskType}
 	}
 	now := r.opts.Clock.Now()
-	resume := MayHaveStarted(run.State) && !deleted && r.resumable(run)
+	resume := MayHaveStarted(run.State) && !deleted && r.resumable(&run)
 	switch {
 	case MayHaveStarted(run.State) && !resume:
 		return r.settleLost(ctx, &task, run, now)
@@ -136,7 +136,7 @@ func (r *Runner) apart(taskID string, spread time.Duration, now time.Time) time.
 }
 
 // resumable says whether a run's attempt may be executed again.
-func (r *Runner) resumable(run core.Run) bool {
+func (r *Runner) resumable(run *core.Run) bool {
 	_, taskType, err := r.opts.Catalog.Lookup(run.Namespace, run.TaskType)
 	return err == nil && taskType.Resumable
 }

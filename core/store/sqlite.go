@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -303,7 +305,7 @@ func (d *sqliteDialect) fault(op string, err error) error {
 // sqliteSession runs hot statements on the driver itself: database/sql costs as much again as the statement.
 type sqliteSession struct {
 	conn  *sql.Conn
-	hot   map[string]driver.Stmt
+	hot   map[string]*hotStmt
 	cold  *preparing
 	q     *sqlcgen.Queries
 	args  []any
@@ -317,7 +319,7 @@ func (d *sqliteDialect) session(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sqliteSession{conn: conn, hot: map[string]driver.Stmt{}, cold: newPreparing(conn)}
+	s := &sqliteSession{conn: conn, hot: map[string]*hotStmt{}, cold: newPreparing(conn)}
 	s.q = sqlcgen.New(s.cold)
 	return s, nil
 }
@@ -375,11 +377,11 @@ func (s *sqliteSession) many(ctx context.Context, stmt statement, n int, bind fu
 			}
 			s.args = bind(i, s.args[:0])
 			s.named = s.named[:0]
-			for j, v := range s.args {
-				s.named = append(s.named, driver.NamedValue{Ordinal: j + 1, Value: v})
+			for j, arg := range prepared.args {
+				s.named = append(s.named, driver.NamedValue{Ordinal: j + 1, Value: s.args[arg]})
 			}
 			if stmt.returns == 0 {
-				result, err := prepared.(driver.StmtExecContext).ExecContext(quiet, s.named)
+				result, err := prepared.stmt.(driver.StmtExecContext).ExecContext(quiet, s.named)
 				if err != nil {
 					return err
 				}
@@ -392,7 +394,7 @@ func (s *sqliteSession) many(ctx context.Context, stmt statement, n int, bind fu
 				}
 				continue
 			}
-			row, err := s.one(quiet, prepared.(driver.StmtQueryContext), stmt.returns)
+			row, err := s.one(quiet, prepared.stmt.(driver.StmtQueryContext), stmt.returns)
 			if err != nil {
 				return err
 			}
@@ -402,12 +404,28 @@ func (s *sqliteSession) many(ctx context.Context, stmt statement, n int, bind fu
 	})
 }
 
-func (s *sqliteSession) prepare(dc any, text string) (driver.Stmt, error) {
+// hotStmt is a prepared statement, and which argument each of its parameters is.
+type hotStmt struct {
+	stmt driver.Stmt
+	args []int
+}
+
+// numbered is a parameter as the queries write it.
+var numbered = regexp.MustCompile(`\$[0-9]+`)
+
+func (s *sqliteSession) prepare(dc any, text string) (*hotStmt, error) {
 	if prepared := s.hot[text]; prepared != nil {
 		return prepared, nil
 	}
-	prepared, err := dc.(driver.Conn).Prepare(text)
-	if err != nil {
+	prepared := &hotStmt{}
+	// To SQLite $1 is a name, for which the driver asks each time that it binds a value.
+	unnamed := numbered.ReplaceAllStringFunc(text, func(parameter string) string {
+		number, _ := strconv.Atoi(parameter[1:])
+		prepared.args = append(prepared.args, number-1)
+		return "?"
+	})
+	var err error
+	if prepared.stmt, err = dc.(driver.Conn).Prepare(unnamed); err != nil {
 		return nil, err
 	}
 	s.hot[text] = prepared
@@ -433,8 +451,8 @@ func (s *sqliteSession) one(ctx context.Context, stmt driver.StmtQueryContext, c
 func (s *sqliteSession) close() {
 	// What fails to close here is closed with the connection.
 	_ = s.conn.Raw(func(any) error {
-		for _, stmt := range s.hot {
-			_ = stmt.Close()
+		for _, hot := range s.hot {
+			_ = hot.stmt.Close()
 		}
 		return nil
 	})

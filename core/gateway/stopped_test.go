@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/engine/enginetest"
 	"github.com/gnomon-scheduler/gnomon/core/gateway"
 )
@@ -14,7 +15,8 @@ import (
 // TestAStoppedClickHouseHoldsNoPlace: what it does not answer ends by our own clock, before and after its first rows.
 func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 	t.Parallel()
-	w := setup(t, gateway.Limits{MaxDuration: 5 * time.Second, Grace: 500 * time.Millisecond, Overall: 2, PerPrincipal: 1})
+	w := setup(t, gateway.Limits{MaxDuration: 5 * time.Second, Overall: 2, PerPrincipal: 1},
+		func(o *clickhouse.Options) { o.GraceTime = 500 * time.Millisecond })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url, strings.NewReader("SELECT repeat('x', 1000) FROM numbers(100000000)"))
 	if err != nil {
 		t.Fatal(err)
