@@ -188,7 +188,7 @@ func (r *Runner) turnAway(l *liveRun) {
 		r.skip(l, core.ReasonShutdown, map[string]int{"executing": r.Executing()})
 	default: // its attempt is over before it began; the next server makes another
 		now := r.opts.Clock.Now()
-		_, _ = r.write(context.WithoutCancel(r.base), core.Finish{
+		_, _ = r.write(context.WithoutCancel(r.base), l, core.Finish{
 			RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, RetryAt: now,
 			Outcome: core.Outcome{Verdict: core.Cancelled, Message: "the server stopped before the attempt began", Checkpoint: l.run.Checkpoint},
 		})
@@ -249,9 +249,8 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	}
 	if settled.RetryAt.IsZero() {
 		finish.NextFire, finish.StopAfter, finish.Intervene = r.nextFire(l.task, now), l.task.Policies.StopAfter, settled.Intervene
-		finish.Then = r.dependents(ctx, l.run, outcome, now)
 	}
-	result, ok := r.write(ctx, finish)
+	result, ok := r.write(ctx, l, finish)
 	r.drop(l)
 	r.release(l, result.Breakers)
 	if !ok {
@@ -267,19 +266,39 @@ func (r *Runner) end(l *liveRun, log Log, outcome core.Outcome, shutdown bool) {
 	r.changed(l.run)
 }
 
-// write brings an outcome into the store, trying again while the store does not answer and the lease is held.
-func (r *Runner) write(ctx context.Context, finish core.Finish) (core.Finished, bool) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+// write brings an outcome, and with the end of a run what that causes, into the store. It is false if that was refused, or not
+// possible.
+func (r *Runner) write(ctx context.Context, l *liveRun, finish core.Finish) (result core.Finished, ok bool) {
+	ok = r.insist("read what it causes", l.run.ID, func() (err error) {
+		if finish.RetryAt.IsZero() {
+			finish.Then, err = r.dependents(ctx, l.run, finish.Outcome, finish.EndedAt)
+		}
+		return err
+	})
+	ok = ok && r.insist("write it", l.run.ID, func() error {
 		results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
 		if err == nil {
-			if results[0].Stale {
-				r.opts.Log.Warn("outcome refused as stale", "run_id", finish.RunID, "token", finish.Token, "outcome", finish.Outcome.Verdict)
-			}
-			return results[0], !results[0].Stale
+			result = results[0]
 		}
-		r.opts.Log.Error("outcome not written", "run_id", finish.RunID, "err", err)
+		return err
+	})
+	if result.Stale {
+		r.opts.Log.Warn("outcome refused as stale", "run_id", finish.RunID, "token", finish.Token, "outcome", finish.Outcome.Verdict)
+	}
+	return result, ok && !result.Stale
+}
+
+// insist does something with the store, again while that does not answer and the lease is held. If it gives up another server
+// will find the run and call it lost.
+func (r *Runner) insist(on, runID string, do func() error) bool {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := do()
+		if err == nil {
+			return true
+		}
+		r.opts.Log.Error("outcome waits for the store", "run_id", runID, "to", on, "err", err)
 		if !r.opts.MayAct() {
-			return core.Finished{}, false // another server will find the run and call it lost
+			return false
 		}
 		pause := make(chan struct{})
 		r.opts.Clock.AfterFunc(wait, func() { close(pause) })

@@ -424,9 +424,7 @@ func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) {
 		StopAfter: l.task.Policies.StopAfter, Intervene: settled.Intervene, Breaches: r.breaches(l, now, true),
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion,
 	}
-	ctx := context.WithoutCancel(r.base)
-	finish.Then = r.dependents(ctx, l.run, outcome, now)
-	if result, ok := r.write(ctx, finish); ok {
+	if result, ok := r.write(context.WithoutCancel(r.base), l, finish); ok {
 		r.follow(l, finish, result)
 	}
 	r.release(l, nil)

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -377,6 +378,64 @@ func TestTheEndOfARunStartsItsDependents(t *testing.T) {
 		if state := w.task(t, id).State; state.Live != 0 || state.Fired != 0 {
 			t.Errorf("skipped as %s, the task has the state %+v", reason, state)
 		}
+	}
+}
+
+// TestNoEndIsWrittenWithoutWhatItCauses: while the store does not say what that is the end waits, and a server that loses its lease
+// meanwhile leaves both to the next.
+func TestNoEndIsWrittenWithoutWhatItCauses(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var faults atomic.Int32
+	unsteady := func() {
+		read := w.opts.Dependents
+		w.opts.Dependents = func(ctx context.Context, run core.Run, outcome core.Outcome) ([]core.Dependent, error) {
+			if faults.Add(-1) >= 0 {
+				return nil, core.Errorf(core.KindUnavailable, "read definitions", "no answer")
+			}
+			return read(ctx, run, outcome)
+		}
+	}
+	unsteady()
+	w.start(t)
+	quick, slow := w.create(t, "succeed", nil), w.create(t, "hold", nil)
+	for _, upstream := range []core.Task{quick, slow} {
+		w.create(t, "succeed", func(t *core.Task) {
+			t.Schedule.Spec, t.After = "@manual", []core.Upstream{{Task: upstream.Name, On: core.OnAlways}}
+		})
+	}
+	caused := func(run core.Run) []core.Run {
+		list, err := w.store.Runs(t.Context(), core.RunFilter{CausedBy: run.ID, Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	faults.Store(2)
+	fired := w.fire(t, quick.ID, 0)
+	w.wantEnded(t, fired.ID, core.Succeeded, "")
+	if list := caused(fired); len(list) != 1 || faults.Load() >= 0 {
+		t.Errorf("after two faults the end caused %+v", list)
+	}
+	fired = w.fire(t, slow.ID, 0)
+	w.executes(t, 1)
+	faults.Store(1 << 30)
+	w.may.Store(false)
+	close(w.provider.let)
+	eventually(t, "the attempt is over", func() bool { return w.Executing() == 0 })
+	if run, err := w.store.Run(t.Context(), fired.ID); err != nil || run.State == core.RunEnded || len(caused(fired)) != 0 {
+		t.Errorf("%+v, %v, caused %v", run, err, caused(fired))
+	}
+	w.crash(t, "next")
+	faults.Store(0)
+	unsteady()
+	if err := w.defs.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.start(t)
+	w.wantEnded(t, fired.ID, core.Lost, "")
+	if list := caused(fired); len(list) != 1 || list[0].Owner != "next" {
+		t.Errorf("the next server's end caused %+v", list)
 	}
 }
 

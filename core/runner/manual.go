@@ -160,13 +160,13 @@ func (r *Runner) enqueue(ctx context.Context, task *core.Task, runs []core.Run) 
 
 // dependents gives the runs, and the skipped fires, that the end of a run causes. A step of a workflow causes none: its
 // workflow says what follows.
-func (r *Runner) dependents(ctx context.Context, run core.Run, outcome core.Outcome, now time.Time) []core.Run {
+func (r *Runner) dependents(ctx context.Context, run core.Run, outcome core.Outcome, now time.Time) ([]core.Run, error) {
 	if run.WorkflowID != "" {
-		return nil
+		return nil, nil
 	}
-	wanting := r.opts.Dependents(ctx, run, outcome)
-	if len(wanting) == 0 {
-		return nil
+	wanting, err := r.opts.Dependents(ctx, run, outcome)
+	if err != nil || len(wanting) == 0 {
+		return nil, err
 	}
 	runs := make([]core.Run, len(wanting))
 	at := now.UTC().Truncate(time.Microsecond)
@@ -178,7 +178,7 @@ func (r *Runner) dependents(ctx context.Context, run core.Run, outcome core.Outc
 		}
 		runs[i] = next
 	}
-	return runs
+	return runs, nil
 }
 
 // dispatchDependent takes over a run that an end has caused.

@@ -85,8 +85,9 @@ type Options struct {
 	Gates func(task *core.Task) ([]core.Limit, []core.BreakerRule)
 	// Check looks at a precondition of a run; needed if a task can have one; detail says what it saw. What cannot be judged is not true.
 	Check func(ctx context.Context, task *core.Task, run core.Run, p core.Precondition) (ok bool, detail string)
-	// Dependents gives the tasks that the end of a run is to start, with their parameters, or with why they cannot start.
-	Dependents func(ctx context.Context, run core.Run, outcome core.Outcome) []core.Dependent
+	// Dependents gives the tasks that the end of a run is to start, with their parameters, or with why they cannot start. It
+	// fails only if the store does.
+	Dependents func(ctx context.Context, run core.Run, outcome core.Outcome) ([]core.Dependent, error)
 	// Usual gives the p95 of a task's durations; 0: not known.
 	Usual func(taskID string) time.Duration
 	// Zone gives the zone of a task's schedule.
@@ -201,7 +202,7 @@ func New(opts Options) *Runner {
 		opts.Gates = func(*core.Task) ([]core.Limit, []core.BreakerRule) { return nil, nil }
 	}
 	if opts.Dependents == nil {
-		opts.Dependents = func(context.Context, core.Run, core.Outcome) []core.Dependent { return nil }
+		opts.Dependents = func(context.Context, core.Run, core.Outcome) ([]core.Dependent, error) { return nil, nil }
 	}
 	if opts.Usual == nil {
 		opts.Usual = func(string) time.Duration { return 0 }

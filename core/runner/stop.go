@@ -83,10 +83,13 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 	}
 	now := r.opts.Clock.Now()
 	outcome := core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"}
+	then, err := r.dependents(ctx, l.run, outcome, now)
+	if err != nil {
+		return true, err
+	}
 	finish := core.Finish{
 		RunID: runID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, Outcome: outcome,
-		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true),
-		Then: r.dependents(ctx, l.run, outcome, now),
+		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true), Then: then,
 	}
 	results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
 	if err != nil {

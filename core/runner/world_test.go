@@ -278,7 +278,7 @@ func (w *world) begin(t *testing.T, id string) {
 	w.opts = runner.Options{
 		Store: spyStore{w.store, w.diary, w.defs.Effective}, Catalog: w.catalog, Recorder: spy{w.spool, w.diary}, Clock: core.SystemClock{}, Log: log, ServerID: id,
 		MayAct: w.may.Load, ForRun: w.forRun, After: after, Announce: w.announce, Drain: 5 * time.Second, Sweep: 20 * time.Millisecond,
-		Gated: w.defs.Gated, Gates: w.defs.Gates, LookAround: 50 * time.Millisecond, Check: w.check, Dependents: w.dependents,
+		Gated: w.defs.Gated, Gates: w.defs.Gates, LookAround: 50 * time.Millisecond, Check: w.check, Dependents: w.defs.DependentTasks,
 		Usual: func(string) time.Duration { return w.usual }, BreakerMoved: func(b core.Breaker, _ core.Run) { w.diary.note("breaker %s", b.State) },
 	}
 	t.Cleanup(func() { w.close(t) })
@@ -353,14 +353,6 @@ func (w *world) check(_ context.Context, _ *core.Task, _ core.Run, p core.Precon
 		return false, detail.(string)
 	}
 	return true, ""
-}
-
-func (w *world) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Dependent {
-	all, err := w.defs.DependentTasks(ctx, run, outcome)
-	if err != nil {
-		w.diary.note("dependent: %v", err)
-	}
-	return all
 }
 
 // create stores a task that does something; change may be nil.

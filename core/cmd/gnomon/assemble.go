@@ -268,7 +268,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 				a.chronicle.note(task.ID)
 			}
 		},
-		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.definitions.DependentTasks, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd, Trace: a.traces(),
 	})
 	a.scheduler = scheduler.New(scheduler.Options{

@@ -353,7 +353,7 @@ func (f *factory) open(t *testing.T) {
 		Store: kept, Catalog: a.catalog, Recorder: spooled{a.spool}, Clock: a.clock, Log: log, ServerID: a.id, MayAct: a.lease.MayAct,
 		ForRun: a.forRun, After: a.afterDelay, Drain: 3 * time.Second,
 		Announce: func(task core.Task, removed bool) { a.scheduler.Announce(task, removed) },
-		Gated:    a.definitions.Gated, Gates: a.definitions.Gates, Check: a.check, Dependents: a.dependents, Usual: usual.p95, Zone: a.zone,
+		Gated:    a.definitions.Gated, Gates: a.definitions.Gates, Check: a.check, Dependents: a.definitions.DependentTasks, Usual: usual.p95, Zone: a.zone,
 		BreakerMoved: diary.note,
 		Watch:        30 * time.Second, Sweep: 5 * time.Minute, TakeOver: 5 * time.Minute, LookAround: 30 * time.Second,
 	})

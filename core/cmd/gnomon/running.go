@@ -56,23 +56,6 @@ func (a *app) check(ctx context.Context, task *core.Task, run core.Run, p core.P
 	return result.True && err == nil, result.Detail
 }
 
-// dependents gives the tasks that the end of a run is to start.
-func (a *app) dependents(ctx context.Context, run core.Run, outcome core.Outcome) []core.Dependent {
-	if len(a.definitions.Dependents(run.Namespace, run.TaskName, outcome.Verdict)) == 0 {
-		return nil
-	}
-	wanting, err := a.definitions.DependentTasks(ctx, run, outcome)
-	// A store that does not answer changes nothing but latency: the end would be written without what it causes.
-	for err != nil && a.lease.MayAct() && ctx.Err() == nil {
-		time.Sleep(200 * time.Millisecond)
-		wanting, err = a.definitions.DependentTasks(ctx, run, outcome)
-	}
-	if err != nil {
-		a.log.Error("dependent tasks not read", "upstream", run.Namespace+"/"+run.TaskName, "run_id", run.ID, "err", err)
-	}
-	return wanting
-}
-
 // zone gives the zone of a task's schedule.
 func (a *app) zone(task *core.Task) *time.Location {
 	if sched, err := a.definitions.Plan(task); err == nil {
