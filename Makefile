@@ -12,12 +12,13 @@ CHDB     := core/engine/libchdb/node_modules/.package-lock.json
 TOOLS    := .cache/bin
 ASKJS    := core/gateway/testdata/javascript/node_modules/.package-lock.json
 ASKPY    := .cache/python/.installed
+PROFILE  := core/cmd/gnomon/server.pgo
 MADE     := sdk/proto core/store/sqlcgen core/calendar/holidays.json openapi
 
 say  = @printf '\033[36m==>\033[0m %s\n' "$(1)"
 need = @command -v $(1) >/dev/null || { echo "$(1) is not installed: $(2)" >&2; exit 1; }
 
-.PHONY: help run build clients test race chaos simulate check bench generate format lint vet fresh servers tools-go clean
+.PHONY: help run build clients test race chaos simulate check bench profile generate format lint vet fresh servers tools-go clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,7 +29,7 @@ run: build ## run a small hospital's background work, with everything embedded; 
 build: tools-go $(CHDB) ## build bin/gnomon, the bundled plugins and the demo
 	$(call say,building bin/gnomon and plugins: $(PLUGINS))
 	@mkdir -p bin
-	@go build -ldflags "-X main.version=$(VERSION)" -o bin/gnomon ./core/cmd/gnomon
+	@go build -pgo=$(PROFILE) -ldflags "-X main.version=$(VERSION)" -o bin/gnomon ./core/cmd/gnomon
 	@go build -o bin/hospital ./deploy/demo/hospital
 	@for p in $(PLUGINS); do \
 		mkdir -p bin/plugins/$$p; \
@@ -68,6 +69,12 @@ bench: build ## measure lateness, throughput and ingest on this machine
 	@bin/gnomon bench throughput
 	@bin/gnomon bench ingest
 	@bin/gnomon bench tail
+
+profile: build ## measure anew where a busy server spends its time; the compiler goes by it
+	@for load in plugin lua; do \
+		GNOMON_BENCH_CPU_PROFILE=.cache/$$load.pprof bin/gnomon bench throughput --type $$load --duration 30s; done
+	@go tool pprof -proto .cache/plugin.pprof .cache/lua.pprof > .cache/server.pgo
+	@mv .cache/server.pgo $(PROFILE)
 
 format: tools-go
 	$(call say,format)
