@@ -46,7 +46,7 @@ type annals interface {
 }
 
 const (
-	chroniclePage  = 5000             // tasks compared at once
+	chroniclePage  = 2000             // tasks compared at once, a few KB each
 	chronicleTypes = 10 * time.Second // how often types are looked at: plugins and scripts change behind our back
 )
 
