@@ -66,6 +66,7 @@ func (r *Runner) execute(l *liveRun) {
 	defer cancel(nil)
 	defer r.drop(l)
 	if !r.opts.MayAct() { // the lease has run out: whoever takes over decides
+		r.release(l, nil)
 		return
 	}
 	provider, taskType, err := r.opts.Catalog.Lookup(l.run.Namespace, l.run.TaskType)

@@ -291,7 +291,13 @@ func (r *Runner) lookAgain(d *door, at time.Time) {
 	d.stop = r.opts.Clock.AfterFunc(wait, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.next(d)
+		switch {
+		case r.doors[d.at] != d: // closed meanwhile
+		case at.After(r.opts.Clock.Now()):
+			r.lookAgain(d, at)
+		default:
+			r.next(d)
+		}
 	})
 }
 

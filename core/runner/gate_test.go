@@ -439,6 +439,106 @@ func TestNoEndIsWrittenWithoutWhatItCauses(t *testing.T) {
 	}
 }
 
+// TestACancelOutlivesAFault: a run that was taken off to be cancelled ends so, although the store does not answer for a while and who
+// asked is gone.
+func TestACancelOutlivesAFault(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var faults atomic.Int32
+	read := w.opts.Dependents
+	w.opts.Dependents = func(ctx context.Context, run core.Run, outcome core.Outcome) ([]core.Dependent, error) {
+		if faults.Add(-1) >= 0 {
+			return nil, core.Errorf(core.KindUnavailable, "read definitions", "no answer")
+		}
+		return read(ctx, run, outcome)
+	}
+	w.opts.MaxExecuting = 1
+	w.start(t)
+	w.fire(t, w.create(t, "hold", nil).ID, 0)
+	w.executes(t, 1)
+	run := w.fire(t, w.create(t, "succeed", nil).ID, 0)
+	faults.Store(2)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if err := w.Cancel(gone, run.ID, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if run = w.wantEnded(t, run.ID, core.Cancelled, ""); !run.StartedAt.IsZero() {
+		t.Errorf("the cancelled run %+v", run)
+	}
+	close(w.provider.let)
+}
+
+// TestWhatHeldAPlaceGivesItBackWithoutALease: what was admitted and waits in line when the lease is over.
+func TestWhatHeldAPlaceGivesItBackWithoutALease(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.opts.MaxExecuting = 1
+	p := w.pool(t, 3)
+	w.start(t)
+	w.fire(t, w.create(t, "hold", nil).ID, 0)
+	w.executes(t, 1)
+	run := w.fire(t, w.create(t, "succeed", policies(p)).ID, 0)
+	eventually(t, "the run is admitted", func() bool { return w.run(t, run.ID).State == core.RunClaimed && w.Shares() == 1 })
+	w.may.Store(false)
+	close(w.provider.let)
+	eventually(t, "its share is given back", func() bool { return w.Shares() == 0 })
+	if got := w.provider.attempts(); len(got) != 1 {
+		t.Errorf("%d attempts without a lease", len(got)-1)
+	}
+}
+
+// TestDisablingSkipsWhatAnotherServerHolds: while that lives, and when its runs are taken over.
+func TestDisablingSkipsWhatAnotherServerHolds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(t)
+	p := w.pool(t, 1)
+	w.fire(t, w.create(t, "hold", policies(p)).ID, 0)
+	w.executes(t, 1)
+	parked := func() (core.Task, core.Run) {
+		task := w.create(t, "succeed", policies(p))
+		run := w.fire(t, task.ID, 0)
+		w.waits(t, run.ID, core.GateCapacity)
+		return task, run
+	}
+	task, run := parked()
+	opts := w.opts
+	opts.ServerID = "other"
+	if err := runner.New(opts).Forget(t.Context(), task.ID, core.ReasonPaused); err != nil {
+		t.Fatal(err)
+	}
+	if run = w.wantEnded(t, run.ID, core.Skipped, core.ReasonPaused); run.Owner != "other" {
+		t.Errorf("skipped by %s", run.Owner)
+	}
+	close(w.provider.let)
+	w.wantEnded(t, w.fire(t, w.create(t, "succeed", policies(p)).ID, 0).ID, core.Succeeded, "")
+	if got := w.provider.attempts(); len(got) != 2 {
+		t.Errorf("%d attempts, and the forgotten run is to have none", len(got))
+	}
+	w.provider.let = make(chan struct{})
+	w.fire(t, w.create(t, "hold", policies(p)).ID, 0)
+	w.executes(t, 1)
+	reasons := map[string]core.Reason{} // by run
+	for _, reason := range []core.Reason{core.ReasonDisabled, core.ReasonPaused} {
+		task, run := parked()
+		reasons[run.ID] = reason
+		if task = w.task(t, task.ID); reason == core.ReasonDisabled {
+			task.Enabled = false
+		} else {
+			task.Pause = core.Pause{Since: time.Now().Add(-time.Second)}
+		}
+		if _, err := w.store.UpdateTask(t.Context(), task); err != nil { // nobody is told
+			t.Fatal(err)
+		}
+	}
+	w.crash(t, "next")
+	w.start(t)
+	for id, reason := range reasons {
+		w.wantEnded(t, id, core.Skipped, reason)
+	}
+}
+
 func TestFailuresInARowDisableATask(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -93,11 +94,16 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	}
 	now := r.opts.Clock.Now()
 	resume := MayHaveStarted(run.State) && !deleted && r.resumable(&run)
+	unasked := run.Attempt <= 1 && !resume && slices.Contains([]core.Trigger{core.TriggerSchedule, core.TriggerCatchUp, core.TriggerUpstream}, run.Trigger)
 	switch {
 	case MayHaveStarted(run.State) && !resume:
 		return r.settleLost(ctx, &task, run, now)
 	case deleted && run.Attempt == 1 && !resume:
 		return r.bury(ctx, &task, run, core.ReasonEdited, nil, now)
+	case unasked && !task.Enabled:
+		return r.bury(ctx, &task, run, core.ReasonDisabled, nil, now)
+	case unasked && task.Pause.Holds(now):
+		return r.bury(ctx, &task, run, core.ReasonPaused, nil, now)
 	case run.State == core.RunQueued && run.Trigger == core.TriggerSchedule && task.Policies.CatchUp == core.CatchUpNone && now.Sub(run.StartAt) > missedAfter:
 		// Claimed ahead of its instant, which has passed meanwhile: it was missed like those that nobody had claimed yet.
 		facts, _ := json.Marshal(map[string]any{"policy": core.CatchUpNone, "late_seconds": now.Sub(run.FireAt).Round(time.Millisecond).Seconds()}) // plain values

@@ -6,6 +6,7 @@ package runner
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type Store interface {
 	Breach(ctx context.Context, runID string, breaches []core.Breach) error
 	RequestStop(ctx context.Context, ids []string, how core.Stop, by string) error
 	StopRequests(ctx context.Context, owner string) ([]core.StopRequest, error)
+	Runs(ctx context.Context, f core.RunFilter) ([]core.Run, error)
 	Orphans(ctx context.Context, now time.Time, limit int) ([]core.Run, error)
 	LiveRuns(ctx context.Context, owner string) ([]core.Run, error)
 	Adopt(ctx context.Context, runID string, token int64, owner string, resume bool) (core.Claimed, error)
@@ -159,6 +161,7 @@ type liveRun struct {
 	marked    bool                    // the store knows that it is running
 	over      bool                    // taken off: what the timer would begin must not begin
 	resting   bool                    // counted as such
+	breaches  int                     // how many missed service levels watch has told of
 
 	door   *door        // parked: where
 	from   *door        // approaching: where it was taken from
@@ -343,27 +346,62 @@ func (r *Runner) arm(l *liveRun, wait time.Duration) {
 	}
 }
 
-// Forget drops the runs of a task that wait, for their instant or to be admitted: it was disabled, paused or removed.
-// Their fires are skipped. Manual runs and later attempts stay.
+// Forget drops the runs of a task that wait, for their instant or to be admitted, also those that wait on other servers: it was
+// disabled, paused or removed. Their fires are skipped. Manual runs and later attempts stay.
 func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) error {
 	var skips []core.Skip
 	r.mu.Lock()
 	for id, l := range r.live {
 		waits := l.phase == armed || l.phase == parked || l.phase == inLine && l.run.State == core.RunClaimed
-		if l.run.TaskID != taskID || !waits || l.over || l.run.Trigger == core.TriggerManual || l.run.Attempt > 1 {
+		if l.run.TaskID != taskID || !waits || l.over || !forgettable(&l.run) {
 			continue
 		}
 		r.leave(id, l)
-		skips = append(skips, core.Skip{RunID: id, TaskID: taskID, Token: l.run.Token, Owner: r.opts.ServerID, Reason: reason, DecidedAt: r.opts.Clock.Now()})
+		skips = append(skips, r.skipOf(&l.run, reason))
 		r.changedLocked(l.run)
 	}
 	r.open(core.GateOverlap, taskID)
 	r.mu.Unlock()
-	if len(skips) == 0 {
-		return nil
+	var err error
+	if len(skips) > 0 {
+		_, err = r.opts.Store.Skip(ctx, skips)
 	}
-	_, err := r.opts.Store.Skip(ctx, skips)
-	return err
+	return errors.Join(err, r.forgetElsewhere(ctx, taskID, reason))
+}
+
+// forgetElsewhere skips what waits on other servers. They find, when it is to be admitted, that there is nothing to admit.
+func (r *Runner) forgetElsewhere(ctx context.Context, taskID string, reason core.Reason) error {
+	const page = 1000
+	f := core.RunFilter{TaskID: taskID, LiveOnly: true, States: []core.RunState{core.RunQueued, core.RunWaiting}, Limit: page}
+	for {
+		runs, err := r.opts.Store.Runs(ctx, f)
+		if err != nil {
+			return err
+		}
+		var skips []core.Skip
+		for i := range runs {
+			if forgettable(&runs[i]) && runs[i].Owner != r.opts.ServerID {
+				skips = append(skips, r.skipOf(&runs[i], reason))
+			}
+		}
+		if len(skips) > 0 {
+			if _, err := r.opts.Store.Skip(ctx, skips); err != nil {
+				return err
+			}
+		}
+		if len(runs) < page {
+			return nil
+		}
+		f.BeforeID = runs[len(runs)-1].ID
+	}
+}
+
+// forgettable says of a run that waits whether it goes with its task's schedule: a person asked for a manual one, and one that is
+// tried again has begun.
+func forgettable(run *core.Run) bool { return run.Trigger != core.TriggerManual && run.Attempt <= 1 }
+
+func (r *Runner) skipOf(run *core.Run, reason core.Reason) core.Skip {
+	return core.Skip{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, Reason: reason, DecidedAt: r.opts.Clock.Now()}
 }
 
 // Room says how many more claimed runs it takes before as many wait as may.

@@ -83,23 +83,20 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 	}
 	now := r.opts.Clock.Now()
 	outcome := core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"}
-	then, err := r.dependents(ctx, l.run, outcome, now)
-	if err != nil {
-		return true, err
-	}
 	finish := core.Finish{
 		RunID: runID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, Outcome: outcome,
-		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true), Then: then,
+		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true),
 	}
-	results, err := r.opts.Store.Finish(ctx, []core.Finish{finish})
-	if err != nil {
-		return true, err
-	}
-	if results[0].Stale {
+	// Nobody holds the run any more: its end is written although who asked for it may have gone.
+	result, ok := r.write(context.WithoutCancel(r.base), l, finish)
+	switch {
+	case result.Stale:
 		return true, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
+	case !ok:
+		return true, core.Errorf(core.KindUnavailable, "stop run "+runID, "the store does not answer and the lease is over; stop it again when another server has it")
 	}
 	r.release(l, nil)
-	r.follow(l, finish, results[0])
+	r.follow(l, finish, result)
 	r.changed(l.run)
 	return true, nil
 }

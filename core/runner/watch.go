@@ -98,8 +98,8 @@ func (r *Runner) watch(ctx context.Context) {
 		if l.task.Policies.SLA == (core.SLA{}) || l.over {
 			continue
 		}
-		if missed := r.breaches(l, now, false); len(missed) > len(l.run.Breaches) {
-			l.run.Breaches = missed
+		if missed := r.breaches(l, now, false); len(missed) > max(l.breaches, len(l.run.Breaches)) {
+			l.breaches = len(missed)
 			list = append(list, late{id, missed})
 		}
 	}
