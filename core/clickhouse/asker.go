@@ -212,7 +212,7 @@ func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params
 // Door is the way by which an analyst's statement reaches ClickHouse over HTTP.
 type Door struct {
 	Transport      http.RoundTripper // each piece of an answer is waited for, see deadline.go
-	URL            string // "http://host:8123"
+	URL            string            // "http://host:8123"
 	User, Password string
 	Database       string
 }

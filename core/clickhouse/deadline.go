@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -33,7 +34,7 @@ type limitKey struct{}
 func noting(ctx context.Context, s ch.Settings) context.Context {
 	var limit time.Duration
 	if seconds, err := strconv.ParseFloat(fmt.Sprint(s["max_execution_time"]), 64); err == nil {
-		limit = time.Duration(seconds * float64(time.Second))
+		limit = time.Duration(math.Ceil(seconds * float64(time.Second)))
 	}
 	return context.WithValue(ctx, limitKey{}, limit)
 }

@@ -42,7 +42,7 @@ func (l QueryLimits) complete() QueryLimits {
 // settings are those of an analyst's statement, whatever form its answer has, besides what AskSettings gives.
 func (l QueryLimits) settings() ch.Settings {
 	return ch.Settings{
-		"max_execution_time":   strconv.FormatFloat(l.MaxDuration.Seconds(), 'f', 3, 64),
+		"max_execution_time":   strconv.FormatFloat(max(l.MaxDuration.Seconds(), 0.001), 'f', 3, 64), // 0 is no limit
 		"max_memory_usage":     l.MaxMemory,
 		"max_result_rows":      l.MaxRows + 1,
 		"result_overflow_mode": "break",

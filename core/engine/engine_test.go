@@ -200,7 +200,7 @@ func TestReadersOnlyRead(t *testing.T) {
 		"KILL QUERY WHERE 1", "SYSTEM SHUTDOWN", "SYSTEM FLUSH LOGS", "BACKUP DATABASE gnomon TO File('" + target + "')", "ATTACH TABLE x", "WATCH kept",
 		"SELECT 1; DROP TABLE kept", "SELECT 1; SET readonly=0", "exit", "quit",
 		"SELECT * FROM file('" + secret + "')", "SELECT * FROM FILE('" + secret + "')", "SELECT file('" + secret + "')", "SELECT `file`('" + secret + "')",
-		"SELECT `fi\\x6ce`('" + secret + "')", "SELECT \"file\"/* */('" + secret + "')", "SELECT “file”('" + secret + "')", "SELECT arrayMap(file, ['" + secret + "'])",
+		"SELECT `fi\\x6ce`('" + secret + "')", "SELECT `fi\\Nle`('" + secret + "')", "SELECT \"\\Nfile\"('" + secret + "')", "SELECT \"file\"/* */('" + secret + "')", "SELECT “file”('" + secret + "')", "SELECT arrayMap(file, ['" + secret + "'])",
 		"SELECT * APPLY file FROM (SELECT '" + secret + "')", "SELECT * APPLY(file) FROM (SELECT '" + secret + "')", "EXPLAIN SELECT file('" + secret + "')",
 		"DESCRIBE file('" + secret + "')", "DESCRIBE TABLE url('http://127.0.0.1:1/x')", "EXPLAIN SELECT * FROM file('" + secret + "')",
 		"SELECT * FROM `" + secret + "`", "SELECT * FROM default.`" + secret + "`", "SELECT * FROM '" + secret + "'", "DESCRIBE default.`" + secret + "`", "DESCRIBE TABLE '" + secret + "'",

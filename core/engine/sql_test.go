@@ -1,10 +1,12 @@
 package engine_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/gnomon-scheduler/gnomon/core/engine"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 func TestInsertWithDataIsRecognised(t *testing.T) {
@@ -49,4 +51,18 @@ func FuzzSQL(f *testing.F) {
 			t.Errorf("a text hides a function: %q", sql)
 		}
 	})
+}
+
+// TestEscapesAreReadAsClickHouseReadsThem: a name that the guard reads otherwise is not guarded.
+func TestEscapesAreReadAsClickHouseReadsThem(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for c := 1; c < 256; c++ {
+		for _, text := range []string{"a\\" + string([]byte{byte(c)}) + "41z", "\\\\\\" + string([]byte{byte(c)}) + "41"} {
+			token, _ := statement.Scan("'" + text + "'").Next()
+			if got, want := fmt.Sprintf("%X", token.Text), w.must(t, "SELECT hex('"+text+"')"); got != want {
+				t.Errorf("%q: read as %s, ClickHouse reads %s", text, got, want)
+			}
+		}
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -193,16 +195,43 @@ func TestProtocol(t *testing.T) {
 		if err := frames.Compress([]byte("SELECT 42")); err != nil {
 			t.Fatal(err)
 		}
-		for encoding, text := range map[string][]byte{"gzip": body.Bytes(), "": frames.Data} {
-			a := w.get("/?decompress="+map[string]string{"": "1"}[encoding], func(r *http.Request) {
+		packed := compress.NewWriter(compress.LevelZero, compress.ZSTD)
+		if err := packed.Compress([]byte("SELECT 42")); err != nil {
+			t.Fatal(err)
+		}
+		post := func(encoding string, text []byte) answer {
+			return w.get("/?decompress="+map[string]string{"": "1"}[encoding], func(r *http.Request) {
 				r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(bytes.NewReader(text)), int64(len(text))
 				r.SetBasicAuth("", "some")
 				if encoding != "" {
 					r.Header.Set("Content-Encoding", encoding)
 				}
 			})
-			if a.body != "42\n" {
-				t.Errorf("%q: %s", encoding, a.body)
+		}
+		for name, text := range map[string][]byte{"gzip": body.Bytes(), "lz4": frames.Data, "zstd": packed.Data} {
+			if a := post(map[string]string{"gzip": "gzip"}[name], text); a.body != "42\n" {
+				t.Errorf("%q: %s", name, a.body)
+			}
+		}
+		// A frame that says less than it holds, more than there may be, or more than there is, is not decoded.
+		bomb := compress.NewWriter(compress.LevelZero, compress.ZSTD)
+		if err := bomb.Compress(bytes.Repeat([]byte{' '}, 64<<20)); err != nil {
+			t.Fatal(err)
+		}
+		lying := bytes.Clone(bomb.Data)
+		binary.LittleEndian.PutUint32(lying[21:], 1)
+		long, short := bytes.Clone(frames.Data), frames.Data[:len(frames.Data)-3]
+		binary.LittleEndian.PutUint32(long[17:], 1<<31)
+		for name, text := range map[string][]byte{"bomb": bomb.Data, "lying": lying, "long": long, "short": short, "nothing": {1, 2}} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			a := post("", text)
+			runtime.ReadMemStats(&after)
+			if a.status != http.StatusBadRequest || !strings.Contains(a.body, "The body ") {
+				t.Errorf("%s: %d %s", name, a.status, a.body)
+			}
+			if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
+				t.Errorf("%s took %d bytes", name, took)
 			}
 		}
 	})

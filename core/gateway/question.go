@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ClickHouse/ch-go/compress"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/gnomon-scheduler/gnomon/core/statement"
@@ -126,11 +125,15 @@ func (q *question) set(values url.Values, limits Limits, scope statement.Scope) 
 		switch {
 		case limit:
 			n, err := strconv.ParseFloat(value, 64)
-			if err != nil || n < 0 {
+			if err != nil || !(n >= 0) { // NaN is not
 				return wrong(fmt.Sprintf("%s must be a number, not %q", name, value))
 			}
-			if n > 0 && n < float64(bound) {
-				q.settings[name] = value
+			switch { // written by us: to ClickHouse less than its unit is nothing, and nothing is no limit
+			case n == 0 || n >= float64(bound):
+			case name == "max_execution_time":
+				q.settings[name] = strconv.FormatFloat(max(n, 0.001), 'f', 3, 64)
+			default:
+				q.settings[name] = strconv.FormatUint(uint64(max(n, 1)), 10)
 			}
 		case name == "result_overflow_mode" && (value == "throw" || value == "break"):
 			q.settings[name] = value
@@ -169,10 +172,12 @@ func text(w http.ResponseWriter, r *http.Request, values url.Values) (string, er
 	default:
 		return "", &Error{Code: 48, Status: http.StatusNotImplemented, Name: "NOT_IMPLEMENTED", Text: "Content-Encoding " + encoding + " is not supported; use gzip, zstd or none"}
 	}
-	if isOn(values.Get("decompress")) {
-		body = frameReader{compress.NewReader(body)}
-	}
 	said, err := io.ReadAll(io.LimitReader(body, maxStatement+1))
+	if err == nil && len(said) <= maxStatement && isOn(values.Get("decompress")) {
+		if said, err = unframed(said); err != nil {
+			return "", err
+		}
+	}
 	if _, long := errors.AsType[*http.MaxBytesError](err); long || len(said)+len(query) > maxStatement {
 		return "", &Error{Code: 168, Status: http.StatusRequestEntityTooLarge, Name: "QUERY_IS_TOO_LARGE", Text: fmt.Sprintf("The statement is longer than %d bytes", maxStatement)}
 	}
@@ -183,17 +188,6 @@ func text(w http.ResponseWriter, r *http.Request, values url.Values) (string, er
 		return query + "\n" + string(said), nil
 	}
 	return query + string(said), nil
-}
-
-// frameReader reads ClickHouse's own compression up to its end, which ch-go wraps.
-type frameReader struct{ r *compress.Reader }
-
-func (f frameReader) Read(b []byte) (int, error) {
-	n, err := f.r.Read(b)
-	if errors.Is(err, io.EOF) {
-		err = io.EOF
-	}
-	return n, err
 }
 
 func wrong(text string) *Error {

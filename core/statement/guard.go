@@ -52,13 +52,16 @@ var rowMakers = map[string]bool{
 	"format": true,
 }
 
-// deniedFunctions reach files, the network, or the inside of the process; in lower case. They are refused as bare
+// deniedFunctions reach files, the network, or the inside of the process, or cannot be ended; in lower case. They are refused as bare
 // words too: APPLY and the higher-order functions call a function by its name alone.
 var deniedFunctions = map[string]bool{
 	"file": true, "catboostevaluate": true, "modelevaluate": true, "addresstoline": true, "addresstolinewithinlines": true,
 	"addresstosymbol": true, "demangle": true, "getclienthttpheader": true, "sleep": true, "sleepeachrow": true,
 	"aiclassify": true, "aiextract": true, "aigenerate": true, "aitranslate": true, "aiembed": true,
 	"getmacro": true, "getserversetting": true, "showcertificate": true, "fuzzquery": true,
+	"filesystemavailable": true, "filesystemcapacity": true, "filesystemunreserved": true,
+	// These look at no limit of time within a row, and one row may take them hours.
+	"arraylevenshteindistance": true, "arraylevenshteindistanceweighted": true, "arraysimilarity": true,
 }
 
 // Reader gives the reason to refuse sql to any reader, or nil.
@@ -75,6 +78,10 @@ func (g *Guard) Reader(sql string) error {
 		}
 		if t.Is("SETTINGS") && !t.Quoted && !(previous.isSymbol(".") && before.Is("system")) {
 			return refuse("A SETTINGS clause is not available in read-only queries; leave it out (a column of this name is written `%s`)", t.Text)
+		}
+		// Whatever is decoded here otherwise than by ClickHouse would be another name to it.
+		if t.Kind == Word && t.Escaped {
+			return refuse("A backslash in a name is not available in read-only queries; write %s without it", t.Text)
 		}
 		if t.isSymbol("(") && previous.Kind == Word {
 			name := strings.ToLower(previous.Text)

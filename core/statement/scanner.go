@@ -16,10 +16,11 @@ const (
 
 // Token is one token of a statement.
 type Token struct {
-	Kind   Kind
-	Text   string
-	Quoted bool
-	End    int // offset behind the token, bytes
+	Kind    Kind
+	Text    string
+	Quoted  bool
+	Escaped bool // there is a backslash between its quotes
+	End     int  // offset behind the token, bytes
 }
 
 // Scanner cuts ClickHouse SQL into tokens (src/Parsers/Lexer.cpp), only as finely as is needed here. It never fails:
@@ -49,9 +50,11 @@ func (s *Scanner) Next() (Token, bool) {
 		case strings.HasPrefix(rest, "/*"):
 			s.comment()
 		case c == '\'':
-			return Token{Kind: Text, Text: s.quoted('\''), End: s.at}, true
+			text, escaped := s.quoted('\'')
+			return Token{Kind: Text, Text: text, Escaped: escaped, End: s.at}, true
 		case c == '`' || c == '"':
-			return Token{Kind: Word, Text: s.quoted(c), Quoted: true, End: s.at}, true
+			text, escaped := s.quoted(c)
+			return Token{Kind: Word, Text: text, Quoted: true, Escaped: escaped, End: s.at}, true
 		case strings.HasPrefix(rest, "“"), strings.HasPrefix(rest, "‘"):
 			return s.typographic(rest), true
 		case c >= 0x80:
@@ -101,8 +104,9 @@ func (s *Scanner) comment() {
 	}
 }
 
-// quoted reads up to the closing quote and decodes escapes as ClickHouse does, so that `fi\x6ce` is read as file.
-func (s *Scanner) quoted(quote byte) string {
+// quoted reads up to the closing quote and decodes escapes as ClickHouse does (parseComplexEscapeSequence of src/IO/ReadHelpers.cpp),
+// so that `fi\x6ce` and `fi\Nle` are read as file.
+func (s *Scanner) quoted(quote byte) (text string, escaped bool) {
 	var b strings.Builder
 	s.at++
 	for s.at < len(s.sql) {
@@ -113,25 +117,34 @@ func (s *Scanner) quoted(quote byte) string {
 			s.at++
 			b.WriteByte(quote)
 		case c == quote:
-			return b.String()
+			return b.String(), escaped
 		case c == '\\' && s.at < len(s.sql):
-			e := s.sql[s.at]
-			s.at++
-			if e == 'x' && s.at+1 < len(s.sql) {
-				b.WriteByte(unhex(s.sql[s.at])<<4 | unhex(s.sql[s.at+1]))
-				s.at += 2
-				continue
-			}
-			if i := strings.IndexByte("bfrntave0", e); i >= 0 {
-				b.WriteByte("\b\f\r\n\t\a\v\x1b\x00"[i])
-				continue
-			}
-			b.WriteByte(e)
+			escaped = true
+			s.escape(&b)
 		default:
 			b.WriteByte(c)
 		}
 	}
-	return b.String()
+	return b.String(), escaped
+}
+
+// escape decodes what follows a backslash.
+func (s *Scanner) escape(b *strings.Builder) {
+	e := s.sql[s.at]
+	s.at++
+	switch i := strings.IndexByte("bfrntave0", e); {
+	case e == 'x' && s.at+1 < len(s.sql):
+		b.WriteByte(unhex(s.sql[s.at])<<4 | unhex(s.sql[s.at+1]))
+		s.at += 2
+	case e == 'N': // NULL in ClickHouse's own formats, and nothing here
+	case i >= 0:
+		b.WriteByte("\b\f\r\n\t\a\v\x1b\x00"[i])
+	case e < ' ' || strings.IndexByte("\\`\"'/=", e) >= 0:
+		b.WriteByte(e)
+	default: // it stays, for LIKE and regular expressions
+		b.WriteByte('\\')
+		b.WriteByte(e)
+	}
 }
 
 // typographic reads a word or text in curly quotes, which ClickHouse accepts.

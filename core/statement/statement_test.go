@@ -29,6 +29,8 @@ func TestAskersOfSomeNamespaces(t *testing.T) {
 		"SHOW PROCESSLIST", "SHOW INDEX FROM runs", "SELECT lowCardinalityKeys(task) FROM runs", "SELECT * APPLY dumpColumnStructure FROM runs",
 		"SELECT 1 FORMAT JSONEachRowWithProgress", "SELECT {name:Identifier} FROM runs", "SELECT 1 FROM information_schema.tables",
 		"SELECT * FROM (SELECT 1 SETTINGS a = 1)", "SELECT 1 settings a", "SELECT 1 AS as SETTINGS a = 1", "SELECT 1.SETTINGS a = 1", "SELECT x./**/SETTINGS a = 1",
+		"SELECT `fi\\Nle`('x')", "SELECT * FROM `sys\\Ntem`.parts", "SELECT `\\N_part` FROM runs", "SELECT \"a\\b\" FROM runs", "SELECT `a\\`b` FROM runs",
+		"SELECT filesystemAvailable()", "SELECT arrayLevenshteinDistance([1], [2])",
 		"SELECT * FROM merge('x')", "SELECT * FROM url\u00a0('x')", "SELECT file('x')", "SELECT * FROM `system.parts`",
 	} {
 		if guard.Asker(sql, map[string]string{"name": "_part"}) == nil {
