@@ -52,6 +52,16 @@ func Serve(ctx context.Context, o Options) error {
 	var cancel context.CancelFunc
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
+	path, err := FindLibrary(o.Library)
+	if err != nil {
+		return err
+	}
+	if err := claim(o.Dir); err != nil {
+		return err
+	}
+	if err := confine(o, path); err != nil {
+		o.Log.Info("the engine may read other files than its own", "err", err)
+	}
 	if os.Getenv(parentEnv) != "" {
 		// Ends with the process: a read of standard input cannot be interrupted.
 		go func() {
@@ -61,13 +71,6 @@ func Serve(ctx context.Context, o Options) error {
 		}()
 	}
 
-	path, err := FindLibrary(o.Library)
-	if err != nil {
-		return err
-	}
-	if err := claim(o.Dir); err != nil {
-		return err
-	}
 	unlock, err := lockDir(o.Dir)
 	if err != nil {
 		return err
