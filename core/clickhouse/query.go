@@ -126,14 +126,11 @@ func (c *Client) source(ctx context.Context, sql string, ask asking, limits Quer
 
 // withoutFormat refuses a statement that chooses the form of its answer itself.
 func withoutFormat(op, sql string) error {
-	if !formatClause.MatchString(sql) {
+	if statement.OutputFormat(sql) == "" {
 		return nil
 	}
 	return core.Invalid(op, core.Finding{Path: "sql", Message: core.Text{Zh: "请去掉语句末尾的 FORMAT 子句：输出格式由调用方选择", En: "leave the FORMAT clause at the end out: the form of the output is chosen by the caller"}})
 }
-
-// formatClause finds a FORMAT clause at the end of a statement; it would replace the form that is decoded here.
-var formatClause = regexp.MustCompile(`(?is)\sFORMAT\s+[A-Za-z][A-Za-z0-9]*\s*;?\s*$`)
 
 // Rows is an answer that arrives. Of it one row is held at a time, and no row is longer than 8 MiB of text. It is not safe for
 // concurrent use.

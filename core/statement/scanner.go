@@ -201,27 +201,27 @@ func (t Token) Is(keyword string) bool {
 	return t.Kind == Word && !t.Quoted && strings.EqualFold(t.Text, keyword)
 }
 
-// OutputFormat gives the format named by a FORMAT clause outside parentheses, or "".
+// OutputFormat gives the format named by a FORMAT clause at the end of a statement, before SETTINGS at most, or "".
 func OutputFormat(sql string) string {
 	s := Scan(sql)
 	depth, format := 0, ""
+	var previous Token
 	for {
 		t, some := s.Next()
-		if !some {
-			return format
-		}
 		switch {
+		case !some, format != "" && t.Is("SETTINGS"):
+			return format
 		case t.Kind == Symbol && t.Text == "(":
 			depth++
 		case t.Kind == Symbol && t.Text == ")":
 			depth--
-		case depth == 0 && t.Is("FORMAT"):
-			save := s.at
-			if name, some := s.Next(); some && name.Kind == Word {
-				format = name.Text
-			} else {
-				s.at = save
-			}
 		}
+		switch {
+		case depth == 0 && previous.Is("FORMAT") && t.Kind == Word:
+			format = t.Text
+		case t.Kind != Symbol || t.Text != ";":
+			format = "" // what was taken for a format was something else
+		}
+		previous = t
 	}
 }

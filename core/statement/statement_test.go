@@ -60,3 +60,16 @@ func FuzzAsker(f *testing.F) {
 		}
 	})
 }
+
+func TestOnlyAClauseAtTheEndNamesTheFormat(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		"SELECT 1 FORMAT JSON": "JSON", "SELECT 1 format `CSV`\n;": "CSV", "SELECT 1 FORMAT Native -- x": "Native", "SELECT 1/**/FORMAT/**/TSV": "TSV",
+		"SELECT 1 FORMAT JSON SETTINGS max_threads = 1": "JSON", "SELECT format FROM t": "", "SELECT 1 AS format": "", "SELECT (SELECT 1 FORMAT JSON)": "",
+		"SELECT 'FORMAT JSON'": "", "SELECT format, JSON": "", "SELECT a format WHERE b": "", "": "",
+	} {
+		if got := statement.OutputFormat(sql); got != want {
+			t.Errorf("%q: %q, want %q", sql, got, want)
+		}
+	}
+}
