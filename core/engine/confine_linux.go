@@ -34,15 +34,23 @@ func confine(o Options, library string) error {
 	if err != nil {
 		return err
 	}
-	const read, write = unix.LANDLOCK_ACCESS_FS_READ_FILE, unix.LANDLOCK_ACCESS_FS_WRITE_FILE
-	attr := struct{ handled uint64 }{read | write}
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	// Files are moved and linked from folder to folder only where that is asked for, which the first version could not.
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return fmt.Errorf("this kernel has no Landlock: %w", errno)
 	}
+	if version < 2 {
+		return errors.New("this kernel's Landlock is too old: it needs Linux 5.19")
+	}
+	const read, write = unix.LANDLOCK_ACCESS_FS_READ_FILE, unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REFER
+	attr := struct{ handled uint64 }{read | write}
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if errno != 0 {
+		return errno
+	}
 	ruleset := int(fd)
 	defer func() { _ = unix.Close(ruleset) }()
-	allowed := map[string]uint64{exe: read, o.Dir: read | write, filepath.Dir(o.Socket): read | write, "/dev/null": read | write, "/proc/self": read | write}
+	allowed := map[string]uint64{exe: read, o.Dir: read | write, filepath.Dir(o.Socket): read | write, "/dev": read | write, "/proc/self": read | write}
 	if o.Backups != "" {
 		allowed[o.Backups] = read | write
 	}
