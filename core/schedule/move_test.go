@@ -387,6 +387,9 @@ func checkCalendars(t *rapid.T) {
 			t.Fatalf("%+v:\nfire %d of\n got %v\nwant %v", r.schedule, i, got, want)
 		}
 	}
+	for _, fire := range want {
+		delete(moved, fire.At.UnixMicro()) // it has a fire of its own
+	}
 	for at, day := range moved {
 		instant := time.UnixMicro(at)
 		if got, ok := s.Nominal(instant); !ok || !got.Equal(day) {
