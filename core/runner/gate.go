@@ -421,8 +421,8 @@ func (r *Runner) Look() {
 	}
 }
 
-// endUnstarted ends a run that was never admitted.
-func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) {
+// endUnstarted ends a run that has not begun. It is false if that was refused, or not possible.
+func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) (result core.Finished, ok bool) {
 	now := r.opts.Clock.Now()
 	settled := Settle(l.task, l.run, core.Outcome{Verdict: outcome.Verdict, Permanent: true}, false, now)
 	finish := core.Finish{
@@ -430,11 +430,12 @@ func (r *Runner) endUnstarted(l *liveRun, outcome core.Outcome) {
 		StopAfter: l.task.Policies.StopAfter, Intervene: settled.Intervene, Breaches: r.breaches(l, now, true),
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion,
 	}
-	if result, ok := r.write(context.WithoutCancel(r.base), l, finish); ok {
+	if result, ok = r.write(context.WithoutCancel(r.base), l, finish); ok {
 		r.follow(l, finish, result)
 	}
 	r.release(l, nil)
 	r.changed(l.run)
+	return result, ok
 }
 
 // stopOthers stops what is in the way of a run that waits: by its task's policy earlier runs are cancelled, terminated,

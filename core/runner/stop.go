@@ -81,23 +81,14 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 		r.skip(l, core.ReasonSuperseded, map[string]string{"by": by})
 		return true, nil
 	}
-	now := r.opts.Clock.Now()
-	outcome := core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"}
-	finish := core.Finish{
-		RunID: runID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, EndedAt: now, Outcome: outcome,
-		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, Breaches: r.breaches(l, now, true),
-	}
 	// Nobody holds the run any more: its end is written although who asked for it may have gone.
-	result, ok := r.write(context.WithoutCancel(r.base), l, finish)
+	result, ok := r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"})
 	switch {
 	case result.Stale:
 		return true, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
 	case !ok:
 		return true, core.Errorf(core.KindUnavailable, "stop run "+runID, "the store does not answer and the lease is over; stop it again when another server has it")
 	}
-	r.release(l, nil)
-	r.follow(l, finish, result)
-	r.changed(l.run)
 	return true, nil
 }
 
