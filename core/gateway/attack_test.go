@@ -287,9 +287,6 @@ func TestNoStatementShowsAnothersRows(t *testing.T) {
 	}
 }
 
-// uuid is in messages about tables; it may hold any number.
-var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
-
 // counts are of others' rows, alone or with one's own, as numbers by themselves: a checksum or the microseconds of a time may hold any.
 var counts = regexp.MustCompile(fmt.Sprintf(`\b(%d|%d|%d|%d)\b`, foreignRows, foreignRows+rowsEach, foreignRows+2*rowsEach, foreignRows+3*rowsEach))
 
@@ -302,12 +299,8 @@ func (w *world) attack(sql string) {
 	if err != nil {
 		w.t.Errorf("%s: %v", sql, err)
 	}
-	for _, random := range []string{"X-Clickhouse-Exception-Tag", "Date"} {
-		a.header.Del(random)
-	}
-	text := uuid.ReplaceAllString(a.everything(), "")
 	// An error repeats the statement, which may hold the word the attacker guessed.
-	text = strings.ReplaceAll(text, "sEcReT4711", "")
+	text := strings.ReplaceAll(a.everything(), "sEcReT4711", "")
 	if n := counts.FindString(text); n != "" {
 		w.t.Errorf("%s\ncounts %s rows: %.600s", sql, n, text)
 	}

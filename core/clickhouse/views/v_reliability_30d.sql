@@ -32,15 +32,17 @@ AS WITH
     -- Stretches of one result, whatever the version: when each began, whether it went well, how many runs lie before it.
     arrayFilter((x, s, b) -> s.2 != b.2, arrayMap((s, n) -> (s.1, s.2, n - s.4), stretches, through), stretches, before) AS spans,
     arrayPushBack(arrayPopFront(spans), (now64(3, 'UTC'), false, results)) AS nexts,
-    arrayMap((x, y) -> (x.2, y.3 - x.3, greatest(0, dateDiff('millisecond', x.1, y.1)) / 1000), spans, nexts) AS lengths
+    -- How each stretch went, its runs and its milliseconds: whole numbers add up the same in any order.
+    arrayMap((x, y) -> (x.2, y.3 - x.3, greatest(0, dateDiff('millisecond', x.1, y.1))), spans, nexts) AS lengths,
+    arraySum(arrayMap(l -> if(l.1, 0, l.3), lengths)) AS down_ms
 SELECT
     namespace, task, task_type, results, results - succeeded AS failures, if(results = 0, NULL, succeeded / results) AS success_rate,
     if(spans[-1].2, 0, lengths[-1].2) AS failures_in_row, if(results = 0 OR spans[-1].2, NULL, spans[-1].1) AS failing_since,
     arrayMax(arrayMap(l -> if(l.1, 0, l.2), lengths)) AS worst_in_row, countEqual(lengths.1, false) AS incidents,
-    arraySum(arrayMap(l -> if(l.1, 0, l.3), lengths)) AS down_s,
-    if(incidents = 0, NULL, arraySum(arrayMap(l -> if(l.1, l.3, 0), lengths)) / incidents) AS mtbf_s,
+    down_ms / 1000 AS down_s,
+    if(incidents = 0, NULL, arraySum(arrayMap(l -> if(l.1, l.3, 0), lengths)) / 1000 / incidents) AS mtbf_s,
     incidents - (failures_in_row > 0) AS repaired,
-    if(repaired = 0, NULL, (down_s - if(failures_in_row > 0, lengths[-1].3, 0)) / repaired) AS mttr_s,
+    if(repaired = 0, NULL, (down_ms - if(failures_in_row > 0, lengths[-1].3, 0)) / 1000 / repaired) AS mttr_s,
     arrayCount((s, b) -> s.2 != b.2 AND s.3 = b.3, arrayPopFront(stretches), arrayPopBack(stretches)) AS flips,
     if(results < 2, NULL, flips / (results - 1)) AS flakiness
 FROM
