@@ -38,7 +38,7 @@ func newForecastCommand(s *session) *cobra.Command {
 				if said == "" {
 					continue
 				}
-				at, err := readInstant(said, "")
+				at, err := s.readInstant("--"+name, said, "Local") // as it is shown
 				if err != nil {
 					return err
 				}
@@ -76,8 +76,8 @@ func newForecastCommand(s *session) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "", "only of this namespace")
 	cmd.Flags().StringVar(&task, "task", "", "this task and its fires one by one: NAMESPACE/NAME or id")
-	cmd.Flags().StringVar(&from, "from", "", "from this instant (default now)")
-	cmd.Flags().StringVar(&to, "to", "", "up to this instant, at most 31 days later (default: --days say it)")
+	cmd.Flags().StringVar(&from, "from", "", "from this instant, local time or day (default now)")
+	cmd.Flags().StringVar(&to, "to", "", "up to this instant, local time or day, at most 31 days later (default: --days say it)")
 	cmd.Flags().StringVar(&bucket, "bucket", "1m", "how long one bucket of the answer is")
 	cmd.Flags().IntVar(&days, "days", 7, "how many days ahead, 1 to 31")
 	cmd.Flags().IntVar(&fires, "fires", 0, "list so many fires one by one, at most 10000 (with --task: 50)")

@@ -154,8 +154,8 @@ func newScheduleCommand(s *session) *cobra.Command {
 			at := time.Now()
 			if from != "" {
 				var err error
-				if at, err = time.Parse(time.RFC3339, from); err != nil {
-					return &usageError{fmt.Errorf("--from %q is not an RFC 3339 time like 2026-12-01T08:00:00+08:00", from)}
+				if at, err = s.readInstant("--from", from, in.Zone); err != nil {
+					return err
 				}
 			}
 			if count < 1 || count > 100000 {
@@ -202,7 +202,7 @@ func newScheduleCommand(s *session) *cobra.Command {
 	next.Flags().StringVar(&in.OnGap, "on-gap", "", "a local time that does not exist: run_after (default) or skip")
 	next.Flags().StringVar(&in.OnOverlap, "on-overlap", "", "a local time that comes twice: first (default), second or both")
 	next.Flags().StringVar(&name, "name", "", "name of the task, by which H is spread")
-	next.Flags().StringVar(&from, "from", "", "look for instants after this (RFC 3339; default now)")
+	next.Flags().StringVar(&from, "from", "", "look for instants after this instant, local time or day (default now)")
 	next.Flags().IntVar(&count, "count", 5, "how many")
 	s.outputFlag(next, "table", "json", "yaml")
 	cmd.AddCommand(next)

@@ -48,7 +48,7 @@ func (s *session) readUntil(text, zone string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return time.Now().Add(d), nil
 	}
-	return s.readBegin("--until", text, zone)
+	return s.readInstant("--until", text, zone)
 }
 
 func (s *session) taskBackfill() *cobra.Command {
@@ -63,10 +63,10 @@ func (s *session) taskBackfill() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if ask.From.Time, err = s.readBegin("--from", from, t.Schedule.Zone); err != nil {
+			if ask.From.Time, err = s.readInstant("--from", from, t.Schedule.Zone); err != nil {
 				return err
 			}
-			if ask.To.Time, err = s.readBegin("--to", to, t.Schedule.Zone); err != nil {
+			if ask.To.Time, err = s.readInstant("--to", to, t.Schedule.Zone); err != nil {
 				return err
 			}
 			var done api.BackfillAnswer

@@ -70,7 +70,7 @@ func (s *session) readSince(flag, text, zone string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return time.Now().Add(-d), nil
 	}
-	return s.readBegin(flag, text, zone)
+	return s.readInstant(flag, text, zone)
 }
 
 // taskLines prints lines page by page, with the run that said them.

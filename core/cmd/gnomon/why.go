@@ -24,7 +24,7 @@ func newWhyCommand(s *session) *cobra.Command {
 			}
 			query := url.Values{}
 			if len(args) == 2 {
-				at, err := readInstant(args[1], t.Schedule.Zone)
+				at, err := s.readInstant("INSTANT", args[1], t.Schedule.Zone)
 				if err != nil {
 					return err
 				}
@@ -67,33 +67,21 @@ func newWhyCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-// readInstant reads an instant as a person writes it: RFC 3339, or a local time of a zone.
-func readInstant(text, zone string) (time.Time, error) {
+// readInstant reads an instant as a person writes it: RFC 3339, a local time of a zone, or a day, which is where it begins there.
+// named says where the text stood.
+func (s *session) readInstant(named, text, zone string) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return at, nil
 	}
 	where := zoneOf(zone)
-	for _, form := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"} {
+	for _, form := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
 		if at, err := time.ParseInLocation(form, text, where); err == nil {
 			return at, nil
 		}
 	}
-	return time.Time{}, &usageError{fmt.Errorf("%q is no instant; write 2026-10-01T08:00:00+08:00, or the local time 2026-10-01T08:00 (%s)", text, where)}
-}
-
-// readBegin reads where a span of time begins or ends: an instant, or a day, which is where it begins in a zone.
-func (s *session) readBegin(flag, text, zone string) (time.Time, error) {
-	where := zoneOf(zone)
-	if at, err := time.ParseInLocation(time.DateOnly, text, where); err == nil {
-		return at, nil
-	}
-	at, err := readInstant(text, zone)
-	if err != nil {
-		return at, &usageError{fmt.Errorf(s.say(
-			"%s %q 不是时刻；请写 2026-10-01T08:00:00+08:00、当地时间 2026-10-01T08:00，或日期 2026-10-01（%s）",
-			"%s %q is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (%s)"), flag, text, where)}
-	}
-	return at, nil
+	return time.Time{}, &usageError{fmt.Errorf(s.say(
+		"%s %q 不是时刻；请写 2026-10-01T08:00:00+08:00、当地时间 2026-10-01T08:00，或日期 2026-10-01（%s）",
+		"%s %q is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (%s)"), named, text, where)}
 }
 
 // zoneOf gives the zone of a schedule; none is UTC.
@@ -151,7 +139,7 @@ func newReconcileCommand(s *session) *cobra.Command {
 				if text == "" {
 					continue
 				}
-				at, err := s.readBegin("--"+name, text, "")
+				at, err := s.readInstant("--"+name, text, "")
 				if err != nil {
 					return err
 				}

@@ -186,7 +186,7 @@ func whyOfDecisions(t *testing.T) {
 			}
 		}
 		out, errOut, code := w.line("why", "Bench/holiday", "noon")
-		refused(t, out, errOut, code, 2, `"noon" is no instant`, "(Asia/Shanghai)")
+		refused(t, out, errOut, code, 2, `INSTANT "noon" is no instant`, "(Asia/Shanghai)")
 	})
 	w.kill()
 	set(day(8, 9, 0).Add(-4 * time.Second))
