@@ -147,6 +147,7 @@ type Admission struct {
 	CatchUpLimit int           // CatchUpAll: how many runs of the task may wait there
 	Breakers     []BreakerRule // all it must pass
 	Limits       []Limit       // all it must fit in
+	Held         Ruling        // what keeps it from starting by what the server knows, unless earlier runs do: a precondition, those who come before it in line; zero: nothing
 }
 
 // Standing is a live run of the same task, as an admission sees it.
@@ -170,8 +171,12 @@ func (s Standing) before(other Standing) bool {
 // ofSchedule says whether a later fire makes it needless. A backfilled instant, a workflow's step or what somebody asked
 // for is wanted for itself.
 func (s Standing) ofSchedule() bool {
-	return s.Trigger == TriggerSchedule || s.Trigger == TriggerCatchUp || s.Trigger == ""
+	return s.Trigger == TriggerSchedule || s.Trigger == TriggerCatchUp || s.Trigger == TriggerUpstream || s.Trigger == ""
 }
+
+// wanted says that no other run makes it needless, whatever the policy, and none stops it: it is wanted for itself, and its instant is not
+// that of its wish. Of runs that a person starts now the latest replaces the others, as of fires.
+func (s Standing) wanted() bool { return !s.ofSchedule() && s.Trigger != TriggerManual }
 
 // Room is how a limit stands.
 type Room struct {
@@ -217,6 +222,9 @@ func Admit(a Admission, s Standings) Ruling {
 	if r, stays := a.overlap(s, shut >= 0); stays {
 		return r
 	}
+	if a.Held.Gate != GateNone || a.Held.Reason != "" {
+		return a.Held
+	}
 	if shut >= 0 {
 		return a.atBreaker(s, a.Breakers[shut].Name, s.Breakers[shut])
 	}
@@ -248,7 +256,7 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 	if s.Run.State == RunRetrying {
 		return Ruling{}, false
 	}
-	replaces := a.Overlap == OverlapCancel || a.Overlap == OverlapTerminate
+	replaces := (a.Overlap == OverlapCancel || a.Overlap == OverlapTerminate) && !s.Run.wanted()
 	inLine := a.Overlap == OverlapQueue || a.Patient && !replaces
 	var ahead []Standing // what it must not start beside: all that has been admitted, and what waits and comes before it
 	waiting, replaced := 0, false
@@ -262,14 +270,14 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 			}
 		case p.State != RunWaiting:
 			ahead = append(ahead, p)
-			replaced = replaced || !before
+			replaced = replaced || !before && !p.wanted()
 		case p.Gate == GateBreaker && shut:
 		case before:
 			ahead = append(ahead, p)
 			waiting++
 		default:
 			waiting++
-			replaced = replaced || p.Gate != GatePrecondition // what waits for that does not want to start yet
+			replaced = replaced || p.Gate != GatePrecondition && !p.wanted() // what waits for that does not want to start yet
 		}
 	}
 	detail := many(len(ahead), "earlier run is", "earlier runs are") + " live"
@@ -281,9 +289,11 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 		return Ruling{}, false
 	case replaces:
 		for _, p := range ahead {
-			if p.State == RunWaiting {
+			switch {
+			case p.wanted(): // it is waited for
+			case p.State == RunWaiting:
 				wait.Supersede = append(wait.Supersede, p.RunID)
-			} else {
+			default:
 				wait.Stop = append(wait.Stop, p.RunID)
 			}
 		}
@@ -306,7 +316,7 @@ func (a Admission) atBreaker(s Standings, name string, b Breaker) Ruling {
 	if b.State == BreakerHalfOpen {
 		r.Until = time.Time{}
 	}
-	if s.Run.State == RunRetrying {
+	if s.Run.State == RunRetrying || s.Run.wanted() {
 		return r
 	}
 	most := 1

@@ -75,6 +75,7 @@ func TestOverlap(t *testing.T) {
 	notDue := due
 	notDue.StartAt = noon.Add(time.Second)
 	laterDue := live("w", core.RunQueued, "", 0)
+	of := func(s core.Standing, trigger core.Trigger) core.Standing { s.Trigger = trigger; return s }
 	twinWaits, twinBefore := live("p", core.RunWaiting, core.GateOverlap, 0), live("k", core.RunWaiting, core.GateOverlap, 0)
 
 	fresh, waiting := asker(core.RunQueued, ""), asker(core.RunWaiting, core.GateOverlap)
@@ -115,6 +116,16 @@ func TestOverlap(t *testing.T) {
 		{"PatientBehindAFullQueue", fresh, true, []core.Standing{executing, waits, atLimit}, []string{wait, wait, wait, wait + " stop=a supersede=d,e", wait + " stop=a supersede=d,e", start, wait, wait}},
 		{"PatientAndAnEarlierIsAboutToAsk", fresh, true, []core.Standing{due}, []string{wait, wait, wait, start, start, start, wait, start}},
 
+		// what is wanted for itself is not replaced, and replaces nobody
+		{"ABackfillWhileOneExecutes", of(fresh, core.TriggerBackfill), true, []core.Standing{executing}, []string{wait, wait, wait, wait, wait, start, wait, start}},
+		{"AStepWhileALaterFireExecutes", of(fresh, core.TriggerWorkflow), true, []core.Standing{laterRuns}, []string{wait, wait, wait, wait, wait, start, wait, start}},
+		{"ARetryByHandWhileALaterFireWaits", of(fresh, core.TriggerRetry), true, []core.Standing{executing, later}, []string{wait, wait, wait, wait, wait, start, wait, start}},
+		{"AFireWhileABackfillExecutes", fresh, false, []core.Standing{of(executing, core.TriggerBackfill)}, []string{skip, wait, wait, wait, wait, start, skip, start}},
+		{"AFireBehindABackfillThatWaits", fresh, false, []core.Standing{of(waits, core.TriggerBackfill), claimed}, []string{skip, skip, wait, wait + " stop=b", wait + " stop=b", start, skip, skip}},
+		{"AFireBeforeAStepThatExecutes", fresh, false, []core.Standing{of(laterRuns, core.TriggerWorkflow)}, []string{skip, wait, wait, wait, wait, start, skip, start}},
+		{"AFireBeforeABackfillThatWaits", fresh, false, []core.Standing{of(later, core.TriggerBackfill)}, []string{start, start, start, start, start, start, start, start}},
+		{"AFireWhileOneStartedByHandExecutes", fresh, false, []core.Standing{of(executing, core.TriggerManual)}, []string{skip, wait, wait, wait + " stop=a", wait + " stop=a", start, skip, start}},
+
 		{"Retrying", retry, false, []core.Standing{executing, waits, later}, []string{start, start, start, start, start, start, start, start}},
 	}
 	for _, s := range situations {
@@ -128,6 +139,32 @@ func TestOverlap(t *testing.T) {
 			})
 		}
 	}
+	t.Run("EarlierRunsComeBeforeAPrecondition", func(t *testing.T) {
+		t.Parallel()
+		until := noon.Add(time.Minute)
+		untrue := core.Ruling{Gate: core.GatePrecondition, Key: "0", Until: until}
+		late := core.Ruling{Reason: core.ReasonPrecondition, Key: "0"}
+		for _, c := range []struct {
+			held  core.Ruling
+			run   core.Standing
+			peers []core.Standing
+			want  string
+		}{
+			{untrue, fresh, nil, "wait precondition:0"},
+			{untrue, fresh, []core.Standing{executing}, skip},
+			{untrue, fresh, []core.Standing{atCheck}, skip},
+			{untrue, waiting, []core.Standing{executing}, wait},
+			{untrue, retry, []core.Standing{executing}, "wait precondition:0"},
+			{late, fresh, nil, "skip precondition"},
+			{late, fresh, []core.Standing{executing}, skip},
+		} {
+			a := core.Admission{RunID: "m", At: noon, Held: c.held, Breakers: []core.BreakerRule{{Name: "b"}}}
+			r := core.Admit(a, core.Standings{Run: c.run, Peers: c.peers, Breakers: []core.Breaker{{Name: "b", State: core.BreakerOpen, ProbeAt: until}}})
+			if got := say(r); got != c.want || r.Gate == core.GatePrecondition && !r.Until.Equal(until) {
+				t.Errorf("%+v of %+v beside %v: got %q until %v, want %q", c.held, c.run, c.peers, got, r.Until, c.want)
+			}
+		}
+	})
 	t.Run("NothingSaidIsSkip", func(t *testing.T) {
 		t.Parallel()
 		if got := say(core.Admit(core.Admission{RunID: "m", At: noon}, core.Standings{Run: fresh, Peers: []core.Standing{executing}})); got != skip {
@@ -192,7 +229,8 @@ func TestCatchUpAtABreaker(t *testing.T) {
 		{"RetryingThatMayTry", ready, retry, []core.Standing{later, three}, [3]string{probe, probe, probe}},
 
 		// what is wanted for itself neither makes way nor pushes aside
-		{"ABackfill", open, of(fresh, core.TriggerBackfill), []core.Standing{three, later}, [3]string{skip, wait, wait}},
+		{"ABackfill", open, of(fresh, core.TriggerBackfill), []core.Standing{three, later}, [3]string{wait, wait, wait}},
+		{"AfterAnotherTask", open, of(fresh, core.TriggerUpstream), []core.Standing{of(three, core.TriggerUpstream), of(two, core.TriggerUpstream)}, [3]string{skip, wait + " supersede=b,c", wait + " supersede=b"}},
 		{"AmongBackfills", open, fresh, []core.Standing{of(three, core.TriggerBackfill), of(two, core.TriggerWorkflow), of(later, core.TriggerManual)}, [3]string{skip, wait, wait}},
 	}
 	for _, c := range cases {

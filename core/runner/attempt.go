@@ -89,7 +89,7 @@ func (r *Runner) execute(l *liveRun) {
 	}
 	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel, l.task.Policies.LogFull)
 	defer log.Close()
-	if err == nil {
+	if err == nil && !taskType.Resumable { // what goes on where another server was may have others to stop
 		err = context.Cause(ctx) // cancelled since it has begun
 	}
 	var outcome core.Outcome
@@ -117,6 +117,9 @@ func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, Reason: reason, Facts: text, DecidedAt: now,
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, // no run will end, so the skip sets the next fire
 		Breaches: r.breaches(l, now, true),
+	}
+	if l.forgotten != nil {
+		skip.NextFire = time.Time{} // that its task was changed has set it
 	}
 	defer r.changed(l.run)
 	defer r.release(l, nil)
@@ -316,11 +319,12 @@ func (r *Runner) follow(l *liveRun, finish core.Finish, result core.Finished) {
 		again := l.run
 		again.State, again.StartAt, again.Attempt, again.Token = core.RunRetrying, finish.RetryAt, l.run.Attempt+1, result.Token
 		again.Checkpoint = finish.Outcome.Checkpoint
+		again.Stop, again.StopBy = l.wish.How, l.wish.By
 		r.Dispatch(l.task, again)
 	case result.Disabled != "":
 		r.opts.Log.Warn("task disabled", "task", l.task.Namespace+"/"+l.task.Name, "task_id", l.run.TaskID, "reason", result.Disabled)
 		r.opts.Announce(*l.task, true)
-		if err := r.Forget(context.WithoutCancel(r.base), l.run.TaskID, core.ReasonDisabled); err != nil {
+		if err := r.Forget(context.WithoutCancel(r.base), l.run.TaskID, core.ReasonDisabled, nil); err != nil {
 			r.opts.Log.Error("pending runs of a disabled task not skipped", "task_id", l.run.TaskID, "err", err)
 		}
 	default:

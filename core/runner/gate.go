@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -47,14 +48,21 @@ func (r *Runner) admit(l *liveRun) bool {
 	}
 	defer cancel(nil)
 	from := l.from
-	ruling, limits, known := r.ask(ctx, l)
+	var ruling core.Ruling
+	var limits []core.Limit
+	ends := r.hasToEnd(l)
+	known := ends
+	if !ends {
+		ruling, limits, known = r.ask(ctx, l)
+	}
 	r.mu.Lock()
 	l.from = nil
-	switch {
-	case ruling.Start:
+	if ruling.Start {
 		l.holds = limits
 		r.count(l, 1)
-	case known && ruling.Gate != core.GateNone && l.stopped == nil && !r.stopping:
+	}
+	forgotten, stopped := l.forgotten, l.stopped
+	if known && ruling.Gate != core.GateNone && forgotten == nil && stopped == nil && !r.stopping {
 		r.park(l, ruling)
 		r.makeWay(from, l)
 		r.mu.Unlock()
@@ -64,17 +72,34 @@ func (r *Runner) admit(l *liveRun) bool {
 	r.makeWay(from, nil)
 	r.mu.Unlock()
 	switch {
-	case ruling.Start:
+	case ruling.Start && forgotten == nil:
 		return true
 	case !known: // the row stays as it is: the sweep takes it up again
-	case ruling.Gate != core.GateNone && l.stopped != nil:
-		r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: l.stopped.Error() + " while it waited: " + ruling.Detail})
+	case forgotten != nil:
+		r.skip(l, forgotten.reason, forgotten.facts)
+	case ends:
+		r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: stopped.Error() + " before it began"})
+	case ruling.Gate != core.GateNone && stopped != nil:
+		r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: stopped.Error() + " while it waited: " + ruling.Detail})
 	case ruling.Reason != "":
+		if p := unmet(l, ruling); p != nil && p.Otherwise == core.OtherwiseFail {
+			r.endUnstarted(l, core.Outcome{Verdict: core.Failed, Message: "precondition " + nameOf(*p) + " had not come true by its deadline: " + strings.TrimPrefix(ruling.Detail, nameOf(*p)+": ")})
+			break
+		}
 		r.skip(l, ruling.Reason, map[string]string{"gate": string(gateOf(ruling)), "key": ruling.Key, "detail": ruling.Detail})
 	}
 	r.drop(l)
 	r.runs.Done()
 	return false
+}
+
+// hasToEnd says whether a run was asked to stop before it asks to be admitted. One that goes on where another server was must
+// execute to end: it may have others to stop.
+func (r *Runner) hasToEnd(l *liveRun) bool {
+	r.mu.Lock()
+	stopped := l.stopped
+	r.mu.Unlock()
+	return stopped != nil && !r.resumable(&l.run)
 }
 
 // gateOf gives the gate whose ruling a skip is.
@@ -91,24 +116,26 @@ func gateOf(ruling core.Ruling) core.Gate {
 	}
 }
 
-// ask asks at one gate after the other. known is false if no ruling could be had, or another server has taken over.
+// ask looks at the preconditions and has the store rule on all gates. known is false if no ruling could be had, or another server has taken over.
 func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limits []core.Limit, known bool) {
 	if r.base.Err() != nil || !r.opts.MayAct() {
 		return ruling, nil, false
 	}
+	limits, breakers := r.opts.Gates(l.task)
+	var holds core.Ruling
 	if l.run.State != core.RunRetrying {
-		if ruling, passed, known := r.preconditions(ctx, l); !passed {
-			return ruling, nil, known
+		if holds, known = r.preconditions(ctx, l); !known || holds.Gate != core.GateNone && ctx.Err() != nil {
+			return holds, nil, known
 		}
 	}
-	limits, breakers := r.opts.Gates(l.task)
-	if ruling, ahead := r.queueAhead(l, limits); ahead {
-		return ruling, nil, r.hold(ctx, l, ruling)
+	if holds.Gate == core.GateNone && holds.Reason == "" {
+		holds = r.queueAhead(l, limits)
 	}
 	p := l.task.Policies
 	admission := core.Admission{
 		RunID: l.run.ID, TaskID: l.run.TaskID, Token: l.run.Token, Owner: r.opts.ServerID, At: r.opts.Clock.Now(),
 		Patient: l.run.Trigger.Patient(), CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
+		Held: holds,
 	}
 	admission.Overlap, admission.OverlapLimit = l.run.OverlapUnder(p)
 	answers, err := r.opts.Store.Admit(context.WithoutCancel(ctx), []core.Admission{admission})
@@ -132,55 +159,64 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 	return answer.Ruling, limits, true
 }
 
-// preconditions looks at a run's preconditions in turn. passed is false if one is not true: then it waits for it, or its
-// time is over.
-func (r *Runner) preconditions(ctx context.Context, l *liveRun) (ruling core.Ruling, passed, known bool) {
+// preconditions looks at a run's preconditions in turn, and gives what the first one that is not true makes of it: it waits, or its
+// time is over. The ruling is zero if all are true. known is false if that cannot be said.
+func (r *Runner) preconditions(ctx context.Context, l *liveRun) (holds core.Ruling, known bool) {
+	all := l.task.Policies.Preconditions
+	if l.passed == nil {
+		l.passed = make([]time.Time, len(all))
+	}
 	now := r.opts.Clock.Now()
-	for i, p := range l.task.Policies.Preconditions {
+	for i, p := range all {
 		every := cmp.Or(p.Every, defaultPoll)
-		if i < len(l.passed) && (p.Deadline == 0 || now.Sub(l.passed[i]) < every) { // without a deadline it is looked at once
+		if !l.passed[i].IsZero() && (p.Deadline == 0 || now.Sub(l.passed[i]) < every) { // without a deadline it is looked at once
 			continue
 		}
+		holds = core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Detail: "not looked at to the end"}
 		select {
 		case r.checks <- struct{}{}:
 		case <-ctx.Done():
-			return core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Detail: "not looked at yet"}, false, true
+			return holds, true
 		}
 		ok, detail := r.opts.Check(ctx, l.task, l.run, p)
 		<-r.checks
+		if ctx.Err() != nil { // it says nothing about the condition that nobody waited for the answer
+			return holds, true
+		}
 		now = r.opts.Clock.Now()
-		if ok {
-			l.passed = append(l.passed[:min(i, len(l.passed))], now)
-			continue
-		}
-		deadline := l.run.StartAt.Add(p.Deadline)
-		if now.Before(deadline) {
-			until := now.Add(every)
-			if until.After(deadline) {
-				until = deadline
+		holds.Detail = nameOf(p) + ": " + detail
+		switch deadline := l.run.StartAt.Add(p.Deadline); {
+		case ok:
+			l.passed[i] = now
+		case now.Before(deadline):
+			holds.Until = now.Add(every)
+			if holds.Until.After(deadline) {
+				holds.Until = deadline
 			}
-			ruling = core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Until: until, Detail: nameOf(p) + ": " + detail}
-			return ruling, false, r.hold(ctx, l, ruling)
-		}
-		switch p.Otherwise {
-		case core.OtherwiseRun:
+			return holds, true
+		case p.Otherwise == core.OtherwiseRun:
 			// It is noted only while nothing else is waited for: it must not lose its place at a limit.
 			if l.run.State == core.RunWaiting && l.run.Gate == core.GatePrecondition {
-				untrue := core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Detail: nameOf(p) + ": " + detail + core.NotTrueInTime}
-				if !r.hold(ctx, l, untrue) {
-					return core.Ruling{}, false, false
+				holds.Detail += core.NotTrueInTime
+				if !r.hold(ctx, l, holds) {
+					return core.Ruling{}, false
 				}
 			}
-			l.passed = append(l.passed[:min(i, len(l.passed))], now)
-			continue
-		case core.OtherwiseFail:
-			r.endUnstarted(l, core.Outcome{Verdict: core.Failed, Message: "precondition " + nameOf(p) + " had not come true by its deadline: " + detail})
-			return core.Ruling{}, false, true
+			l.passed[i] = now
 		default:
-			return core.Ruling{Reason: core.ReasonPrecondition, Key: strconv.Itoa(i), Detail: nameOf(p) + ": " + detail}, false, true
+			return core.Ruling{Reason: core.ReasonPrecondition, Key: holds.Key, Detail: holds.Detail}, true
 		}
 	}
-	return core.Ruling{}, true, true
+	return core.Ruling{}, true
+}
+
+// unmet gives the precondition that a run is skipped for; nil: it is skipped for something else.
+func unmet(l *liveRun, ruling core.Ruling) *core.Precondition {
+	i, err := strconv.Atoi(ruling.Key)
+	if ruling.Reason != core.ReasonPrecondition || err != nil || i >= len(l.task.Policies.Preconditions) {
+		return nil
+	}
+	return &l.task.Policies.Preconditions[i]
 }
 
 // defaultPoll is how often a precondition is looked at that does not say.
@@ -199,19 +235,19 @@ func nameOf(p core.Precondition) string {
 	}
 }
 
-// queueAhead says that others wait for what this run wants and come before it: it queues up behind them without asking.
-func (r *Runner) queueAhead(l *liveRun, limits []core.Limit) (core.Ruling, bool) {
+// queueAhead gives where a run queues up without asking, because others wait for what it wants and come before it.
+func (r *Runner) queueAhead(l *liveRun, limits []core.Limit) core.Ruling {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if at := (doorKey{core.GateOverlap, l.run.TaskID}); l.run.Trigger.Patient() && r.ahead(at, l) {
-		return core.Ruling{Gate: core.GateOverlap, Detail: "earlier fires of the task wait"}, true
+		return core.Ruling{Gate: core.GateOverlap, Detail: "earlier fires of the task wait"}
 	}
 	for _, limit := range limits {
 		if d := r.doors[doorKey{core.GateCapacity, limit.Key}]; d != nil && len(d.waiting) < limit.MaxWaiting && r.ahead(d.at, l) {
-			return core.Ruling{Gate: core.GateCapacity, Key: limit.Key, Detail: "others wait for " + limit.Key + " and come before it"}, true
+			return core.Ruling{Gate: core.GateCapacity, Key: limit.Key, Detail: "others wait for " + limit.Key + " and come before it"}
 		}
 	}
-	return core.Ruling{}, false
+	return core.Ruling{}
 }
 
 // ahead says whether somebody waits at a door who comes before l. The lock is held.

@@ -1,9 +1,11 @@
 package runner_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -304,7 +306,7 @@ func TestDisablingSkipsWhatWaits(t *testing.T) {
 	w.executes(t, 1)
 	waiting := w.fire(t, task.ID, 0)
 	w.waits(t, waiting.ID, core.GateCapacity)
-	if err := w.Forget(t.Context(), task.ID, core.ReasonPaused); err != nil {
+	if err := w.Forget(t.Context(), task.ID, core.ReasonPaused, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.wantEnded(t, waiting.ID, core.Skipped, core.ReasonPaused)
@@ -332,6 +334,166 @@ func TestWhatHeldAPlaceGivesItBackWithoutALease(t *testing.T) {
 }
 
 // TestDisablingSkipsWhatAnotherServerHolds: while that lives, and when its runs are taken over.
+// hooked is a store that does something of the test's first: before it admits runs, before it writes how attempts ended.
+type hooked struct {
+	runner.Store
+	admit  func([]core.Admission) error
+	finish func([]core.Finish)
+}
+
+func (h hooked) Admit(ctx context.Context, admissions []core.Admission) ([]core.Admitted, error) {
+	if h.admit != nil {
+		if err := h.admit(admissions); err != nil {
+			return nil, err
+		}
+	}
+	return h.Store.Admit(ctx, admissions)
+}
+
+func (h hooked) Finish(ctx context.Context, ends []core.Finish) ([]core.Finished, error) {
+	if h.finish != nil {
+		h.finish(ends)
+	}
+	return h.Store.Finish(ctx, ends)
+}
+
+// TestDisablingSkipsWhatAsksJustNow: a run that waits asks again and again, and is on its way to start while it does.
+func TestDisablingSkipsWhatAsksJustNow(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var waiting atomic.Value
+	asks, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.opts.Store = hooked{Store: w.opts.Store, admit: func(admissions []core.Admission) error {
+		if admissions[0].RunID == waiting.Load() {
+			once.Do(func() {
+				close(asks)
+				<-answer
+			})
+		}
+		return nil
+	}}
+	w.start(t)
+	p := w.pool(t, 1)
+	holder := w.fire(t, w.create(t, "hold", policies(p)).ID, 0)
+	w.executes(t, 1)
+	task := w.create(t, "succeed", policies(p))
+	run := w.fire(t, task.ID, 0)
+	w.waits(t, run.ID, core.GateCapacity)
+	waiting.Store(run.ID)
+	<-asks
+	close(w.provider.let)
+	w.wantEnded(t, holder.ID, core.Succeeded, "")
+	if err := w.Forget(t.Context(), task.ID, core.ReasonPaused, map[string]any{"note": "stocktaking"}); err != nil {
+		t.Fatal(err)
+	}
+	close(answer)
+	if run = w.wantEnded(t, run.ID, core.Skipped, core.ReasonPaused); !strings.Contains(string(run.Facts), "stocktaking") {
+		t.Errorf("facts %s", run.Facts)
+	}
+	w.wantEnded(t, w.fire(t, w.create(t, "succeed", policies(p)).ID, 0).ID, core.Succeeded, "") // the place it was given is free again
+}
+
+// TestDisablingEndsALookAtAPrecondition: nobody waits for the answer of a slow check any more, whatever the check would have led to.
+func TestDisablingEndsALookAtAPrecondition(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	looks := make(chan struct{}, 10)
+	w.opts.Check = func(ctx context.Context, _ *core.Task, _ core.Run, _ core.Precondition) (bool, string) {
+		looks <- struct{}{}
+		<-ctx.Done()
+		return false, "no answer"
+	}
+	w.start(t)
+	task := w.create(t, "succeed", policies(core.Policies{Preconditions: []core.Precondition{{Name: "slow", Expression: "true", Otherwise: core.OtherwiseFail}}}))
+	run := w.fire(t, task.ID, 0)
+	<-looks
+	if err := w.Forget(t.Context(), task.ID, core.ReasonDisabled, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wantEnded(t, run.ID, core.Skipped, core.ReasonDisabled)
+	cancelled := w.fire(t, task.ID, 0)
+	<-looks
+	if err := w.Cancel(t.Context(), cancelled.ID, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	w.wantEnded(t, cancelled.ID, core.Cancelled, "")
+}
+
+// TestDisablingLeavesWhatWasAskedFor: a person, or a workflow, wants the run itself, whatever becomes of the schedule.
+func TestDisablingLeavesWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(t)
+	p := w.pool(t, 1)
+	w.fire(t, w.create(t, "hold", policies(p)).ID, 0)
+	w.executes(t, 1)
+	task := w.create(t, "succeed", policies(p))
+	fired := w.fire(t, task.ID, 0)
+	again, err := w.Backfill(t.Context(), runner.Backfill{TaskID: task.ID, Fires: []time.Time{time.Now().Add(-time.Hour)}, By: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []core.Run{fired, again[0]} {
+		w.waits(t, run.ID, core.GateCapacity)
+	}
+	if err := w.Forget(t.Context(), task.ID, core.ReasonPaused, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wantEnded(t, fired.ID, core.Skipped, core.ReasonPaused)
+	close(w.provider.let)
+	w.wantEnded(t, again[0].ID, core.Succeeded, "")
+}
+
+// TestOverlapHoldsBeforeAPrecondition: fires that wait for one are earlier runs to those that come after them.
+func TestOverlapHoldsBeforeAPrecondition(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start(t)
+	w.truths.Store("data", "not there yet")
+	for overlap, want := range map[core.Overlap][]core.Gate{
+		core.OverlapSkip: {core.GatePrecondition, "", ""}, core.OverlapQueue: {core.GatePrecondition, core.GateOverlap, ""},
+		core.OverlapAllow: {core.GatePrecondition, core.GatePrecondition, core.GatePrecondition},
+	} {
+		task := w.create(t, "succeed", policies(core.Policies{Overlap: overlap, OverlapLimit: map[core.Overlap]int{core.OverlapQueue: 2}[overlap],
+			Preconditions: []core.Precondition{{Name: "data", Expression: "true", Every: time.Second, Deadline: time.Hour}}}))
+		for _, gate := range want {
+			if run := w.fire(t, task.ID, 0); gate == core.GateNone {
+				w.wantEnded(t, run.ID, core.Skipped, core.ReasonOverlap)
+			} else {
+				w.waits(t, run.ID, gate)
+			}
+		}
+	}
+	w.truths.Delete("data")
+}
+
+// TestAPreconditionThatIsLookedAtOnceStaysTrue also when another before it is looked at again.
+func TestAPreconditionThatIsLookedAtOnceStaysTrue(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var again atomic.Int32
+	check := w.opts.Check
+	w.opts.Check = func(ctx context.Context, task *core.Task, run core.Run, p core.Precondition) (bool, string) {
+		if p.Name == "again" {
+			again.Add(1)
+		}
+		return check(ctx, task, run, p)
+	}
+	w.start(t)
+	p := w.pool(t, 1)
+	w.fire(t, w.create(t, "hold", policies(p)).ID, 0)
+	w.executes(t, 1)
+	p.Preconditions = []core.Precondition{{Name: "again", Expression: "true", Every: time.Second, Deadline: time.Hour}, {Name: "once", Expression: "true"}}
+	run := w.fire(t, w.create(t, "succeed", policies(p)).ID, 0)
+	w.waits(t, run.ID, core.GateCapacity)
+	w.truths.Store("once", "true no more")
+	seen := again.Load()
+	eventually(t, "the first is looked at again", func() bool { return again.Load() > seen })
+	close(w.provider.let)
+	w.wantEnded(t, run.ID, core.Succeeded, "")
+}
+
 func TestDisablingSkipsWhatAnotherServerHolds(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -348,7 +510,7 @@ func TestDisablingSkipsWhatAnotherServerHolds(t *testing.T) {
 	task, run := parked()
 	opts := w.opts
 	opts.ServerID = "other"
-	if err := runner.New(opts).Forget(t.Context(), task.ID, core.ReasonPaused); err != nil {
+	if err := runner.New(opts).Forget(t.Context(), task.ID, core.ReasonPaused, nil); err != nil {
 		t.Fatal(err)
 	}
 	if run = w.wantEnded(t, run.ID, core.Skipped, core.ReasonPaused); run.Owner != "other" {

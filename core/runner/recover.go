@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -94,20 +93,20 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	}
 	now := r.opts.Clock.Now()
 	resume := MayHaveStarted(run.State) && !deleted && r.resumable(&run)
-	unasked := run.Attempt <= 1 && !resume && slices.Contains([]core.Trigger{core.TriggerSchedule, core.TriggerCatchUp, core.TriggerUpstream}, run.Trigger)
+	goes := unasked(&run) && !resume
+	reason, facts, due := r.stillDue(&task, &run, now)
 	switch {
 	case MayHaveStarted(run.State) && !resume:
 		return r.settleLost(ctx, &task, run, now)
 	case deleted && run.Attempt == 1 && !resume:
 		return r.bury(ctx, &task, run, core.ReasonEdited, nil, now)
-	case unasked && !task.Enabled:
+	case goes && !task.Enabled:
 		return r.bury(ctx, &task, run, core.ReasonDisabled, nil, now)
-	case unasked && task.Pause.Holds(now):
-		return r.bury(ctx, &task, run, core.ReasonPaused, nil, now)
-	case run.State == core.RunQueued && run.Trigger == core.TriggerSchedule && task.Policies.CatchUp == core.CatchUpNone && now.Sub(run.StartAt) > missedAfter:
-		// Claimed ahead of its instant, which has passed meanwhile: it was missed like those that nobody had claimed yet.
-		facts, _ := json.Marshal(map[string]any{"policy": core.CatchUpNone, "late_seconds": now.Sub(run.FireAt).Round(time.Millisecond).Seconds()}) // plain values
-		return r.bury(ctx, &task, run, core.ReasonCatchUp, facts, now)
+	case goes && task.Pause.Holds(now):
+		facts, _ := json.Marshal(task.Pause.Facts()) // plain values
+		return r.bury(ctx, &task, run, core.ReasonPaused, facts, now)
+	case !due:
+		return r.bury(ctx, &task, run, reason, facts, now)
 	case run.Owner == r.opts.ServerID && !resume:
 		run.PrevSuccess = task.State.LastSuccess
 	default:
@@ -147,6 +146,15 @@ func (r *Runner) resumable(run *core.Run) bool {
 	return err == nil && taskType.Resumable
 }
 
+// stillDue says whether a run that was claimed ahead of its instant starts although that has passed meanwhile: it was missed like
+// those that nobody had claimed yet.
+func (r *Runner) stillDue(task *core.Task, run *core.Run, now time.Time) (reason core.Reason, facts json.RawMessage, due bool) {
+	if run.State != core.RunQueued || run.Trigger != core.TriggerSchedule || now.Sub(run.StartAt) <= missedAfter {
+		return "", nil, true
+	}
+	return r.opts.StillDue(task, run.FireAt, now)
+}
+
 // missedAfter is how late a run may be that no server has started in time: what scheduler.Options.MissedAfter is by default.
 const missedAfter = 10 * time.Second
 
@@ -169,7 +177,8 @@ func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, 
 	if run.Owner == r.opts.ServerID {
 		message = "the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out"
 	}
-	l := &liveRun{task: task, run: run, startedAt: run.StartAt}
+	l := newLive(task, run)
+	l.startedAt = run.StartAt
 	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel, task.Policies.LogFull)
 	if err != nil {
 		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)

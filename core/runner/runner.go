@@ -92,6 +92,9 @@ type Options struct {
 	Dependents func(ctx context.Context, run core.Run, outcome core.Outcome) ([]core.Dependent, error)
 	// Usual gives the p95 of a task's durations; 0: not known.
 	Usual func(taskID string) time.Duration
+	// StillDue says of a fire that was claimed and has not begun, and whose instant has passed without a server, whether it
+	// starts all the same; if not, why. nil: it does.
+	StillDue func(task *core.Task, fireAt, now time.Time) (reason core.Reason, facts json.RawMessage, due bool)
 	// Zone gives the zone of a task's schedule.
 	Zone func(task *core.Task) *time.Location
 	// BreakerMoved is told when an attempt has changed the state of a breaker. It must not block.
@@ -156,6 +159,8 @@ type liveRun struct {
 	stop      func() bool             // disarms the timer that will begin it
 	cancel    context.CancelCauseFunc // approaching or executing: ends it
 	stopped   error                   // why it must end, whatever it is doing; nil: it must not
+	wish      core.StopRequest        // who wants that, and how
+	forgotten *forgotten              // approaching: why it is to be skipped rather than start or wait on; nil: it is not
 	kill      chan struct{}           // executing: closed when it must end without any grace
 	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
 	marked    bool                    // the store knows that it is running
@@ -165,7 +170,7 @@ type liveRun struct {
 
 	door   *door        // parked: where
 	from   *door        // approaching: where it was taken from
-	passed []time.Time  // when its preconditions were last true, in order
+	passed []time.Time  // when each precondition was last seen true; zero: never
 	holds  []core.Limit // what it holds
 }
 
@@ -209,6 +214,9 @@ func New(opts Options) *Runner {
 	}
 	if opts.Usual == nil {
 		opts.Usual = func(string) time.Duration { return 0 }
+	}
+	if opts.StillDue == nil {
+		opts.StillDue = func(*core.Task, time.Time, time.Time) (core.Reason, json.RawMessage, bool) { return "", nil, true }
 	}
 	if opts.Zone == nil {
 		opts.Zone = func(*core.Task) *time.Location { return time.UTC }
@@ -309,7 +317,7 @@ func (r *Runner) wake(l *liveRun) {
 // Dispatch takes over a claimed, queued, waiting or retrying run: it begins at its StartAt. It does not block. While the runner
 // stops it does nothing: the row waits for the next server.
 func (r *Runner) Dispatch(task *core.Task, run core.Run) {
-	l := &liveRun{task: task, run: run}
+	l := newLive(task, run)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, held := r.live[run.ID]; held || r.stopping {
@@ -320,7 +328,21 @@ func (r *Runner) Dispatch(task *core.Task, run core.Run) {
 		r.resting++
 	}
 	r.runs.Add(1)
-	r.arm(l, run.StartAt.Sub(r.opts.Clock.Now()))
+	wait := run.StartAt.Sub(r.opts.Clock.Now())
+	if l.stopped != nil {
+		wait = 0 // it has only to end
+	}
+	r.arm(l, wait)
+}
+
+// newLive gives a run to be responsible for. That somebody has asked it to stop outlives the attempt, and the server, that was asked.
+func newLive(task *core.Task, run core.Run) *liveRun {
+	l := &liveRun{task: task, run: run}
+	if run.Stop == core.StopCancel || run.Stop == core.StopTerminate {
+		l.wish = core.StopRequest{RunID: run.ID, How: run.Stop, By: run.StopBy}
+		l.stopped = stopCause(run.Stop, run.StopBy)
+	}
+	return l
 }
 
 // maxSleep is how long a timer runs before the wall clock is looked at again: it may have been set meanwhile.
@@ -346,19 +368,37 @@ func (r *Runner) arm(l *liveRun, wait time.Duration) {
 	}
 }
 
+// forgotten is why runs are skipped whose task was disabled, paused or removed.
+type forgotten struct {
+	reason core.Reason
+	facts  map[string]any
+}
+
+// errForgotten ends what a run does to be admitted that is to be skipped.
+var errForgotten = errors.New("its task was disabled, paused or removed")
+
 // Forget drops the runs of a task that wait, for their instant or to be admitted, also those that wait on other servers: it was
-// disabled, paused or removed. Their fires are skipped. Manual runs and later attempts stay.
-func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) error {
+// disabled, paused or removed. Their fires are skipped with the facts. What a person or a workflow asked for stays, unless the
+// task is removed, and so do manual runs and later attempts. One that asks to be admitted just now is skipped when it has its answer.
+func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason, facts map[string]any) error {
+	why := &forgotten{reason, facts}
 	var skips []core.Skip
 	r.mu.Lock()
 	for id, l := range r.live {
-		waits := l.phase == armed || l.phase == parked || l.phase == inLine && l.run.State == core.RunClaimed
-		if l.run.TaskID != taskID || !waits || l.over || !forgettable(&l.run) {
+		if l.run.TaskID != taskID || l.over || !why.takes(&l.run) {
 			continue
 		}
-		r.leave(id, l)
-		skips = append(skips, r.skipOf(&l.run, reason))
-		r.changedLocked(l.run)
+		switch {
+		case l.phase == approaching:
+			l.forgotten = why
+			if l.cancel != nil {
+				l.cancel(errForgotten)
+			}
+		case l.phase == armed, l.phase == parked, l.phase == inLine && l.run.State == core.RunClaimed:
+			r.leave(id, l)
+			skips = append(skips, r.skipOf(&l.run, why))
+			r.changedLocked(l.run)
+		}
 	}
 	r.open(core.GateOverlap, taskID)
 	r.mu.Unlock()
@@ -366,11 +406,11 @@ func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason) 
 	if len(skips) > 0 {
 		_, err = r.opts.Store.Skip(ctx, skips)
 	}
-	return errors.Join(err, r.forgetElsewhere(ctx, taskID, reason))
+	return errors.Join(err, r.forgetElsewhere(ctx, taskID, why))
 }
 
 // forgetElsewhere skips what waits on other servers. They find, when it is to be admitted, that there is nothing to admit.
-func (r *Runner) forgetElsewhere(ctx context.Context, taskID string, reason core.Reason) error {
+func (r *Runner) forgetElsewhere(ctx context.Context, taskID string, why *forgotten) error {
 	const page = 1000
 	f := core.RunFilter{TaskID: taskID, LiveOnly: true, States: []core.RunState{core.RunQueued, core.RunWaiting}, Limit: page}
 	for {
@@ -380,8 +420,8 @@ func (r *Runner) forgetElsewhere(ctx context.Context, taskID string, reason core
 		}
 		var skips []core.Skip
 		for i := range runs {
-			if forgettable(&runs[i]) && runs[i].Owner != r.opts.ServerID {
-				skips = append(skips, r.skipOf(&runs[i], reason))
+			if why.takes(&runs[i]) && runs[i].Owner != r.opts.ServerID {
+				skips = append(skips, r.skipOf(&runs[i], why))
 			}
 		}
 		if len(skips) > 0 {
@@ -396,12 +436,25 @@ func (r *Runner) forgetElsewhere(ctx context.Context, taskID string, reason core
 	}
 }
 
-// forgettable says of a run that waits whether it goes with its task's schedule: a person asked for a manual one, and one that is
-// tried again has begun.
-func forgettable(run *core.Run) bool { return run.Trigger != core.TriggerManual && run.Attempt <= 1 }
+// takes says whether a run that waits goes too. One that is tried again has begun.
+func (f *forgotten) takes(run *core.Run) bool {
+	if f.reason == core.ReasonEdited { // the task is removed
+		return run.Attempt <= 1 && run.Trigger != core.TriggerManual
+	}
+	return unasked(run)
+}
 
-func (r *Runner) skipOf(run *core.Run, reason core.Reason) core.Skip {
-	return core.Skip{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, Reason: reason, DecidedAt: r.opts.Clock.Now()}
+// unasked says of a run whether it goes with its task's schedule, or with the chain that leads to it: nobody asked for it itself.
+func unasked(run *core.Run) bool {
+	return run.Attempt <= 1 && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp || run.Trigger == core.TriggerUpstream)
+}
+
+func (r *Runner) skipOf(run *core.Run, why *forgotten) core.Skip {
+	skip := core.Skip{RunID: run.ID, TaskID: run.TaskID, Token: run.Token, Owner: r.opts.ServerID, Reason: why.reason, DecidedAt: r.opts.Clock.Now()}
+	if len(why.facts) > 0 {
+		skip.Facts, _ = json.Marshal(why.facts) // plain values
+	}
+	return skip
 }
 
 // Room says how many more claimed runs it takes before as many wait as may.

@@ -430,7 +430,7 @@ func TestForgottenRunsAreSkipped(t *testing.T) {
 	executing := w.fire(t, task.ID, 0)
 	eventually(t, "it executes", func() bool { return w.provider.executing() == 1 })
 	waiting, others := w.fire(t, task.ID, time.Hour), w.fire(t, w.create(t, "hold", nil).ID, time.Hour)
-	if err := w.Forget(t.Context(), task.ID, core.ReasonEdited); err != nil {
+	if err := w.Forget(t.Context(), task.ID, core.ReasonEdited, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.wantEnded(t, waiting.ID, core.Skipped, core.ReasonEdited)

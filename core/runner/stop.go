@@ -17,28 +17,41 @@ func (r *Runner) Cancel(ctx context.Context, runID, by string) error {
 
 // StopRun is Cancel, or with StopTerminate the same without any grace.
 func (r *Runner) StopRun(ctx context.Context, runID string, how core.Stop, by string) error {
-	here, err := r.stopHere(ctx, runID, how, by)
-	if here || err != nil {
+	found, err := r.stopHere(ctx, runID, how, by)
+	if found == settled || err != nil {
 		return err
 	}
-	return r.opts.Store.RequestStop(ctx, []string{runID}, how, by)
+	err = r.opts.Store.RequestStop(ctx, []string{runID}, how, by)
+	if found == asked && core.KindOf(err) == core.KindNotFound {
+		return nil // it has ended meanwhile
+	}
+	return err
 }
+
+// reach is what asking a run here to stop has done.
+type reach int
+
+const (
+	absent  reach = iota // it is not here
+	asked                // it ends as soon as it can. The row has to say so too: this server may die before
+	settled              // nothing is left to do
+)
 
 // stopRuns stops several runs, here and on other servers.
 func (r *Runner) stopRuns(ctx context.Context, ids []string, how core.Stop, by string) error {
 	var errs []error
-	var elsewhere []string
+	var open []string
 	for _, id := range ids {
-		here, err := r.stopHere(ctx, id, how, by)
+		found, err := r.stopHere(ctx, id, how, by)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if !here {
-			elsewhere = append(elsewhere, id)
+		if found != settled {
+			open = append(open, id)
 		}
 	}
-	if len(elsewhere) > 0 {
-		if err := r.opts.Store.RequestStop(ctx, elsewhere, how, by); core.KindOf(err) != core.KindNotFound {
+	if len(open) > 0 {
+		if err := r.opts.Store.RequestStop(ctx, open, how, by); core.KindOf(err) != core.KindNotFound {
 			errs = append(errs, err) // what is gone is stopped
 		}
 	}
@@ -46,30 +59,30 @@ func (r *Runner) stopRuns(ctx context.Context, ids []string, how core.Stop, by s
 }
 
 // stopHere stops a run if this server has it.
-func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by string) (here bool, err error) {
+func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by string) (reach, error) {
 	r.mu.Lock()
 	l := r.live[runID]
 	if l == nil || l.over {
 		r.mu.Unlock()
-		return false, nil
+		return absent, nil
 	}
 	if l.phase == approaching || l.phase == executing {
 		defer r.mu.Unlock()
 		if how == core.StopSupersede && l.phase == executing {
-			return true, nil // it waits no more
+			return settled, nil // it waits no more
 		}
 		if l.stopped == nil {
 			r.opts.Log.Info("run stopped", "run_id", runID, "how", how, "principal", by)
 		}
 		if how == core.StopTerminate || l.stopped == nil {
-			l.stopped = stopCause(how, by)
+			l.stopped, l.wish = stopCause(how, by), core.StopRequest{RunID: runID, How: how, By: by}
 		}
 		l.end()
-		return true, nil
+		return asked, nil
 	}
 	if how == core.StopSupersede && l.phase != parked {
 		r.mu.Unlock()
-		return true, nil
+		return settled, nil
 	}
 	inDoor := l.door
 	r.leave(runID, l)
@@ -79,17 +92,17 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 	r.mu.Unlock()
 	if how == core.StopSupersede {
 		r.skip(l, core.ReasonSuperseded, map[string]string{"by": by})
-		return true, nil
+		return settled, nil
 	}
 	// Nobody holds the run any more: its end is written although who asked for it may have gone.
 	result, ok := r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"})
 	switch {
 	case result.Stale:
-		return true, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
+		return settled, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
 	case !ok:
-		return true, core.Errorf(core.KindUnavailable, "stop run "+runID, "the store does not answer and the lease is over; stop it again when another server has it")
+		return settled, core.Errorf(core.KindUnavailable, "stop run "+runID, "the store does not answer and the lease is over; stop it again when another server has it")
 	}
-	return true, nil
+	return settled, nil
 }
 
 // byOverlap begins the name of who stops a run where a later fire of its task does, by the task's policy. No principal has

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,4 +85,112 @@ func TestAStopAskedElsewhereIsObeyed(t *testing.T) {
 	if run := w.wantEnded(t, fired.ID, core.Cancelled, ""); !strings.Contains(run.Message, "terminated") {
 		t.Errorf("message %q", run.Message)
 	}
+}
+
+// TestACancelOutlivesTheAttempt: who was told that a run is cancelled never sees it begin again.
+func TestACancelOutlivesTheAttempt(t *testing.T) {
+	t.Parallel()
+	retries := policies(core.Policies{MaxAttempts: 3, RetryDelay: time.Millisecond, RetryOn: []core.Verdict{core.Failed, core.Lost}})
+	t.Run("AskedWhileItsEndIsWritten", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		writes, write := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		w.opts.Store = hooked{Store: w.opts.Store, finish: func([]core.Finish) {
+			once.Do(func() {
+				close(writes)
+				<-write
+			})
+		}}
+		w.start(t)
+		run := w.fire(t, w.create(t, "fail", retries).ID, 0)
+		<-writes
+		cancelled := make(chan error)
+		go func() { cancelled <- w.Cancel(t.Context(), run.ID, "ann") }()
+		eventually(t, "it is asked for", func() bool { return w.run(t, run.ID).Stop == core.StopCancel })
+		close(write)
+		if err := <-cancelled; err != nil {
+			t.Fatal(err)
+		}
+		if run = w.wantEnded(t, run.ID, core.Cancelled, ""); !strings.Contains(run.Message, "ann") || len(w.provider.attempts()) != 1 {
+			t.Errorf("%q after %d attempts", run.Message, len(w.provider.attempts()))
+		}
+	})
+	t.Run("AskedElsewhereBeforeItFails", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		w.opts.Watch = time.Hour // it reads no requests while the attempt lasts
+		var asked atomic.Bool
+		w.opts.Store = hooked{Store: w.opts.Store, finish: func(ends []core.Finish) {
+			if asked.CompareAndSwap(false, true) {
+				if err := w.store.RequestStop(t.Context(), []string{ends[0].RunID}, core.StopCancel, "bob"); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+		w.start(t)
+		run := w.fire(t, w.create(t, "fail", policies(core.Policies{MaxAttempts: 2, RetryDelay: time.Hour})).ID, 0)
+		eventually(t, "it is retried", func() bool { return w.run(t, run.ID).State == core.RunRetrying })
+		if row := w.run(t, run.ID); row.Stop != core.StopCancel || row.StopBy != "bob" {
+			t.Errorf("the wish is forgotten: %+v", row)
+		}
+		if err := w.Cancel(t.Context(), run.ID, "bob"); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnded(t, run.ID, core.Cancelled, "")
+	})
+	t.Run("AskedWhileTheStoreDoesNotAnswer", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		asks, answer := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		w.opts.Store = hooked{Store: w.opts.Store, admit: func([]core.Admission) (err error) {
+			once.Do(func() {
+				close(asks)
+				<-answer
+				err = core.Errorf(core.KindUnavailable, "admit", "no answer")
+			})
+			return err
+		}}
+		w.start(t)
+		task := w.create(t, "succeed", policies(w.pool(t, 1)))
+		run := w.fire(t, task.ID, -time.Minute) // so late that the sweep looks at it
+		<-asks
+		if err := w.Cancel(t.Context(), run.ID, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		close(answer)
+		w.wantEnded(t, run.ID, core.Cancelled, "")
+		if n := len(w.provider.attempts()); n > 0 {
+			t.Errorf("%d attempts", n)
+		}
+	})
+	t.Run("TheServerDies", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		var alive atomic.Bool
+		alive.Store(true)
+		w.opts.MayAct, w.opts.Drain = alive.Load, time.Millisecond
+		w.start(t)
+		run := w.fire(t, w.create(t, "deaf", retries).ID, 0)
+		w.executes(t, 1)
+		if err := w.Cancel(t.Context(), run.ID, "ann"); err != nil {
+			t.Fatal(err)
+		}
+		if row := w.run(t, run.ID); row.Stop != core.StopCancel {
+			t.Fatalf("nobody else can know of it: %+v", row)
+		}
+		dead, let := w.Runner, w.provider.let
+		w.Runner = nil // what it still does reaches nobody
+		alive.Store(false)
+		w.crash(t, "next")
+		w.start(t)
+		if run = w.wantEnded(t, run.ID, core.Cancelled, ""); !strings.Contains(run.Message, "ann") || len(w.provider.attempts()) > 0 {
+			t.Errorf("%q after %d attempts by the next server", run.Message, len(w.provider.attempts()))
+		}
+		close(let)
+		if err := dead.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -102,6 +102,8 @@ func (p *provider) Execute(ctx context.Context, a core.Attempt, sink core.Sink) 
 		case <-ctx.Done():
 			return core.Outcome{}, context.Cause(ctx)
 		}
+	case "deaf": // whatever it is asked
+		<-let
 	case "wait": // for the end of the context, as a well-behaved plugin does
 		<-ctx.Done()
 		outcome.Verdict, outcome.Message = core.Cancelled, context.Cause(ctx).Error()
@@ -279,6 +281,9 @@ func (w *world) begin(t *testing.T, id string) {
 		Store: spyStore{w.store, w.diary, w.defs.Effective}, Catalog: w.catalog, Recorder: spy{w.spool, w.diary}, Clock: core.SystemClock{}, Log: log, ServerID: id,
 		MayAct: w.may.Load, ForRun: w.forRun, After: after, Announce: w.announce, Drain: 5 * time.Second, Sweep: 20 * time.Millisecond,
 		Gated: w.defs.Gated, Gates: w.defs.Gates, LookAround: 50 * time.Millisecond, Check: w.check, Dependents: w.defs.DependentTasks,
+		StillDue: func(task *core.Task, _, _ time.Time) (core.Reason, json.RawMessage, bool) {
+			return core.ReasonCatchUp, json.RawMessage(`{"policy":"none"}`), task.Policies.CatchUp != core.CatchUpNone
+		},
 		Usual: func(string) time.Duration { return w.usual }, BreakerMoved: func(b core.Breaker, _ core.Run) { w.diary.note("breaker %s", b.State) },
 	}
 	t.Cleanup(func() { w.close(t) })

@@ -229,3 +229,16 @@ func skipFacts(fire schedule.Fire) map[string]any {
 	}
 	return map[string]any{"calendar": fire.Calendar, "rule": fire.Rule}
 }
+
+// StillDue says of a fire that was claimed ahead of its instant, and that no server has begun, whether the catch-up policy
+// starts it now all the same: as if nobody had decided about it. If not, it gives why.
+func StillDue(task *core.Task, sched *schedule.Schedule, fireAt, now time.Time, rules Rules) (reason core.Reason, facts json.RawMessage, due bool) {
+	anew := *task
+	anew.Pause, anew.Policies.MaxRuns = core.Pause{}, 0 // the claim has counted it, and whoever asks has looked at the pause
+	for _, run := range Decide(&anew, sched, fireAt, now, rules).Runs {
+		if !fireAt.Before(run.FireAt) && !fireAt.After(run.FireThrough) {
+			return run.Reason, run.Facts, run.Verdict != core.Skipped
+		}
+	}
+	return "", nil, true // no instant of the schedule as it is now: what was claimed is not undone by a change
+}

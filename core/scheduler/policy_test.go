@@ -168,3 +168,39 @@ func TestAPausedFireSaysWhoAndWhy(t *testing.T) {
 		}
 	}
 }
+
+// TestAClaimedFireThatWasMissedIsStillDue as the catch-up policy would have it, had nobody claimed it.
+func TestAClaimedFireThatWasMissedIsStillDue(t *testing.T) {
+	t.Parallel()
+	hourly := core.Schedule{Spec: "@every 1h", Anchor: noon.Add(-1000 * time.Hour)}
+	for name, c := range map[string]struct {
+		schedule core.Schedule
+		policies core.Policies
+		late     time.Duration
+		reason   core.Reason // "": it starts
+	}{
+		"NoneAndLate":             {hourly, core.Policies{CatchUp: core.CatchUpNone}, time.Minute, core.ReasonCatchUp},
+		"TheLatestOfAll":          {hourly, core.Policies{}, 59 * time.Minute, ""},
+		"ALaterWasMissedToo":      {hourly, core.Policies{}, 61 * time.Minute, core.ReasonCatchUp},
+		"AfterMoreThanAYear":      {hourly, core.Policies{CatchUp: core.CatchUpLatest}, 400 * 24 * time.Hour, core.ReasonCatchUp},
+		"AmongTheNewest":          {hourly, core.Policies{CatchUp: core.CatchUpAll, CatchUpLimit: 3}, 150 * time.Minute, ""},
+		"NotAmongTheNewest":       {hourly, core.Policies{CatchUp: core.CatchUpAll, CatchUpLimit: 2}, 150 * time.Minute, core.ReasonCatchUp},
+		"BeforeTheWindow":         {hourly, core.Policies{CatchUp: core.CatchUpAll, CatchUpWindow: time.Hour}, 150 * time.Minute, core.ReasonCatchUp},
+		"TheLastThatWasAllowed":   {hourly, core.Policies{MaxRuns: 1}, 59 * time.Minute, ""},
+		"TheScheduleWasChanged":   {core.Schedule{Spec: "30 3 * * *"}, core.Policies{CatchUp: core.CatchUpNone}, time.Minute, ""},
+		"AfterTheEndOfTheLastRun": {core.Schedule{Spec: "@after 10m"}, core.Policies{CatchUp: core.CatchUpNone}, time.Hour, core.ReasonCatchUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task, sched := taskOf(t, c.schedule, "")
+			task.Policies = c.policies
+			reason, facts, due := scheduler.StillDue(task, sched, noon, noon.Add(c.late), scheduler.Rules{Fired: 1})
+			if reason != c.reason || due != (c.reason == "") {
+				t.Errorf("%q, due %v", reason, due)
+			}
+			if !due && !strings.Contains(string(facts), `"late_seconds":`) {
+				t.Errorf("facts %s", facts)
+			}
+		})
+	}
+}

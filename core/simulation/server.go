@@ -142,9 +142,13 @@ func (w *world) dispatch(s *server, v *version, run core.Run) {
 }
 
 func (w *world) arm(s *server, h *held) {
-	if wait := h.run.StartAt.Sub(w.wall(s)); wait > maxSleep {
+	wait := h.run.StartAt.Sub(w.wall(s))
+	switch {
+	case asked(&h.run): // it has only to end
+		w.after(s, 0, func() { w.begin(s, h) })
+	case wait > maxSleep:
 		w.after(s, maxSleep, func() { w.arm(s, h) })
-	} else {
+	default:
 		w.after(s, max(wait, 0), func() { w.begin(s, h) })
 	}
 }
@@ -166,6 +170,10 @@ func (w *world) begin(s *server, h *held) {
 		return
 	}
 	if !w.started(h.run.State) {
+		if asked(&h.run) {
+			w.endUnstarted(s, h, core.Cancelled)
+			return
+		}
 		if !w.admitted(s, h) || w.crashes(s) {
 			return
 		}
@@ -189,16 +197,15 @@ func (w *world) admitted(s *server, h *held) bool {
 		return false
 	}
 	task, now := h.v.task, w.wall(s)
+	var holds core.Ruling
 	if h.run.State != core.RunRetrying {
-		if passed := w.preconditions(s, h); !passed {
-			return false
-		}
+		holds = w.preconditions(s, h)
 	}
 	p := task.Policies
 	limits, breakers := w.gates(task)
 	ask := core.Admission{
 		RunID: h.run.ID, TaskID: task.ID, Token: h.run.Token, Owner: s.id, At: now,
-		Patient: h.run.Trigger.Patient(),
+		Patient: h.run.Trigger.Patient(), Held: holds,
 		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
 	}
 	ask.Overlap, ask.OverlapLimit = h.run.OverlapUnder(p)
@@ -234,6 +241,8 @@ func (w *world) admitted(s *server, h *held) bool {
 			w.seen.replaces(w, &h.run, id)
 			w.stop(s, id, core.StopSupersede)
 		}
+	case fails(task, answer.Ruling):
+		w.endUnstarted(s, h, core.Failed)
 	default:
 		w.skip(s, h, answer.Reason)
 	}
@@ -252,40 +261,35 @@ func (w *world) park(s *server, h *held, until time.Time) {
 	w.after(s, wait, func() { w.begin(s, h) })
 }
 
-// preconditions looks at a run's preconditions in turn; false: it waits for one, or is over.
-func (w *world) preconditions(s *server, h *held) bool {
-	for i, p := range h.v.task.Policies.Preconditions {
+// preconditions looks at a run's preconditions in turn, and gives what the first one that is not true makes of it; zero: all are.
+func (w *world) preconditions(s *server, h *held) (holds core.Ruling) {
+	all := h.v.task.Policies.Preconditions
+	if h.passed == nil {
+		h.passed = make([]time.Time, len(all))
+	}
+	for i, p := range all {
 		now := w.wall(s)
-		if i < len(h.passed) && now.Sub(h.passed[i]) < p.Every || w.holds(h.v.task, i) {
-			h.passed = append(h.passed[:min(i, len(h.passed))], now)
-			continue
-		}
-		if deadline := h.run.StartAt.Add(p.Deadline); now.Before(deadline) {
+		switch deadline := h.run.StartAt.Add(p.Deadline); {
+		case !h.passed[i].IsZero() && now.Sub(h.passed[i]) < p.Every:
+		case w.holds(h.v.task, i), !now.Before(deadline) && p.Otherwise == core.OtherwiseRun:
+			h.passed[i] = now
+		case now.Before(deadline):
 			until := now.Add(p.Every)
 			if until.After(deadline) {
 				until = deadline
 			}
-			held := w.store.hold(core.Hold{RunID: h.run.ID, TaskID: h.run.TaskID, Token: h.run.Token, Gate: core.GatePrecondition,
-				Key: strconv.Itoa(i), At: now, Until: until})
-			if held.Stale || w.chance(w.cfg.lost) {
-				w.drop(s, h)
-				return false
-			}
-			w.park(s, h, until)
-			return false
-		}
-		switch p.Otherwise {
-		case core.OtherwiseRun:
-			h.passed = append(h.passed[:min(i, len(h.passed))], now)
-		case core.OtherwiseFail:
-			w.endUnstarted(s, h, core.Failed)
-			return false
+			return core.Ruling{Gate: core.GatePrecondition, Key: strconv.Itoa(i), Until: until}
 		default:
-			w.skip(s, h, core.ReasonPrecondition)
-			return false
+			return core.Ruling{Reason: core.ReasonPrecondition, Key: strconv.Itoa(i)}
 		}
 	}
-	return true
+	return core.Ruling{}
+}
+
+// fails says whether a run that is skipped for a precondition is to fail instead.
+func fails(task *core.Task, r core.Ruling) bool {
+	i, err := strconv.Atoi(r.Key)
+	return r.Reason == core.ReasonPrecondition && err == nil && task.Policies.Preconditions[i].Otherwise == core.OtherwiseFail
 }
 
 func (w *world) skip(s *server, h *held, reason core.Reason) {
@@ -316,11 +320,17 @@ func (w *world) next(v *version, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// stop has a run stop, here or on another server.
+// asked says whether a run was asked to stop, on whatever server and before whichever attempt.
+func asked(run *core.Run) bool { return run.Stop == core.StopCancel || run.Stop == core.StopTerminate }
+
+// stop has a run stop, here or on another server. What executes here has to end also if this server dies.
 func (w *world) stop(s *server, runID string, how core.Stop) {
 	if h := s.live[runID]; h != nil && !h.over {
+		executing := h.executing
 		w.stopHere(s, h, how)
-		return
+		if !executing || how == core.StopSupersede || s.dead || w.crashes(s) {
+			return
+		}
 	}
 	w.store.stop(runID, how)
 }
@@ -407,7 +417,7 @@ func (w *world) finishWith(s *server, h *held, outcome core.Outcome, shutdown bo
 	}
 	if !settled.RetryAt.IsZero() {
 		run.State, run.StartAt, run.Attempt, run.Token = core.RunRetrying, settled.RetryAt, run.Attempt+1, result.Token
-		run.Gate, run.Stop = "", ""
+		run.Gate, run.Stop = "", h.stopping
 		w.dispatch(s, h.v, run)
 	}
 }
@@ -447,7 +457,8 @@ func (w *world) newRun(s *server, task *core.Task, trigger core.Trigger, fireAt 
 func (w *world) forget(s *server, taskID string, reason core.Reason) {
 	for _, run := range w.store.owned(s.id) {
 		h := s.live[run.ID]
-		if run.TaskID != taskID || h == nil || h.over || h.executing || run.Attempt > 1 || run.Trigger == core.TriggerManual {
+		if run.TaskID != taskID || h == nil || h.over || h.executing || run.Attempt > 1 ||
+			run.Trigger != core.TriggerSchedule && run.Trigger != core.TriggerCatchUp && run.Trigger != core.TriggerUpstream {
 			continue
 		}
 		w.drop(s, h)

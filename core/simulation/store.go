@@ -343,7 +343,10 @@ func (s *store) finish(f core.Finish) core.Finished {
 	if !f.RetryAt.IsZero() {
 		t.token++
 		run.State, run.StartAt, run.Attempt, run.Token, run.Owner = core.RunRetrying, f.RetryAt, run.Attempt+1, t.token, f.Owner
-		run.Gate, run.GateKey, run.WaitSince, run.WaitUntil, run.Stop = "", "", time.Time{}, time.Time{}, ""
+		run.Gate, run.GateKey, run.WaitSince, run.WaitUntil = "", "", time.Time{}, time.Time{}
+		if run.Stop == core.StopSupersede {
+			run.Stop = ""
+		}
 		answer.Token = t.token
 		return answer
 	}

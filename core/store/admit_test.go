@@ -151,7 +151,7 @@ func TestARetryWaitsAsItIs(t *testing.T) {
 		ask := askFor(&run, at(10))
 		ask.Limits = []core.Limit{pool("one", 1)}
 		run.Token = admit(t, s, ask).Token
-		ok(t, s.RequestStop(t.Context(), []string{run.ID}, core.StopCancel, "li"))
+		ok(t, s.RequestStop(t.Context(), []string{run.ID}, core.StopSupersede, "li"))
 		f := finishOf(&run, core.Failed)
 		f.RetryAt = at(20)
 		run.Token = finish(t, s, f).Token
@@ -173,8 +173,16 @@ func TestARetryWaitsAsItIs(t *testing.T) {
 		if got := admit(t, s, ask); !got.Start {
 			t.Fatalf("admitted %+v", got)
 		}
-		if row := runByID(t, s, run.ID); row.State != core.RunClaimed || !row.DecidedAt.Equal(at(10)) || !row.StartAt.Equal(at(22)) {
+		row := runByID(t, s, run.ID)
+		if row.State != core.RunClaimed || !row.DecidedAt.Equal(at(10)) || !row.StartAt.Equal(at(22)) {
 			t.Errorf("the retry: %+v", row)
+		}
+		ok(t, s.RequestStop(t.Context(), []string{run.ID}, core.StopCancel, "li"))
+		f = finishOf(&row, core.Failed)
+		f.RetryAt = at(23)
+		finish(t, s, f)
+		if row := runByID(t, s, run.ID); row.Stop != core.StopCancel || row.StopBy != "li" {
+			t.Errorf("the wish to stop has not outlived the attempt: %+v", row)
 		}
 		wantSound(t, s, "owner")
 	})

@@ -15,7 +15,7 @@ import (
 var strength = map[core.Stop]int64{core.StopSupersede: 1, core.StopCancel: 2, core.StopTerminate: 3}
 
 // RequestStop asks live runs to stop, on whatever server they are; the others of ids are left out. A stronger request
-// takes the place of a weaker one: supersede, cancel, terminate. It holds until the attempt ends. It fails with
+// takes the place of a weaker one: supersede, cancel, terminate. It holds until the run ends. It fails with
 // KindNotFound if none of them is live.
 func (s *Store) RequestStop(ctx context.Context, ids []string, how core.Stop, by string) error {
 	op := fmt.Sprintf("ask %d runs to stop", len(ids))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -269,6 +270,7 @@ func (a *app) startRunning(starting, live context.Context, started func(part)) (
 			}
 		},
 		Gated: a.definitions.Gated, Gates: a.gates, Check: a.check, Dependents: a.definitions.DependentTasks, Usual: usual.p95, Zone: a.zone,
+		StillDue:     a.stillDue,
 		BreakerMoved: diary.note, Started: a.metrics.ObserveStart, Ended: a.metrics.ObserveEnd, Trace: a.traces(),
 	})
 	a.scheduler = scheduler.New(scheduler.Options{
@@ -391,22 +393,31 @@ func (a *app) background(live context.Context, started func(part), name string, 
 func (a *app) announce(task core.Task, removed bool) {
 	a.scheduler.Announce(task, removed)
 	a.chronicle.note(task.ID)
-	reason := core.ReasonDisabled
+	reason, facts := core.ReasonDisabled, map[string]any(nil)
 	switch {
 	case removed:
 		reason = core.ReasonEdited
 	case task.Enabled && task.Pause.Holds(a.clock.Now()):
-		reason = core.ReasonPaused
+		reason, facts = core.ReasonPaused, task.Pause.Facts()
 	case task.Enabled:
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	go func() { // ends with the write or its deadline
 		defer cancel()
-		if err := a.runner.Forget(ctx, task.ID, reason); err != nil {
+		if err := a.runner.Forget(ctx, task.ID, reason, facts); err != nil {
 			a.log.Error("pending runs not skipped", "task_id", task.ID, "err", err)
 		}
 	}()
+}
+
+// stillDue says whether a fire that was missed after it had been claimed starts all the same.
+func (a *app) stillDue(task *core.Task, fireAt, now time.Time) (core.Reason, json.RawMessage, bool) {
+	sched, err := a.definitions.Plan(task)
+	if err != nil {
+		return "", nil, true // nobody can say what else was missed
+	}
+	return scheduler.StillDue(task, sched, fireAt, now, scheduler.Rules{})
 }
 
 // afterDelay gives the delay of an @after schedule.

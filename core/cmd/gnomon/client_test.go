@@ -288,7 +288,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		Collisions: []api.Collision{{At: at(0), Times: 168, Starts: 3, Tasks: []api.ForecastTask{{TaskName: "hb"}, {TaskName: "load"}}, More: 1}},
 		Groups:     []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Waiting: 4, LongestWait: "40s"}},
 	})
-	m.on("GET /v1/forecast?bucket=1m&days=7&fires=3&from=2026-12-01T08%3A00%3A00Z&to=2026-12-01T09%3A00%3A00Z", api.Forecast{
+	m.on("GET /v1/forecast?bucket=1m&days=7&fires=3&from=2026-12-01T16%3A00%3A00%2B08%3A00&to=2026-12-01T17%3A00%3A00%2B08%3A00", api.Forecast{
 		From: at(0), To: hour(1), Fires: 40, FiresLeft: 37, FireList: []api.ForecastFire{
 			{Namespace: "Common", TaskName: "load", At: at(5), End: at(17), Late: at(45), Cause: "schedule"},
 			{Namespace: "Common", TaskName: "report", At: at(17), End: at(18), Cause: "upstream", Of: "load", Assumed: true},
@@ -334,7 +334,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		"reconcile":         {"reconcile"},
 		"forecast":          {"forecast"},
 		"forecast-zh":       {"forecast", "--all", "--lang", "zh"},
-		"forecast-fires":    {"forecast", "--fires", "3", "--from", "2026-12-01T08:00", "--to", "2026-12-01T09:00"},
+		"forecast-fires":    {"forecast", "--fires", "3", "--from", "2026-12-01T16:00", "--to", "2026-12-01T17:00"},
 		"forecast-task":     {"forecast", "--task", taskID, "--lang", "zh"},
 		"forecast-nothing":  {"forecast", "--task", taskID, "--days", "1"},
 		"forecast-spread":   {"forecast", "spread", "Common", "--lang", "zh"},

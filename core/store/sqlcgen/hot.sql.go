@@ -668,7 +668,8 @@ const RetryRun = `-- name: RetryRun :one
 UPDATE runs
 SET state = 'retrying', attempt = attempt + 1, message = $3, output = $4, usage = $5, checkpoint = $6, started_at = $7,
     start_at = $8, owner = CASE WHEN CAST($9 AS TEXT) = '' THEN owner ELSE $9 END,
-    gate = '', gate_key = '', wait_since = 0, wait_until = 0, stop = '', stop_by = '',
+    gate = '', gate_key = '', wait_since = 0, wait_until = 0,
+    stop = CASE WHEN stop = 'supersede' THEN '' ELSE stop END, stop_by = CASE WHEN stop = 'supersede' THEN '' ELSE stop_by END,
     token = COALESCE((SELECT s.token FROM task_state s WHERE s.task_id = runs.task_id), runs.token) + 1
 WHERE runs.id = $1 AND runs.token = $2 AND runs.state IN ('claimed', 'running', 'retrying')
 RETURNING runs.token
@@ -687,7 +688,7 @@ type RetryRunParams struct {
 }
 
 // RetryRun ends the attempt of the token given and plans the next, with the task's next token, by the server that says
-// so. What the old attempt waited for, and that it was asked to stop, is over.
+// so. What the old attempt waited for is over, and that another run was to take its place; a request to stop stays until the run ends.
 func (q *Queries) RetryRun(ctx context.Context, arg RetryRunParams) (int64, error) {
 	row := q.db.QueryRowContext(ctx, RetryRun,
 		arg.ID,
