@@ -245,10 +245,10 @@ func (w *world) checkBreakers(t *taskRow, before []string) {
 // it should have started, which is long if a clock was far ahead when it was claimed.
 func (w *world) found(run *core.Run) bool { return w.now.Sub(run.StartAt) >= overdue+lease }
 
-// atBreakers gives the fires of a task's schedule that wait at a breaker.
+// atBreakers gives the fires of a task's schedule, or of its chain, that wait at a breaker.
 func (w *world) atBreakers(t *taskRow) (ids []string) {
 	for _, run := range t.live {
-		if w.found(run) && run.State == core.RunWaiting && run.Gate == core.GateBreaker && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp) {
+		if w.found(run) && run.State == core.RunWaiting && run.Gate == core.GateBreaker && (run.Trigger == core.TriggerSchedule || run.Trigger == core.TriggerCatchUp || run.Trigger == core.TriggerUpstream) {
 			ids = append(ids, run.ID)
 		}
 	}

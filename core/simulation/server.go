@@ -494,6 +494,12 @@ func (w *world) takeOver(s *server, run core.Run) {
 		w.settle(s, &held{run: run, v: v}, core.Outcome{Verdict: core.Lost}, false)
 		return
 	}
+	if now := w.wall(s); run.State == core.RunQueued && run.Trigger == core.TriggerSchedule && now.Sub(run.StartAt) > missedAfter {
+		if reason, _, due := scheduler.StillDue(v.task, v.sched, run.FireAt, now, scheduler.Rules{}); !due {
+			w.skip(s, &held{run: run, v: v}, reason)
+			return
+		}
+	}
 	if run.Owner != s.id || resume {
 		token, ok := w.store.adopt(run.ID, run.Token, s.id, resume)
 		if !ok || w.chance(w.cfg.lost) {

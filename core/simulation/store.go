@@ -267,15 +267,6 @@ func (s *store) wait(run *core.Run, gate core.Gate, key string, at, until time.T
 	run.Gate, run.GateKey, run.WaitUntil = gate, key, until
 }
 
-func (s *store) hold(h core.Hold) core.Finished {
-	run := s.runs[h.RunID]
-	if run.State != core.RunQueued && run.State != core.RunWaiting && run.State != core.RunRetrying || run.Token != h.Token {
-		return core.Finished{Stale: true}
-	}
-	s.wait(run, h.Gate, h.Key, h.At, h.Until)
-	return core.Finished{}
-}
-
 // free gives back what an attempt held, and lets another run try a breaker it was the probe of.
 func (s *store) free(run *core.Run) {
 	if s.mutant == holdsStay {
