@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -135,18 +136,44 @@ func (g Graph) why(name string, states map[string]StepState) string {
 	return "the steps it needs did not all succeed"
 }
 
+const seriesPrefix = "workflow:"
+
 // Series is the series of the run of a step: each (step, round) has one run at most. A round is one attempt of the workflow's run.
 func Series(workflowRunID, step string, round int) string {
-	return fmt.Sprintf("workflow:%s/%s#%d", workflowRunID, step, round)
+	return fmt.Sprintf("%s%s/%s#%d", seriesPrefix, workflowRunID, step, round)
 }
 
-// roundOf gives the round of a step's run.
+// roundOf gives the round that a step's run was started for; 0: a person had it tried again.
 func roundOf(r core.Run) int {
-	n, err := strconv.Atoi(r.Series[strings.LastIndexByte(r.Series, '#')+1:])
-	if err != nil || n < 1 {
-		return 1
+	if !strings.HasPrefix(r.Series, seriesPrefix) {
+		return 0
 	}
-	return n
+	n, _ := strconv.Atoi(r.Series[strings.LastIndexByte(r.Series, '#')+1:]) // Series put a number there
+	return max(1, n)
+}
+
+// standing gives what stands for each step in each round that it has runs in: the one that succeeded, else the one that is live,
+// else the one that failed, and of several the newest. A run that a person had tried again belongs to the last round that its
+// step had come to by then, whichever run it was made from.
+func (g Graph) standing(runs []core.Run, round int) map[string]map[int]StepState {
+	rank := func(st StepState) int { return slices.Index([]Status{Failed, Running, Succeeded}, st.Status) }
+	byStep := map[string]map[int]StepState{}
+	last := map[string]int{} // round, by step
+	for _, r := range slices.SortedFunc(slices.Values(runs), func(a, b core.Run) int { return strings.Compare(a.ID, b.ID) }) {
+		if _, ok := g.index[r.Step]; !ok {
+			continue
+		}
+		n := min(cmp.Or(roundOf(r), last[r.Step], 1), round)
+		last[r.Step] = max(last[r.Step], n)
+		if byStep[r.Step] == nil {
+			byStep[r.Step] = map[int]StepState{}
+		}
+		st := stateOf(r)
+		if had, ok := byStep[r.Step][n]; !ok || rank(st) >= rank(had) {
+			byStep[r.Step][n] = st
+		}
+	}
+	return byStep
 }
 
 // stateOf turns a step's run into how the step stands.
@@ -175,21 +202,10 @@ func stateOf(r core.Run) StepState {
 
 // replay gives how the steps stand in a round, from the runs of a workflow run. taken are the steps that it took over from an
 // earlier workflow run. In each round after the first what succeeded before is kept, but for what is at or below a step
-// that did not.
+// that did not. A step that failed here, and has been tried again by hand with success in the earlier workflow run since, has
+// succeeded.
 func (g Graph) replay(taken map[string]StepState, runs []core.Run, round int) map[string]StepState {
-	newest := map[string]map[int]core.Run{}
-	for _, r := range runs {
-		if _, ok := g.index[r.Step]; !ok {
-			continue
-		}
-		n := min(roundOf(r), round)
-		if newest[r.Step] == nil {
-			newest[r.Step] = map[int]core.Run{}
-		}
-		if had, ok := newest[r.Step][n]; !ok || had.ID < r.ID {
-			newest[r.Step][n] = r
-		}
-	}
+	standing := g.standing(runs, round)
 	states := taken
 	for n := 1; n <= round; n++ {
 		if n > 1 {
@@ -200,10 +216,14 @@ func (g Graph) replay(taken map[string]StepState, runs []core.Run, round int) ma
 			next[name] = st
 		}
 		begun := map[string]bool{}
-		for name, byRound := range newest {
-			if r, ok := byRound[n]; ok {
-				next[name] = stateOf(r)
-				begun[name] = true
+		for name, byRound := range standing {
+			st, ok := byRound[n]
+			if !ok {
+				continue
+			}
+			begun[name] = true
+			if had := next[name]; st.Status != Failed || had.Status != Succeeded || had.RunID < st.RunID {
+				next[name] = st
 			}
 		}
 		g.infer(next, begun)

@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -120,16 +121,89 @@ func (nothing) Log(context.Context, core.LogLine) error      { return nil }
 func (nothing) Progress(int64, int64, string)                {}
 func (nothing) Sample(context.Context, core.RunSample) error { return nil }
 
-// TestARunThatIsTriedAgainByHandStandsForItsStep: an intervention makes a new run of the step.
+// TestARunThatIsTriedAgainByHandStandsForItsStep: an intervention makes a new run of the step, from the run of whichever round.
 func TestARunThatIsTriedAgainByHandStandsForItsStep(t *testing.T) {
 	t.Parallel()
 	g := parse(t, graph("a", "b: a"))
-	failed := core.Run{ID: "r1", WorkflowID: "w", Step: "a", Series: workflow.Series("w", "a", 1), State: core.RunEnded, Verdict: core.Failed}
-	again := core.Run{ID: "r2", WorkflowID: "w", Step: "a", Series: "retry:r1", State: core.RunEnded, Verdict: core.Succeeded}
-	for _, runs := range [][]core.Run{{failed, again}, {again, failed}} {
-		if v := workflow.View(g, runs); v[0].RunID != "r2" || v[0].State != "succeeded" || v[1].State != "pending" {
-			t.Errorf("%+v", v)
+	run := func(id string, round int, state core.RunState, verdict core.Verdict) core.Run {
+		return core.Run{ID: id, WorkflowID: "w", Step: "a", Series: workflow.Series("w", "a", round), State: state, Verdict: verdict}
+	}
+	again := func(id, of string, state core.RunState, verdict core.Verdict) core.Run {
+		return core.Run{ID: id, WorkflowID: "w", Step: "a", Series: "retry:" + of + "#" + id, CausedBy: of, State: state, Verdict: verdict}
+	}
+	const over, live = core.RunEnded, core.RunRunning
+	for name, c := range map[string]struct {
+		runs  []core.Run
+		stand string
+		state string
+	}{
+		"OneRound":            {[]core.Run{run("r1", 1, over, core.Failed), again("r2", "r1", over, core.Succeeded)}, "r2", "succeeded"},
+		"Fails":               {[]core.Run{run("r1", 1, over, core.Failed), again("r2", "r1", over, core.TimedOut)}, "r2", "timed_out"},
+		"OfTheLastRound":      {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, over, core.Failed), again("r3", "r2", over, core.Succeeded)}, "r3", "succeeded"},
+		"OfAnEarlierRound":    {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, over, core.Failed), again("r3", "r1", over, core.Succeeded)}, "r3", "succeeded"},
+		"OfWhatWasTriedAgain": {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, over, core.Failed), again("r3", "r2", over, core.Failed), again("r4", "r3", over, core.Succeeded)}, "r4", "succeeded"},
+		"Live":                {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, over, core.Failed), again("r3", "r1", live, "")}, "r3", "running"},
+		"BetweenTheRounds":    {[]core.Run{run("r1", 1, over, core.Failed), again("r2", "r1", over, core.Failed), run("r3", 2, over, core.Failed)}, "r3", "failed"},
+		"BesideASuccess":      {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, over, core.Succeeded), again("r3", "r1", over, core.Failed)}, "r2", "succeeded"},
+		"BesideALiveOne":      {[]core.Run{run("r1", 1, over, core.Failed), run("r2", 2, live, ""), again("r3", "r1", over, core.Failed)}, "r2", "running"},
+		"OfWhatIsGone":        {[]core.Run{again("r2", "r1", over, core.Succeeded)}, "r2", "succeeded"},
+	} {
+		for range 2 {
+			if v := workflow.View(g, c.runs); v[0].RunID != c.stand || v[0].State != c.state || v[1].State != "pending" && v[1].State != "skipped" {
+				t.Errorf("%s: %+v", name, v)
+			}
+			slices.Reverse(c.runs)
 		}
+	}
+}
+
+// TestWhatWasTriedAgainByHandIsNotRepeated: neither by the next attempt, nor by a workflow run that goes on, also through one that
+// went on with the same step in vain.
+func TestWhatWasTriedAgainByHandIsNotRepeated(t *testing.T) {
+	for name, c := range map[string]struct {
+		again int    // which run of a is tried again
+		after string // when
+	}{
+		"TheLastOne": {1, "round 2"}, "TheFirstOne": {0, "round 2"}, "BetweenTheRounds": {0, "round 1"}, "TheFirstOneAfterGoingOn": {0, "going on"}, "TheLastOneAfterGoingOn": {1, "going on"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, map[string]conduct{"a": {verdict: core.Failed, message: "no luck", takes: time.Minute}, "b": {takes: time.Minute}})
+				params, last := graph("a", "b: a"), "w0"
+				byHand := func(after string) {
+					if after == c.after {
+						w.again(fmt.Sprintf("r%05d", c.again+1), conduct{output: `{"rows":7}`, takes: time.Minute})
+						time.Sleep(2 * time.Minute)
+						w.starts = nil
+					}
+				}
+				goOn := func(id string) core.Outcome {
+					p, err := workflow.Resuming(json.RawMessage(params), workflow.Resume{Run: last})
+					if err != nil {
+						t.Fatal(err)
+					}
+					last = id
+					out, _ := w.execute(t.Context(), attempt(id, 1, string(p)))
+					w.keep(id, p, out)
+					return out
+				}
+				w.execute(t.Context(), attempt("w0", 1, params))
+				byHand("round 1")
+				out, _ := w.execute(t.Context(), attempt("w0", 2, params))
+				w.keep("w0", json.RawMessage(params), out)
+				byHand("round 2")
+				if c.after == "going on" {
+					goOn("w1")
+					byHand("going on")
+				}
+				if c.after != "round 1" {
+					out = goOn("w2")
+				}
+				if out.Verdict != core.Succeeded || !slices.Equal(w.started(), []string{"b"}) || string(read(t, out).Steps["a"].Output) != `{"rows":7}` {
+					t.Errorf("%+v, started %v", out, w.started())
+				}
+			})
+		})
 	}
 }
 

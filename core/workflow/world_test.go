@@ -102,6 +102,23 @@ func (w *world) StartStep(ctx context.Context, s workflow.Start) (core.Run, erro
 	return answer, w.after("start")
 }
 
+// again has a run tried again by hand, as an intervention does.
+func (w *world) again(id string, how conduct) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.serial++
+	old := w.runs[id]
+	r := &core.Run{
+		ID: fmt.Sprintf("r%05d", w.serial), Namespace: old.Namespace, TaskName: old.TaskName, WorkflowID: old.WorkflowID, Step: old.Step, CausedBy: old.ID,
+		State: core.RunRunning, StartedAt: time.Now(), Params: old.Params, FireAt: old.FireAt, Attempt: 1,
+	}
+	r.Series = fmt.Sprintf("retry:%s#%s", old.ID, r.ID)
+	w.runs[r.ID] = r
+	time.AfterFunc(how.takes, func() { w.end(r.ID, how) })
+	w.hint()
+	return r.ID
+}
+
 func (w *world) end(id string, how conduct) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -83,6 +83,33 @@ func worksAsAGraph(t *testing.T, w *world) {
 	if r, s := w.over(goesOn), steps(goesOn); r.Outcome != "succeeded" || s["broken"].State != "taken_over" || !strings.Contains(s["broken"].Message, "by hand") || s["left"].State != "succeeded" {
 		t.Errorf("what went on after a step was done by hand: %s %s %+v", r.Outcome, r.Message, s)
 	}
+	// So does a run that a person has tried again, whichever attempt of the workflow it failed in: its step is not repeated.
+	_, unluckyPath := w.works("unlucky", "@manual", map[string]any{"fail_rate": 1}, api.Policies{Intervene: new(true)}, nil)
+	twice := w.task("Bench", "twice", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Policies: &api.Policies{MaxAttempts: new(2), RetryDelay: "100ms"},
+		Params: params(map[string]any{"steps": []map[string]any{{"name": "unlucky", "task": "unlucky"}, {"name": "left", "task": "left", "needs": []string{"unlucky"}}}})})
+	for name, of := range map[string]int{"the last": 1, "the first": 0} { // attempt
+		before := len(begun(w.evidenceOf(unluckyPath)))
+		id := w.now(twice, nil)
+		if r := w.over(id); r.Outcome != "failed" || r.Attempt != 2 {
+			t.Fatalf("the workflow with an unlucky step ended as %s after attempt %d", r.Outcome, r.Attempt)
+		}
+		failed := begun(w.evidenceOf(unluckyPath))[before:]
+		if len(failed) != 2 {
+			t.Fatalf("the unlucky step began %d times in two attempts", len(failed))
+		}
+		byHand := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("intervention", "retry", failed[of].run, "--params", `{"fail_rate":0}`))
+		w.over(byHand)
+		if s := steps(id)["unlucky"]; s.RunID != byHand || s.State != "succeeded" {
+			t.Errorf("the run of %s attempt was tried again by %s, and its step is %+v", name, byHand, s)
+		}
+		next := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("run", "rerun", id))
+		if r, s := w.over(next), steps(next); r.Outcome != "succeeded" || s["unlucky"].State != "taken_over" || s["unlucky"].RunID != byHand || s["left"].State != "succeeded" {
+			t.Errorf("what went on after %s was tried again: %s %s %+v", name, r.Outcome, r.Message, s)
+		}
+		if all := begun(w.evidenceOf(unluckyPath))[before:]; len(all) != 3 {
+			t.Errorf("%s: the step began %d times instead of 3", name, len(all))
+		}
+	}
 	// A step of a paused task is started, as a run by hand is; one of a disabled task is not, and says no more than is known.
 	w.works("step-paused", "@manual", nil, api.Policies{}, nil)
 	w.works("step-off", "@manual", nil, api.Policies{}, nil)
