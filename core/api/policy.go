@@ -31,8 +31,8 @@ type Policies struct {
 	Intervene     *bool    `json:"intervene,omitempty" doc:"A run whose attempts are used up is put before a person: see interventions"`
 
 	Priority      *int           `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"Of runs that wait for the same capacity the one with the higher priority is admitted first" example:"10"`
-	Pools         []PoolUse      `json:"pools,omitzero" maxItems:"20" doc:"What a run takes of named pools while it executes"`
-	Downstreams   []string       `json:"downstreams,omitzero" maxItems:"20" doc:"What it touches: names of downstreams, each with one breaker for all tasks that name it" example:"[\"his\"]"`
+	Pools         []PoolUse      `json:"pools,omitzero" maxItems:"20" doc:"What a run takes of named pools while it executes; not of a workflow, whose steps take theirs"`
+	Downstreams   []string       `json:"downstreams,omitzero" maxItems:"20" doc:"What it touches: names of downstreams, each with one breaker for all tasks that name it; not of a workflow" example:"[\"his\"]"`
 	Breaker       *BreakerRule   `json:"breaker,omitempty" doc:"A circuit breaker of this task alone; field by field over the namespace's"`
 	Preconditions []Precondition `json:"preconditions,omitzero" maxItems:"20" doc:"What must be true before a run starts, all of them"`
 	SLA           *SLA           `json:"sla,omitempty" doc:"Service levels, field by field over the namespace's; each is watched, and a run that misses one says so in its breaches"`

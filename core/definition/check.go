@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
 var (
@@ -59,7 +60,7 @@ func checkFields(t core.Task) []core.Finding {
 // checkPolicies judges a task's policies beside the defaults of its namespace.
 func (d *Definitions) checkPolicies(t core.Task, defaults core.Policies) []core.Finding {
 	all := effective(t.Policies, t.StopOnError, defaults)
-	j := judge{at: "policies", own: t.Policies, all: all, task: true, shares: d.held.Load().shares, checks: d.opts.Preconditions}
+	j := judge{at: "policies", own: t.Policies, all: all, task: true, flow: t.Type == workflow.TypeName, shares: d.held.Load().shares, checks: d.opts.Preconditions}
 	taskType, _ := d.opts.Catalog.Type(t.Type)
 	j.hard = cmp.Or(all.Timeout, taskType.Timeout, d.opts.DefaultTimeout)
 	found := j.judge()

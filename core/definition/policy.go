@@ -40,6 +40,7 @@ type judge struct {
 	own      core.Policies // the words that are judged
 	all      core.Policies // with the namespace's defaults below them; those of a namespace itself: own
 	task     bool          // they are a task's, which nothing else completes; those of a namespace tasks may complete
+	flow     bool          // the task is a workflow
 	hard     time.Duration // the hard timeout that will hold; 0: not known
 	shares   shares        // the pools and downstreams there are
 	checks   Preconditions
@@ -229,6 +230,17 @@ func (j *judge) retry() {
 // shared judges the pools and the downstreams that are named.
 func (j *judge) shared() {
 	p := j.own
+	if j.flow {
+		if len(p.Pools) > 0 {
+			j.refuse("pools", "工作流自身不占名额：它占着名额等步骤，步骤若要同一个池，就会一直等它；请写到各步骤的任务上，这里去掉",
+				"a workflow holds no slots itself: it would keep them while its steps wait for them; give them to its steps' tasks and leave them out here")
+		}
+		if len(p.Downstreams) > 0 {
+			j.refuse("downstreams", "工作流自身不碰下游：熔断器半开时放行的那次若正是它，步骤就会一直等它；请写到各步骤的任务上，这里去掉",
+				"a workflow touches no downstream itself: if it were the run that tries a half-open breaker, its steps would wait for it; give them to its steps' tasks and leave them out here")
+		}
+		return
+	}
 	if len(p.Pools) > maxPools {
 		j.refuse("pools", "最多 %d 个池", "at most %d pools", maxPools)
 	}

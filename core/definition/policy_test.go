@@ -2,6 +2,7 @@ package definition_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -296,6 +297,73 @@ func TestANamespacesDefaultsAndLimitsAreJudged(t *testing.T) {
 	}
 	// What tasks may complete is no contradiction of a namespace.
 	w.namespace(t, core.Namespace{Name: "Pacs", Defaults: core.Policies{RetryDelay: 2 * time.Hour, CatchUpWindow: time.Hour, SoftTimeout: 10 * time.Hour, SLA: core.SLA{MaxDuration: 9 * time.Hour}}})
+}
+
+// TestAWorkflowHoldsNoPlacesItself: its steps would wait for it. What was stored before that was refused can be read, holds
+// nothing, says so, and is refused when it is saved again.
+func TestAWorkflowHoldsNoPlacesItself(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.pool(t, core.Pool{Name: "erp", Slots: 1})
+	w.downstream(t, "his")
+	held := core.Policies{Pools: []core.PoolUse{{Pool: "erp"}}, Downstreams: []string{"his"}, Breaker: core.BreakerRule{Failures: 2, Cooldown: time.Minute}}
+	step := w.create(t, func(task *core.Task) { task.Name, task.Policies = "step", held })
+	refused := func(task core.Task, err error) {
+		t.Helper()
+		if e, ok := errors.AsType[*core.Error](err); !ok || len(e.Findings) != 2 {
+			t.Errorf("task %s: %v", task.Name, err)
+		}
+		wantFinding(t, err, "policies.pools", "give them to its steps' tasks")
+		wantFinding(t, err, "policies.downstreams", "give them to its steps' tasks")
+	}
+	task := sound()
+	flow("flow", "step")(&task)
+	task.Policies = held
+	_, err := w.Create(t.Context(), task, "ann")
+	refused(task, err)
+
+	// One of an earlier release.
+	task.ID, task.Version = "00000000-0000-7000-8000-000000000001", 1
+	if _, err := w.store.CreateTask(t.Context(), task); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := w.TaskByName(t.Context(), "Telemedicine", "flow")
+	if err != nil || stored.Problem != "" || !same(stored.Policies, held) {
+		t.Fatalf("it is read as %+v (%v)", stored, err)
+	}
+	runs := w.Effective(stored)
+	limits, breakers := w.Gates(&runs)
+	if len(runs.Policies.Pools)+len(runs.Policies.Downstreams)+len(limits) > 0 || !same(breakers, []core.BreakerRule{{Name: "task:" + stored.ID, Failures: 2, Cooldown: time.Minute}}) {
+		t.Errorf("it runs with %+v: %v, %v", runs.Policies, limits, breakers)
+	}
+	if again := w.Effective(runs); !same(again.Policies, runs.Policies) {
+		t.Errorf("twice effective is %+v", again.Policies)
+	}
+	if said := w.Warnings(t.Context(), stored); len(said) != 2 || !strings.HasPrefix(said[0].En, "policies.pools: ") || !strings.HasPrefix(said[1].Zh, "policies.downstreams：") {
+		t.Errorf("warnings %+v", said)
+	}
+	_, err = w.Replace(t.Context(), stored, "ann")
+	refused(stored, err)
+
+	// The defaults of its namespace are for its steps; an empty list may be said.
+	w.namespace(t, core.Namespace{Name: "Telemedicine", Defaults: held})
+	sober := w.create(t, func(task *core.Task) {
+		flow("sober", "step")(task)
+		task.Policies = core.Policies{Pools: []core.PoolUse{}, Downstreams: []string{}}
+	})
+	plain := w.create(t, flow("plain", "sober"))
+	for _, task := range []core.Task{sober, plain} {
+		runs := w.Effective(task)
+		if limits, breakers := w.Gates(&runs); len(limits) > 0 || len(breakers) != 1 {
+			t.Errorf("task %s has %v, %v", task.Name, limits, breakers)
+		}
+	}
+
+	// A task that becomes a workflow leaves its places behind.
+	w.create(t, func(task *core.Task) { task.Name = "other" })
+	flow("step", "other")(&step)
+	_, err = w.Replace(t.Context(), step, "ann")
+	refused(step, err)
 }
 
 // It counts allocations, so nothing else may run meanwhile.

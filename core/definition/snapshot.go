@@ -201,7 +201,8 @@ func (d *Definitions) Plan(task *core.Task) (*schedule.Schedule, error) {
 // the task itself says is what the store has.
 func (d *Definitions) Effective(task core.Task) core.Task {
 	defaults := d.held.Load().namespaces[task.Namespace].Defaults
-	if task.Type == workflow.TypeName { // its steps take these: if it held them too, it might wait for itself
+	if task.Type == workflow.TypeName { // its steps take these: if it held them too, it might wait for itself; its own were stored before they were refused
+		task.Policies.Pools, task.Policies.Downstreams = nil, nil
 		defaults.Pools, defaults.Downstreams = nil, nil
 	}
 	task.Policies = effective(task.Policies, task.StopOnError, defaults)
