@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/workflow"
 )
 
 const maxRunning = 100_000
@@ -53,6 +54,12 @@ func (d *Definitions) Namespaces(ctx context.Context) ([]core.Namespace, error) 
 	return d.opts.Store.Namespaces(ctx)
 }
 
+// ofWorkflows says why no limit is of the type of workflows.
+var ofWorkflows = core.Text{
+	Zh: "工作流自身不占名额：它占着名额等步骤，步骤若也是工作流，就会一直等它；请去掉，改为限制各步骤的任务（pools、max_running）",
+	En: "a workflow holds no place itself: a step that is a workflow too would wait for it; leave this out, and limit the tasks of the steps (pools, max_running)",
+}
+
 func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 	var found []core.Finding
 	add := func(path, zh, en string) { found = append(found, finding(path, zh, en)) }
@@ -70,6 +77,8 @@ func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 		switch slots, path := ns.TypeLimits[taskType], join("type_limits", taskType); {
 		case core.NamespaceOf(taskType) == "":
 			add(path, "任务类型名形如 Common.KeepAlive", "the name of a task type is like Common.KeepAlive")
+		case taskType == workflow.TypeName:
+			add(path, ofWorkflows.Zh, ofWorkflows.En)
 		case slots < 1 || slots > maxRunning:
 			add(path, fmt.Sprintf("必须在 1 到 %d 之间；不限则去掉这一项", maxRunning), fmt.Sprintf("must be between 1 and %d; leave it out for no limit", maxRunning))
 		case ns.MaxRunning > 0 && slots > ns.MaxRunning:
@@ -95,10 +104,16 @@ func (d *Definitions) checkNamespace(ns core.Namespace) []core.Finding {
 	return append(found, j.judge()...)
 }
 
-// NamespaceWarnings gives what is not wrong with a namespace but should be seen: limits of task types that nobody offers.
+// NamespaceWarnings gives what is not wrong with a namespace but should be seen: limits of task types that nobody offers, and of
+// workflows.
 func (d *Definitions) NamespaceWarnings(ns core.Namespace) []core.Text {
 	var said []core.Text
 	for _, taskType := range names(ns.TypeLimits) {
+		path := join("type_limits", taskType)
+		if taskType == workflow.TypeName { // stored before it was refused
+			said = append(said, core.Text{Zh: path + "：没有作用：" + ofWorkflows.Zh, En: path + ": has no effect: " + ofWorkflows.En})
+			continue
+		}
 		if _, ok := d.opts.Catalog.Type(taskType); ok {
 			continue
 		}
@@ -106,7 +121,7 @@ func (d *Definitions) NamespaceWarnings(ns core.Namespace) []core.Text {
 		for _, t := range d.opts.Catalog.Types([]string{ns.Name}) {
 			there = append(there, t.Name)
 		}
-		path, none := join("type_limits", taskType), noSuch("任务类型", "task type", "there are", taskType, there)
+		none := noSuch("任务类型", "task type", "there are", taskType, there)
 		said = append(said, core.Text{Zh: path + "：目前没有作用：" + none.Zh, En: path + ": has no effect at present: " + none.En})
 	}
 	return said

@@ -284,6 +284,7 @@ func TestANamespacesDefaultsAndLimitsAreJudged(t *testing.T) {
 		"TooManyDays":     {core.Namespace{Retention: core.Retention{SamplesDays: 40_000}}, "retention.samples", "36500d"},
 		"FineTooShort":    {core.Namespace{Retention: core.Retention{FineDays: 7}}, "retention.fine", "at least 8d"},
 		"LinesWithoutRun": {core.Namespace{Retention: core.Retention{RunsDays: 30, LinesDays: 60}}, "retention.lines", "longer than retention.runs"},
+		"OfWorkflows":     {core.Namespace{TypeLimits: map[string]int{"Common.Workflow": 1}}, "type_limits.Common.Workflow", "a step that is a workflow too would wait for it"},
 		"MoreOfAType":     {core.Namespace{MaxRunning: 2, TypeLimits: map[string]int{"Common.KeepAlive": 3}}, "type_limits.Common.KeepAlive", "no effect"},
 		"LongDescription": {core.Namespace{Description: strings.Repeat("x", 17<<10)}, "description", "16 KiB"},
 	}
@@ -357,6 +358,22 @@ func TestAWorkflowHoldsNoPlacesItself(t *testing.T) {
 		if limits, breakers := w.Gates(&runs); len(limits) > 0 || len(breakers) != 1 {
 			t.Errorf("task %s has %v, %v", task.Name, limits, breakers)
 		}
+	}
+
+	// A limit of the type of workflows, of an earlier release.
+	limited := core.Namespace{Name: "Telemedicine", TypeLimits: map[string]int{"Common.Workflow": 1}}
+	if err := w.store.PutNamespace(t.Context(), limited); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	runs = w.Effective(plain)
+	if limits, _ := w.Gates(&runs); len(limits) > 0 || w.Gated(&runs) {
+		t.Errorf("a step that is a workflow has %v, and may wait for its own", limits)
+	}
+	if said := w.NamespaceWarnings(limited); len(said) != 1 || !strings.HasPrefix(said[0].En, "type_limits.Common.Workflow: has no effect: ") {
+		t.Errorf("warnings %+v", said)
 	}
 
 	// A task that becomes a workflow leaves its places behind.

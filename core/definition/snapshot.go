@@ -146,6 +146,9 @@ func (d *Definitions) derive(s *snapshot) {
 			s.running[ns.Name] = core.Limit{Key: "namespace:" + ns.Name, Slots: ns.MaxRunning, Need: 1, MaxWaiting: core.DefaultMaxWaiting}
 		}
 		for taskType, slots := range ns.TypeLimits {
+			if taskType == workflow.TypeName { // stored before it was refused
+				continue
+			}
 			s.types[typeKey{ns.Name, taskType}] = core.Limit{Key: "type:" + ns.Name + "/" + taskType, Slots: slots, Need: 1, MaxWaiting: core.DefaultMaxWaiting}
 		}
 	}
