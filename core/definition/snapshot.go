@@ -204,7 +204,7 @@ func (d *Definitions) Plan(task *core.Task) (*schedule.Schedule, error) {
 // the task itself says is what the store has.
 func (d *Definitions) Effective(task core.Task) core.Task {
 	defaults := d.held.Load().namespaces[task.Namespace].Defaults
-	if task.Type == workflow.TypeName { // its steps take these: if it held them too, it might wait for itself; its own were stored before they were refused
+	if task.Type == workflow.TypeName { // its steps take these: if it held them too, it might wait for itself
 		task.Policies.Pools, task.Policies.Downstreams = nil, nil
 		defaults.Pools, defaults.Downstreams = nil, nil
 	}
