@@ -206,7 +206,7 @@ func TestABreakerOpensIsProbedAndCloses(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.start(t)
-	if _, err := w.defs.PutDownstream(t.Context(), core.Downstream{Name: "his", Failures: 2, Cooldown: time.Second}, core.AnyVersion, "ann"); err != nil {
+	if _, err := w.defs.PutDownstream(t.Context(), core.Downstream{Name: "his", Failures: 2, Cooldown: 5 * time.Second}, core.AnyVersion, "ann"); err != nil {
 		t.Fatal(err)
 	}
 	p := core.Policies{Downstreams: []string{"his"}, Overlap: core.OverlapAllow}

@@ -195,7 +195,7 @@ func TestOverlapIsDecidedAtTheInstant(t *testing.T) {
 	task := w.create(t, "hold", func(t *core.Task) { t.Policies.Overlap = core.OverlapSkip })
 	first := w.fire(t, task.ID, 0)
 	eventually(t, "the first executes", func() bool { return w.provider.executing() == 1 })
-	second := w.fire(t, task.ID, 60*time.Millisecond)
+	second := w.fire(t, task.ID, 2*time.Second)
 	if second.State != core.RunQueued || w.run(t, second.ID).State != core.RunQueued {
 		t.Fatalf("the second was claimed as %s beside a live run", second.State)
 	}
@@ -203,7 +203,7 @@ func TestOverlapIsDecidedAtTheInstant(t *testing.T) {
 	if skipped.DecidedAt.Before(second.FireAt) || !strings.Contains(string(skipped.Facts), `1 earlier run is live`) {
 		t.Errorf("skipped at %s, before its instant %s, for %s", skipped.DecidedAt, second.FireAt, skipped.Facts)
 	}
-	third := w.fire(t, task.ID, 500*time.Millisecond)
+	third := w.fire(t, task.ID, 3*time.Second)
 	close(w.provider.let) // the first ends before the third's instant
 	w.wantEnded(t, first.ID, core.Succeeded, "")
 	started := w.wantEnded(t, third.ID, core.Succeeded, "")
@@ -293,8 +293,9 @@ func TestAFireOfAnUnknownTypeIsSkipped(t *testing.T) {
 	w := setup(t)
 	w.start(t)
 	task := w.create(t, "succeed", nil)
-	fired := w.fire(t, task.ID, 100*time.Millisecond)
+	claimed, fired := w.claim(t, task.ID, w.opts.ServerID, time.Now())
 	w.catalog.Withdraw("plugin:lab")
+	w.Dispatch(claimed, fired)
 	skipped := w.wantEnded(t, fired.ID, core.Skipped, core.ReasonUnknownType)
 	if !strings.Contains(string(skipped.Facts), "Lab.Work") {
 		t.Errorf("facts %s", skipped.Facts)
