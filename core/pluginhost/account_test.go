@@ -73,7 +73,7 @@ func TestWhatNobodyWaitedForIsCountedByTheControlGroup(t *testing.T) {
 	}
 	run(t, t.Context(), p, do("burn-away"), "r2")
 	members := filepath.Join(h.Processes()[0].Group, "cgroup.procs")
-	eventually(t, 20*time.Second, "the orphan has burnt", func() bool {
+	eventually(t, "the orphan has burnt", func() bool {
 		pids, err := os.ReadFile(members)
 		return err == nil && len(strings.Fields(string(pids))) == 1
 	})

@@ -79,7 +79,7 @@ func TestAKilledHostLeavesNoChildAndTheNextOneEndsWhatHeldOn(t *testing.T) {
 		}
 	})
 	var processes []pluginhost.Process
-	eventually(t, 20*time.Second, "the host has started its children", func() bool {
+	eventually(t, "the host has started its children", func() bool {
 		text, err := os.ReadFile(filepath.Join(dir, "pids"))
 		return err == nil && json.Unmarshal(text, &processes) == nil
 	})
@@ -103,7 +103,7 @@ func TestAKilledHostLeavesNoChildAndTheNextOneEndsWhatHeldOn(t *testing.T) {
 	}
 	_ = host.Wait()
 	ended = true
-	eventually(t, 2*time.Second, "the children are dead", func() bool {
+	eventually(t, "the children are dead", func() bool {
 		for _, pid := range mortal {
 			if alive(pid) {
 				return false
@@ -118,7 +118,7 @@ func TestAKilledHostLeavesNoChildAndTheNextOneEndsWhatHeldOn(t *testing.T) {
 	if err := h.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Second, "what held on is dead", func() bool {
+	eventually(t, "what held on is dead", func() bool {
 		for _, pid := range immortal {
 			if alive(pid) {
 				return false
@@ -160,7 +160,7 @@ func TestStopEndsEverythingAndMayBeCalledTwice(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, 5*time.Second, "both run", func() bool { return len(h.Processes()) == 2 })
+	eventually(t, "both run", func() bool { return len(h.Processes()) == 2 })
 	pids := h.Processes()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -200,7 +200,7 @@ func TestProcessesSayWhatRunsWhere(t *testing.T) {
 		ran.Go(func() { run(t, ctx, p, do("wait"), "shared-"+strconv.Itoa(i)) })
 	}
 	ran.Go(func() { run(t, ctx, w, do("wait"), "alone") })
-	eventually(t, 5*time.Second, "all run", func() bool {
+	eventually(t, "all run", func() bool {
 		shared, alone := 0, 0
 		for _, one := range h.Processes() {
 			switch {
@@ -246,7 +246,7 @@ func TestTheBreakerOpensAndRecovers(t *testing.T) {
 	if out, _ := run(t, t.Context(), p, do("exit"), "exit"); out.Verdict != core.Crashed {
 		t.Fatalf("outcome %+v", out)
 	}
-	eventually(t, 10*time.Second, "the breaker is open", func() bool {
+	eventually(t, "the breaker is open", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := p.Execute(ctx, do("talk").Attempt("open"), &coretest.Sink{})
@@ -258,7 +258,7 @@ func TestTheBreakerOpensAndRecovers(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "it runs again", func() bool {
+	eventually(t, "it runs again", func() bool {
 		out, err := p.Execute(t.Context(), do("talk").Attempt("recovered"), &coretest.Sink{})
 		return err == nil && out.Verdict == core.Succeeded
 	})

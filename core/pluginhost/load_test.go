@@ -106,21 +106,18 @@ func TestTheBytesHashedAreTheBytesExecutedAlsoAfterACrash(t *testing.T) {
 
 func TestLoadOfAProgramThatDoesNotBecomeAPlugin(t *testing.T) {
 	t.Parallel()
-	h := setup(t, func(o *pluginhost.Options) { o.StartTimeout = 700 * time.Millisecond })
-	pid := filepath.Join(t.TempDir(), "pid")
+	h := setup(t, func(o *pluginhost.Options) { o.StartTimeout = 10 * patience }) // none waits for that
 	for name, c := range map[string]struct {
 		script string
 		kind   core.Kind
 		says   string
 	}{
-		"NeverFinishesTheHandshake": {"echo $$ > " + pid + "; echo here I am >&2; exec sleep 600", core.KindUnavailable, "here I am"},
-		"EndsAtOnce":                {"echo out of luck >&2; exit 3", core.KindUnavailable, "exit status 3; it wrote: out of luck"},
-		"SpeaksAnotherProtocol":     {"echo '1|77|unix|/tmp/x|grpc|'; exec sleep 600", core.KindInvalid, "version 77"},
-		"SaysHello":                 {"echo hello; exec sleep 600", core.KindUnavailable, `"hello"`},
-		"NeverEndsALine":            {"yes | tr -d '\\n'", core.KindUnavailable, "handshake"},
-		"ListensElsewhere":          {"echo '1|1|unix|/run/docker.sock|grpc|'; exec sleep 600", core.KindUnavailable, "folder it was given"},
-		"HangsAtDescribe":           {"exec " + program(t) + " hang-at-describe", core.KindUnavailable, "did not describe itself"},
-		"OffersAForeignType":        {"exec " + program(t) + " foreign-type", core.KindInvalid, "namespace Other"},
+		"EndsAtOnce":            {"echo out of luck >&2; exit 3", core.KindUnavailable, "exit status 3; it wrote: out of luck"},
+		"SpeaksAnotherProtocol": {"echo '1|77|unix|/tmp/x|grpc|'; exec sleep 600", core.KindInvalid, "version 77"},
+		"SaysHello":             {"echo hello; exec sleep 600", core.KindUnavailable, `"hello"`},
+		"NeverEndsALine":        {"yes | tr -d '\\n'", core.KindUnavailable, "handshake"},
+		"ListensElsewhere":      {"echo '1|1|unix|/run/docker.sock|grpc|'; exec sleep 600", core.KindUnavailable, "folder it was given"},
+		"OffersAForeignType":    {"exec " + program(t) + " foreign-type", core.KindInvalid, "namespace Other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -129,9 +126,31 @@ func TestLoadOfAProgramThatDoesNotBecomeAPlugin(t *testing.T) {
 			if core.KindOf(err) != c.kind || err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("err %v", err)
 			}
-			if took := time.Since(began); took > 3*time.Second {
+			if took := time.Since(began); took > patience {
 				t.Errorf("took %v", took)
 			}
+		})
+	}
+}
+
+func TestLoadOfAProgramThatHangsIsGivenUpInTime(t *testing.T) {
+	t.Parallel()
+	pid := filepath.Join(t.TempDir(), "pid")
+	for name, c := range map[string]struct{ script, says string }{
+		"NeverFinishesTheHandshake": {"echo $$ > " + pid + "; echo here I am >&2; exec sleep 600", "here I am"},
+		"HangsAtDescribe":           {"exec " + program(t) + " hang-at-describe", "thinking about it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			enough(t, name, func(limit time.Duration) bool {
+				h := setup(t, func(o *pluginhost.Options) { o.StartTimeout = limit })
+				began := time.Now()
+				_, err := h.Load(t.Context(), scriptDir(t, c.script))
+				if took := time.Since(began); core.KindOf(err) != core.KindUnavailable || err == nil || !strings.Contains(err.Error(), "did not describe itself") || took < limit || took > limit+patience {
+					t.Fatalf("after %v %v", took, err)
+				}
+				return strings.Contains(err.Error(), c.says)
+			})
 			if name == "NeverFinishesTheHandshake" && alive(pidIn(t, pid)) {
 				t.Error("it still runs")
 			}

@@ -96,7 +96,7 @@ func TestACrashEndsItsAttemptsWithTheStderrTailAndHarmsNoOtherPlugin(t *testing.
 			t.Errorf("the attempt beside it: %+v", out)
 		}
 	})
-	eventually(t, 5*time.Second, "both run", func() bool {
+	eventually(t, "both run", func() bool {
 		n := 0
 		for _, one := range h.Processes() {
 			n += len(one.Running)
@@ -133,11 +133,13 @@ func TestAnAttemptThatHoldsOnPastGraceEndsTheProcessAndOthersSayWhy(t *testing.T
 			t.Errorf("the attempt beside it: %+v", out)
 		}
 	})
-	eventually(t, 5*time.Second, "it runs", func() bool { ps := h.Processes(); return len(ps) == 1 && len(ps[0].Running) == 1 })
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, core.ErrRunTimeout)
-	defer cancel()
-	if out, _ := run(t, ctx, p, do("stubborn"), "stubborn"); out.Verdict != core.TimedOut {
-		t.Errorf("outcome %+v", out)
+	eventually(t, "it runs", func() bool { ps := h.Processes(); return len(ps) == 1 && len(ps[0].Running) == 1 })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	sink, began := begun()
+	go func() { <-began; cancel(core.ErrRunTimeout) }() // ends when it has begun
+	if out, err := p.Execute(ctx, do("stubborn").Attempt("stubborn"), sink); err != nil || out.Verdict != core.TimedOut {
+		t.Errorf("outcome %+v, %v", out, err)
 	}
 	beside.Wait()
 	if out, _ := run(t, t.Context(), p, do("talk"), "after"); out.Verdict != core.Succeeded {
@@ -149,13 +151,19 @@ func TestAFrozenProcessIsKilledAfterGrace(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	for name, e := range map[string]core.Executor{"Plugin": load(t, h), "Pool": pool(t, h)} {
-		run(t, t.Context(), e, do("talk"), "warm")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, core.ErrRunTimeout)
-		defer cancel()
-		began := time.Now()
-		out, _ := run(t, ctx, e, do("freeze"), name)
-		if took := time.Since(began); out.Verdict != core.TimedOut || !strings.Contains(out.Message, "killed") || took > 1500*time.Millisecond {
-			t.Errorf("%s: after %v %+v", name, took, out)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		sink, began := begun()
+		var asked time.Time
+		go func() { // ends when it has begun
+			<-began
+			freeze(t, busy(t, h))
+			asked = time.Now()
+			cancel(core.ErrRunTimeout)
+		}()
+		out, err := e.Execute(ctx, do("stubborn").Attempt(name), sink)
+		if took := time.Since(asked); err != nil || out.Verdict != core.TimedOut || !strings.Contains(out.Message, "killed") || took < 300*time.Millisecond || took > patience {
+			t.Errorf("%s: after %v %+v %v", name, took, out, err)
 		}
 	}
 }
@@ -177,7 +185,7 @@ func TestStopDrainsAPluginUntilItsContextEnds(t *testing.T) {
 	<-began
 	stopped := make(chan error)
 	go func() { stopped <- p.Stop(t.Context()) }() // ends when the attempt does
-	eventually(t, 5*time.Second, "new attempts are refused", func() bool {
+	eventually(t, "new attempts are refused", func() bool {
 		_, err := p.Execute(t.Context(), do("talk").Attempt("new"), &coretest.Sink{})
 		return core.KindOf(err) == core.KindUnavailable
 	})
@@ -211,10 +219,14 @@ func TestAPluginThatDoesNotKnowCancelIsCancelledThePlainWayAndTheOutcomeSaysSo(t
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, core.ErrRunTimeout)
-	defer cancel()
-	if out, _ := run(t, ctx, p, do("wait"), "deaf"); out.Verdict != core.TimedOut || !strings.Contains(out.Message, "may still run") {
-		t.Errorf("outcome %+v", out)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	sink, began := begun()
+	go func() { <-began; cancel(core.ErrRunTimeout) }() // ends when it has begun
+	attempt := do("lines-then-wait").Attempt("deaf")
+	attempt.Grace = time.Hour // which is not waited for
+	if out, err := p.Execute(ctx, attempt, sink); err != nil || out.Verdict != core.TimedOut || !strings.Contains(out.Message, "may still run") {
+		t.Errorf("outcome %+v, %v", out, err)
 	}
 }
 
@@ -274,7 +286,7 @@ func TestAKillTakesTheWholeTree(t *testing.T) {
 			}
 			cancel(core.ErrRunCancelled)
 			ran.Wait()
-			eventually(t, time.Second, "the child is dead", func() bool { return !alive(child) })
+			eventually(t, "the child is dead", func() bool { return !alive(child) })
 		})
 	}
 }

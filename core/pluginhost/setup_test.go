@@ -170,17 +170,32 @@ func run(t testing.TB, ctx context.Context, e core.Executor, c coretest.Case, id
 	return out, sink
 }
 
+// patience is how long tests wait for what must come, and what is to be at once may take, on the slowest machine: it measures
+// no speed.
+const patience = 30 * time.Second
+
 // eventually waits for real processes; nothing tells when the kernel has done its part.
-func eventually(t testing.TB, within time.Duration, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	over := time.After(within)
+	over := time.After(patience)
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-over:
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// enough tries something with longer and longer time limits, until one has let a process come as far as it is to come before
+// the limit ends it.
+func enough(t testing.TB, what string, try func(limit time.Duration) bool) {
+	t.Helper()
+	for limit := 700 * time.Millisecond; !try(limit); limit *= 3 {
+		if limit > patience {
+			t.Fatalf("%v were not enough: %s", limit, what)
 		}
 	}
 }
@@ -198,7 +213,7 @@ func alive(pid int) bool {
 func pidIn(t testing.TB, file string) int {
 	t.Helper()
 	var pid int
-	eventually(t, 10*time.Second, "a PID in "+file, func() bool {
+	eventually(t, "a PID in "+file, func() bool {
 		text, _ := os.ReadFile(file)
 		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 		return pid > 0

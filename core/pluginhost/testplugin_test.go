@@ -197,9 +197,6 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 	case "stubborn":
 		_ = send(say(info, "no"))
 		select {}
-	case "freeze":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		select {}
 	case "crash":
 		_ = send(say(info, "before"))
 		fmt.Fprintln(os.Stderr, "about to crash")
