@@ -7,12 +7,22 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/recorder"
 )
+
+// movedClock is the machine's clock, moved by some time.
+type movedClock struct {
+	core.SystemClock
+	by atomic.Int64
+}
+
+// Now gives the moved time.
+func (c *movedClock) Now() time.Time { return time.Now().Add(time.Duration(c.by.Load())) }
 
 func TestShip(t *testing.T) {
 	t.Parallel()
@@ -66,8 +76,8 @@ func TestShip(t *testing.T) {
 
 	t.Run("AShippedSegmentIsKeptAndThenDeleted", func(t *testing.T) {
 		t.Parallel()
-		dir := t.TempDir()
-		r := open(t, recorder.Options{Dir: dir, SegmentAge: time.Millisecond, KeepShipped: 300 * time.Millisecond})
+		dir, clock := t.TempDir(), &movedClock{}
+		r := open(t, recorder.Options{Dir: dir, SegmentAge: time.Millisecond, KeepShipped: time.Hour, Clock: clock})
 		a := r.Attempt(origin("r1"), 0, recorder.Wait)
 		say(t, a, "x")
 		flush(t, a)
@@ -76,6 +86,7 @@ func TestShip(t *testing.T) {
 		if got := lines(t, r, "r1"); len(got) != 1 {
 			t.Errorf("a shipped segment is not kept: %q", got)
 		}
+		clock.by.Store(int64(time.Hour))
 		eventually(t, "deleted", func() bool { return len(segmentFiles(t, dir)) == 0 && r.Stats().SpoolBytes == 0 })
 		if got := lines(t, r, "r1"); len(got) != 0 {
 			t.Errorf("%q", got)
