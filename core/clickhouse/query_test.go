@@ -165,10 +165,10 @@ func TestQuery(t *testing.T) {
 		if _, err := w.Query(ctx, "SELECT max(sipHash64(number)) FROM numbers(100000000000)", clickhouse.QueryLimits{}, nil, everything); err == nil {
 			t.Error("no error")
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("took %s", took)
 		}
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(30 * time.Second)
 		for w.one(t, "SELECT count() FROM system.processes WHERE query NOT LIKE '%processes%'") != "0" {
 			if time.Now().After(deadline) {
 				t.Fatal("still running on the server")
@@ -251,7 +251,7 @@ func TestARunningStatementIsFoundByItsIDAndEndsWithItsCaller(t *testing.T) {
 		var seen clickhouse.QueryProgress
 		for begun := time.Now(); seen.ReadRows == 0; {
 			all, err := w.Progress(t.Context())
-			if err != nil || time.Since(begun) > 10*time.Second {
+			if err != nil || time.Since(begun) > 30*time.Second {
 				t.Fatalf("%s: %v %v", name, all, err)
 			}
 			seen = all[id]
@@ -265,7 +265,7 @@ func TestARunningStatementIsFoundByItsIDAndEndsWithItsCaller(t *testing.T) {
 			if _, runs := all[id]; err == nil && !runs {
 				break
 			}
-			if time.Since(begun) > 5*time.Second {
+			if time.Since(begun) > 30*time.Second {
 				t.Fatalf("%s: still running: %v %v", name, all, err)
 			}
 		}

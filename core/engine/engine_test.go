@@ -189,7 +189,7 @@ func TestReadersOnlyRead(t *testing.T) {
 	w.must(t, "CREATE TABLE kept (a UInt64) ENGINE=MergeTree ORDER BY a")
 	w.must(t, "INSERT INTO kept VALUES (1)")
 	secret := filepath.Join(t.TempDir(), "secret.csv")
-	if err := os.WriteFile(secret, []byte("41976\n"), 0o644); err != nil {
+	if err := os.WriteFile(secret, []byte("kEpTsEcReT\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	target := filepath.Join(t.TempDir(), "written")
@@ -222,7 +222,7 @@ func TestReadersOnlyRead(t *testing.T) {
 				continue // 2 is for trusted clients that set their own limits
 			}
 			status, body, _ := w.ask(t, sql, "readonly="+readonly, "param_f="+secret)
-			if status == http.StatusOK || strings.Contains(body, "41976") {
+			if status == http.StatusOK || strings.Contains(body, "kEpTsEcReT") {
 				t.Errorf("readonly=%s %s: status %d, %q", readonly, sql, status, body)
 			}
 		}
@@ -258,7 +258,7 @@ func TestLimitsHoldForReaders(t *testing.T) {
 		if code := header.Get("X-ClickHouse-Exception-Code"); code != c.code && !strings.Contains(body, "Code: "+c.code) {
 			t.Errorf("%s with %s: code %q, %q", c.sql, c.limit, code, body[:min(len(body), 200)])
 		}
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > 30*time.Second { // without its limit it takes minutes
 			t.Errorf("%s took %s", c.limit, took)
 		}
 	}
@@ -281,7 +281,7 @@ func TestClientThatGoesCancelsItsQuery(t *testing.T) {
 			answer.Body.Close()
 		}
 		cancel()
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(30 * time.Second)
 		for w.must(t, "SELECT count() FROM system.processes WHERE query NOT LIKE '%system.processes%'") != "0" {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: still running", name)
@@ -469,14 +469,14 @@ func TestSupervisor(t *testing.T) {
 	})
 	t.Run("StopLeavesNoProcess", func(t *testing.T) {
 		t.Parallel()
-		w := setup(t)
+		w := setup(t, func(o *engine.SupervisorOptions) { o.StopTime = time.Hour }) // after which it is killed
 		pid := w.PID()
 		w.client.CloseIdleConnections()
 		began := time.Now()
 		if err := w.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("an idle engine took %s to stop", took)
 		}
 		if err := syscall.Kill(pid, 0); err == nil {
@@ -598,10 +598,10 @@ func TestSupervisor(t *testing.T) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatal("waited 20 s")
+			t.Fatal("waited a minute")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
