@@ -255,10 +255,12 @@ func (w *world) tables() (names []string, columns map[string][]column, derived m
 	return names, columns, derived
 }
 
-// rowsEach is how many rows of each namespace every table gets, and foreignRows of Foreign: a number that shows.
+// rowsEach is how many rows of each namespace every table gets, and foreignRows of Foreign: a number that shows. foreignNumber is
+// every number of others' rows.
 const (
-	rowsEach    = 7
-	foreignRows = 7919
+	rowsEach      = 7
+	foreignRows   = 7919
+	foreignNumber = 31337
 )
 
 // fill writes rows of Common, Foreign, Zeta and of no namespace into every table, in one part each, so that they share granules
@@ -315,7 +317,7 @@ func valueOf(kind string) string {
 	case outer == "UInt8", outer == "Int8":
 		return "1"
 	case strings.HasPrefix(outer, "UInt"), strings.HasPrefix(outer, "Int"), strings.HasPrefix(outer, "Float"), strings.HasPrefix(outer, "Decimal"):
-		return "if(mine, n, 31337)"
+		return fmt.Sprintf("if(mine, n, %d)", foreignNumber)
 	}
 	return "defaultValueOfTypeName('" + strings.ReplaceAll(kind, "'", "\\'") + "')"
 }
