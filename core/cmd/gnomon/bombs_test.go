@@ -75,7 +75,7 @@ func TestLuaBombs(t *testing.T) {
 		}
 		for name, id := range running {
 			var run api.Run
-			w.until(3*timeout, name+" has ended", func() bool {
+			w.until(30*time.Second, name+" has ended", func() bool {
 				status, err := w.ask("GET", "/v1/runs/"+id, nil, &run)
 				return err == nil && status == 200 && run.Outcome != ""
 			})

@@ -30,12 +30,12 @@ func follows(t *testing.T, w *world) {
 		return found
 	}
 	good := w.now(first, nil)
-	w.until(10*time.Second, "the report and the cleaning follow", func() bool { return len(caused(report, good)) == 1 && len(caused(always, good)) == 1 })
+	w.until(30*time.Second, "the report and the cleaning follow", func() bool { return len(caused(report, good)) == 1 && len(caused(always, good)) == 1 })
 	if r := w.over(caused(report, good)[0].ID); r.Trigger != "upstream" || !strings.Contains(string(r.Params), `"millis":7`) || r.Outcome != "succeeded" {
 		t.Errorf("%+v", r)
 	}
 	bad := w.now(first, map[string]any{"fail_rate": 1})
-	w.until(10*time.Second, "the alarm and the cleaning follow", func() bool { return len(caused(alarm, bad)) == 1 && len(caused(always, bad)) == 1 })
+	w.until(30*time.Second, "the alarm and the cleaning follow", func() bool { return len(caused(alarm, bad)) == 1 && len(caused(always, bad)) == 1 })
 	if len(caused(alarm, good)) != 0 || len(caused(report, bad)) != 0 {
 		t.Error("a task followed an end it was not to follow")
 	}
@@ -65,7 +65,7 @@ func leavesWhatDoesNotFollow(t *testing.T, w *world, first api.Task, after func(
 	w.over(good)
 	for task, reason := range map[*api.Task]string{&off: "disabled", &paused: "paused", &lacking: "params", &misfit: "params"} {
 		var runs []api.Run
-		w.until(10*time.Second, "the fire of "+task.Name+" is decided", func() bool { runs = caused(*task, good); return len(runs) == 1 })
+		w.until(30*time.Second, "the fire of "+task.Name+" is decided", func() bool { runs = caused(*task, good); return len(runs) == 1 })
 		if r := runs[0]; r.Trigger != "upstream" || r.Outcome != "skipped" || r.Reason != reason || r.State != "ended" || !strings.Contains(string(r.Facts), `"upstream_run_id":"`+good+`"`) {
 			t.Errorf("%s: %+v, facts %s", task.Name, r, r.Facts)
 		}
@@ -80,7 +80,7 @@ func leavesWhatDoesNotFollow(t *testing.T, w *world, first api.Task, after func(
 	want := "chain-lacking\tparams\t1\tstatistics\tupstream\t1\nchain-misfit\tparams\t1\tstatistics\tupstream\t1\n" +
 		"chain-off\tdisabled\t1\tstatistics\tupstream\t1\nchain-paused\tpaused\t1\tstatistics\tupstream\t1\n"
 	out := ""
-	w.until(20*time.Second, "history has one decision for each", func() bool {
+	w.until(30*time.Second, "history has one decision for each", func() bool {
 		out = w.says("sql", "-o", "tsv", fires)
 		return strings.HasSuffix(out, want)
 	})
@@ -90,7 +90,7 @@ func leavesWhatDoesNotFollow(t *testing.T, w *world, first api.Task, after func(
 	w.says("task", "enable", "Bench/chain-off")
 	w.says("task", "resume", "Bench/chain-paused")
 	again := w.now(first, nil)
-	w.until(10*time.Second, "those that may start do", func() bool { return len(caused(off, again)) == 1 && len(caused(paused, again)) == 1 })
+	w.until(30*time.Second, "those that may start do", func() bool { return len(caused(off, again)) == 1 && len(caused(paused, again)) == 1 })
 	if a, b := caused(off, again)[0], caused(paused, again)[0]; a.Reason+b.Reason != "" {
 		t.Errorf("they are %+v and %+v", a, b)
 	}

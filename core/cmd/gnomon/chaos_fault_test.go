@@ -326,7 +326,7 @@ func (c *chaos) kill(n *node) string {
 	fenced := n.gone()
 	children := n.world.kill()
 	n.end(fenced)
-	n.nothingRuns(5*time.Second, children)
+	n.nothingRuns(20*time.Second, children)
 	what := "killed"
 	if c.random.IntN(4) == 0 { // again, in the middle of recovering
 		c.launch(n)
@@ -334,7 +334,7 @@ func (c *chaos) kill(n *node) string {
 		pause(c.t.Context(), lived)
 		children := n.world.kill()
 		n.end(false)
-		n.nothingRuns(5*time.Second, children)
+		n.nothingRuns(20*time.Second, children)
 		c.count["kill"]++
 		what += fmt.Sprintf(", and again after %s", lived.Round(time.Millisecond))
 	}

@@ -105,7 +105,7 @@ func (c *chaos) run() {
 		if took := n.interrupt(); took > 10*time.Second {
 			c.t.Errorf("%s took %s to end", n.name, took)
 		}
-		n.nothingRuns(time.Second, nil)
+		n.nothingRuns(20*time.Second, nil)
 		n.watch.Wait()
 	}
 }

@@ -86,7 +86,7 @@ func TestKillingTheServer(t *testing.T) {
 		}
 		children := w.kill()
 		t.Logf("kill %d after %s with %d children", k+1, lives.Round(time.Millisecond), len(children))
-		w.nothingRuns(5*time.Second, children)
+		w.nothingRuns(20*time.Second, children)
 		if k == outage {
 			pause(t.Context(), missedAfter+2*time.Second)
 		}
@@ -104,7 +104,7 @@ func TestKillingTheServer(t *testing.T) {
 	if took := w.interrupt(); took > 10*time.Second {
 		t.Errorf("the server took %s to end", took)
 	}
-	w.nothingRuns(time.Second, nil)
+	w.nothingRuns(20*time.Second, nil)
 }
 
 // TestKillingChildren is promise 20 and the rest of 22: kill -9 of the engine, a Lua worker and the plugin. The server
@@ -119,13 +119,13 @@ func TestKillingChildren(t *testing.T) {
 	for _, kind := range []string{" engine ", "noop", " lua-worker ", "noop", " lua-worker ", " engine "} {
 		pause(t.Context(), 1500*time.Millisecond)
 		var victims []process
-		w.until(10*time.Second, "there is a child "+kind, func() bool { victims = w.children(kind); return len(victims) > 0 })
+		w.until(30*time.Second, "there is a child "+kind, func() bool { victims = w.children(kind); return len(victims) > 0 })
 		victim := victims[len(victims)-1]
 		t.Logf("kill %s", victim)
 		if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		w.until(15*time.Second, "another child "+kind+" has taken its place", func() bool {
+		w.until(30*time.Second, "another child "+kind+" has taken its place", func() bool {
 			for _, p := range w.children(kind) {
 				if p.pid != victim.pid || p.ticks != victim.ticks {
 					return true
@@ -158,5 +158,5 @@ func TestKillingChildren(t *testing.T) {
 		t.Error("the server's log speaks of a panic")
 	}
 	w.interrupt()
-	w.nothingRuns(time.Second, nil)
+	w.nothingRuns(20*time.Second, nil)
 }

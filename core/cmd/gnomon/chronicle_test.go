@@ -36,11 +36,11 @@ func TestHistoryHasEveryVersion(t *testing.T) {
 	says := w.task("Bench", "says", api.TaskInput{Type: "Bench.Says", Schedule: api.Schedule{Spec: "@every 1s"}, Owner: "wang", Policies: &api.Policies{Timeout: "1m"}})
 	gone := w.task("Bench", "gone", api.TaskInput{Type: "Bench.NoOp", Schedule: api.Schedule{Spec: "@manual"}})
 	versions := "SELECT task, task_version, owner, deleted FROM tasks ORDER BY task DESC, task_version"
-	w.until(10*time.Second, "both tasks are in history", func() bool { return rows(versions) == "[[says 1 wang false] [gone 1  false]]" })
+	w.until(30*time.Second, "both tasks are in history", func() bool { return rows(versions) == "[[says 1 wang false] [gone 1  false]]" })
 	if got := rows("SELECT JSONExtractString(policies, 'timeout'), schedule, changed_by != '' FROM tasks WHERE task = 'says'"); got != "[[1m @every 1s 1]]" {
 		t.Errorf("policies and schedule %s", got)
 	}
-	w.until(10*time.Second, "the types are in history", func() bool {
+	w.until(30*time.Second, "the types are in history", func() bool {
 		return rows("SELECT plugin, provider_version != '', length(sha256) FROM task_types WHERE task_type = 'Bench.NoOp'") == "[[noop 1 64]]" &&
 			strings.HasPrefix(rows("SELECT provider FROM task_types WHERE task_type = 'Bench.Says'"), "[[lua:")
 	})
@@ -56,10 +56,10 @@ func TestHistoryHasEveryVersion(t *testing.T) {
 		return rows(versions) == "[[says 1 wang false] [says 2 li false] [says 3 zhao false] [gone 1  true]]"
 	})
 
-	w.until(20*time.Second, "runs join with their version", func() bool {
+	w.until(30*time.Second, "runs join with their version", func() bool {
 		return rows("SELECT DISTINCT owner FROM runs JOIN tasks USING (task_id, task_version) WHERE runs.task = 'says' AND owner = 'zhao'") == "[[zhao]]"
 	})
-	w.until(20*time.Second, "its log is searched", func() bool {
+	w.until(30*time.Second, "its log is searched", func() bool {
 		out, _, code := w.line("task", "logs", "Bench/says", "--grep", "REFUSED by pacs", "--from", "1h", "-n", "3")
 		return code == 0 && strings.Count(out, "校验失败 refused by PACS") == 3
 	})
@@ -70,7 +70,7 @@ func TestHistoryHasEveryVersion(t *testing.T) {
 	// A change that no server told of: it is found at the next start.
 	w.kill()
 	w.start()
-	w.until(20*time.Second, "history is as it was", func() bool {
+	w.until(30*time.Second, "history is as it was", func() bool {
 		return rows(versions) == "[[says 1 wang false] [says 2 li false] [says 3 zhao false] [gone 1  true]]"
 	})
 }

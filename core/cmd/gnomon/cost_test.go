@@ -45,7 +45,7 @@ func TestCostsAddUp(t *testing.T) {
 	}
 	const when = "2006-01-02 15:04:05.000000"
 	var recorded sums
-	w.until(20*time.Second, "the readings around that moment are in history", func() bool {
+	w.until(30*time.Second, "the readings around that moment are in history", func() bool {
 		rows, err := query[sums](w, "SELECT sum(spent_cpu_us) / 1e6 AS cpu, count() AS rows, toString(max(at)) AS until FROM plugin_samples WHERE at <= toDateTime64('"+at.Add(time.Second).Format(when)+"', 6, 'UTC')")
 		if err != nil || len(rows) == 0 {
 			return false
@@ -124,7 +124,7 @@ func mustServer(t *testing.T, w *world) string {
 	w.start("--no-context")
 	type server struct{ Server string }
 	var found []server
-	w.until(20*time.Second, "the end of the first server is in history", func() bool {
+	w.until(30*time.Second, "the end of the first server is in history", func() bool {
 		found, _ = query[server](w, "SELECT server FROM servers WHERE isNotNull(ended_at)")
 		return len(found) == 1
 	})

@@ -33,7 +33,7 @@ tasks:
 	}
 
 	task, path := w.works("defaults", "@every 1s", nil, api.Policies{Preconditions: []api.Precondition{{Expression: `params.millis == 0 && params.fails == "failed"`}}}, nil)
-	w.until(20*time.Second, "a run starts whose precondition asks for the defaults of its parameters", func() bool { return len(begun(w.evidenceOf(path))) > 0 })
+	w.until(30*time.Second, "a run starts whose precondition asks for the defaults of its parameters", func() bool { return len(begun(w.evidenceOf(path))) > 0 })
 	w.must("POST", "/v1/tasks/"+task.ID+"/disable", nil, nil)
 
 	for _, line := range [][]string{{"task", "delete", "Bench/asked"}, {"calendar", "delete", "audit"}} {

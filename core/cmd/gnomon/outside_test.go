@@ -58,7 +58,7 @@ func TestHistoryOutside(t *testing.T) {
 	w.namespace("Bench")
 	w.task("Bench", "steady", api.TaskInput{Type: "Bench.NoOp", Schedule: api.Schedule{Spec: "* * * * * *"}, Params: params(map[string]any{"lines": 3})})
 	var status api.Status
-	w.until(20*time.Second, "runs end without history", func() bool {
+	w.until(30*time.Second, "runs end without history", func() bool {
 		w.must("GET", "/v1/server", nil, &status)
 		return status.Spool.Unshipped > 0
 	})
@@ -86,7 +86,7 @@ func TestHistoryOutside(t *testing.T) {
 	w.until(30*time.Second, "history has what waited for it", counted(2))
 	second.CloseClientConnections()
 	second.Close()
-	w.until(20*time.Second, "it is noticed that history has gone", func() bool {
+	w.until(30*time.Second, "it is noticed that history has gone", func() bool {
 		w.must("GET", "/v1/server", nil, &status)
 		return strings.HasSuffix(status.Engine, "does not answer")
 	})

@@ -70,7 +70,7 @@ func (w *world) run(id string) (r api.Run) {
 // over waits for a run's end and gives it.
 func (w *world) over(id string) (r api.Run) {
 	w.t.Helper()
-	w.until(20*time.Second, "run "+id+" has ended", func() bool { r = w.run(id); return r.State == "ended" })
+	w.until(30*time.Second, "run "+id+" has ended", func() bool { r = w.run(id); return r.State == "ended" })
 	return r
 }
 
@@ -136,7 +136,7 @@ func TestOneRoadForEachPolicy(t *testing.T) {
 		w := w.on(t)
 		to := time.Now()
 		write(t, clock, "1m") // what is younger than 30 s is left out
-		w.until(5*time.Second, "the last moments before are reconciled", func() bool {
+		w.until(30*time.Second, "the last moments before are reconciled", func() bool {
 			out, errOut, code := w.line("reconcile", "-n", "Bench", "--from", began.UTC().Format(time.RFC3339), "--to", to.UTC().Format(time.RFC3339))
 			if code != 0 {
 				t.Fatalf("%d\n%s%s", code, out, errOut)
@@ -145,7 +145,7 @@ func TestOneRoadForEachPolicy(t *testing.T) {
 		})
 	})
 	w.interrupt()
-	w.nothingRuns(2*time.Second, nil)
+	w.nothingRuns(20*time.Second, nil)
 }
 
 // TestAFileTakesADefaultAway: zeros of a YAML file or of flags hold, are printed again, and what is printed may be applied again.
@@ -268,11 +268,15 @@ func backfills(t *testing.T, w *world) {
 // pauses: nothing starts while the task is paused, and nothing of it afterwards.
 func pauses(t *testing.T, w *world) {
 	task, path := w.works("rests", "@every 1s", nil, api.Policies{}, nil)
-	w.until(10*time.Second, "it fires", func() bool { return len(w.evidenceOf(path)) > 0 })
+	w.until(30*time.Second, "it fires", func() bool { return len(w.evidenceOf(path)) > 0 })
 	if out := w.says("task", "pause", "Bench/rests", "--note", "ERP is being moved", "--until", "2h"); !strings.Contains(out, "paused Bench/rests") || !strings.Contains(out, "ERP is being moved") {
 		t.Errorf("%q", out)
 	}
-	pause(t.Context(), 300*time.Millisecond)
+	w.until(30*time.Second, "what it had started has ended", func() bool {
+		var now api.Task
+		w.must("GET", "/v1/tasks/"+task.ID, nil, &now)
+		return now.LiveRuns == 0
+	})
 	before := len(w.evidenceOf(path))
 	pause(t.Context(), 2500*time.Millisecond)
 	if now := len(w.evidenceOf(path)); now != before {
@@ -283,7 +287,7 @@ func pauses(t *testing.T, w *world) {
 	}
 	resumed := time.Now()
 	w.says("task", "resume", "Bench/rests")
-	w.until(5*time.Second, "it fires again", func() bool { return len(w.evidenceOf(path)) > before })
+	w.until(30*time.Second, "it fires again", func() bool { return len(w.evidenceOf(path)) > before })
 	for _, e := range begun(w.evidenceOf(path))[len(begun(w.evidenceOf(path)[:before])):] {
 		if at, err := time.Parse(time.RFC3339Nano, e.fire); err != nil || at.Before(resumed.Add(-time.Second)) {
 			t.Errorf("resuming fired for %s (%v)", e.fire, err)
@@ -341,7 +345,7 @@ func intervenes(t *testing.T, w *world) {
 func breaks(t *testing.T, w *world) {
 	w.must("PUT", "/v1/downstreams/erp", map[string]any{"failures": 2, "cooldown": "1h"}, nil)
 	task, path := w.works("touches", "@every 1s", map[string]any{"fail_rate": 1}, api.Policies{Downstreams: []string{"erp"}}, nil)
-	w.until(15*time.Second, "the breaker opens and a fire waits at it", func() bool {
+	w.until(30*time.Second, "the breaker opens and a fire waits at it", func() bool {
 		out, _, _ := w.line("queue", "--gate", "breaker")
 		return strings.Contains(out, "Bench/touches") && strings.Contains(out, "breaker downstream:erp") && strings.Contains(out, "open after 2 failures: out of luck")
 	})
@@ -353,7 +357,7 @@ func breaks(t *testing.T, w *world) {
 	}
 	w.repair(task, path)
 	w.says("breaker", "reset", "downstream:erp")
-	w.until(5*time.Second, "what waited goes on", func() bool { return len(begun(w.evidenceOf(path))) > 2 })
+	w.until(30*time.Second, "what waited goes on", func() bool { return len(begun(w.evidenceOf(path))) > 2 })
 	if out := w.says("downstream", "list"); !regexp.MustCompile(`erp +closed`).MatchString(out) {
 		t.Errorf("the downstreams are %s", out)
 	}
@@ -373,14 +377,14 @@ func queues(t *testing.T, w *world) {
 	}
 	holder, low, middle, high := pooled("holder", 0), pooled("low", -10), pooled("middle", 0), pooled("high", 10)
 	held := w.now(holder, map[string]any{"millis": 600_000})
-	w.until(10*time.Second, "the pool is taken", func() bool { return len(begun(w.evidenceOf(path))) == 1 })
+	w.until(30*time.Second, "the pool is taken", func() bool { return len(begun(w.evidenceOf(path))) == 1 })
 	order := []string{held}
 	for _, task := range []api.Task{low, middle, high} {
 		order = append(order, w.now(task, nil))
 	}
 	slices.Reverse(order[1:])
 	var lines []string
-	w.until(10*time.Second, "three runs wait", func() bool {
+	w.until(30*time.Second, "three runs wait", func() bool {
 		out := w.says("queue", "--gate", "capacity")
 		lines = regexp.MustCompile(`(?m)^\d+  .*pool:licence.*$`).FindAllString(out, -1)
 		return len(lines) == 3
@@ -413,7 +417,7 @@ func misses(t *testing.T, w *world) {
 	task, _ := w.works("slow", "@manual", map[string]any{"millis": 600_000}, api.Policies{SLA: &api.SLA{MaxDuration: "1s", FinishWithin: "1s"}}, nil)
 	id := w.now(task, nil)
 	var out string
-	w.until(15*time.Second, "the run has missed its service levels", func() bool {
+	w.until(30*time.Second, "the run has missed its service levels", func() bool {
 		out = w.says("run", "get", id)
 		return strings.Contains(out, "too_long") && strings.Contains(out, "not_finished_in_time")
 	})
@@ -481,7 +485,7 @@ func examines(t *testing.T, w *world) {
 	if err := os.Remove(filepath.Join(w.scripts, "Bench/Vanishing.lua")); err != nil {
 		t.Fatal(err)
 	}
-	w.until(15*time.Second, "the doctor notices", func() bool {
+	w.until(30*time.Second, "the doctor notices", func() bool {
 		out, errOut, code = w.line("doctor", "--lang", "zh")
 		return code == 1
 	})

@@ -221,7 +221,7 @@ func (w *world) start(args ...string) time.Duration {
 	w.t.Helper()
 	began := time.Now()
 	w.spawn(args...)
-	w.until(30*time.Second, "the server is ready", func() bool {
+	w.until(time.Minute, "the server is ready", func() bool {
 		select {
 		case <-w.ended:
 			w.t.Fatalf("the server ended: %s", w.server.ProcessState)
@@ -260,8 +260,8 @@ func (w *world) interrupt() time.Duration {
 	}
 	select {
 	case <-w.ended:
-	case <-time.After(30 * time.Second):
-		w.t.Fatal("the server goes on for 30 s after its interrupt")
+	case <-time.After(time.Minute):
+		w.t.Fatal("the server goes on for a minute after its interrupt")
 	}
 	took := time.Since(began)
 	if code := w.server.ProcessState.ExitCode(); code != 0 {
@@ -405,7 +405,7 @@ func mustQuery[T any](w *world, sql string) []T {
 // line is the command line of this world.
 func (w *world) line(args ...string) (out, errOut string, code int) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(program(w.t), "gnomon"), args...)
 	var o, e bytes.Buffer

@@ -129,7 +129,7 @@ func (o *outage) owner(sql string) {
 	o.t.Helper()
 	client := http.Client{Transport: &http.Transport{DialContext: unixDialer(filepath.Join(o.data, "run", "engine.sock"))}}
 	defer client.CloseIdleConnections()
-	o.until(20*time.Second, "the engine takes "+sql, func() bool {
+	o.until(30*time.Second, "the engine takes "+sql, func() bool {
 		answer, err := client.Post("http://engine/?database=gnomon", "text/plain", strings.NewReader(sql))
 		if err != nil {
 			return false
@@ -175,7 +175,7 @@ func TestEveryLineIsAccountedForWhateverFails(t *testing.T) {
 		runs = []string{o.says(o.waits, 20_000), o.says(o.lua, 5000)}
 		for range 3 {
 			pause(t.Context(), 400*time.Millisecond)
-			o.until(20*time.Second, "there is an engine to kill", func() bool { return o.signal(syscall.SIGKILL) })
+			o.until(30*time.Second, "there is an engine to kill", func() bool { return o.signal(syscall.SIGKILL) })
 		}
 		o.ended(60*time.Second, runs...)
 		o.settled()
@@ -184,7 +184,7 @@ func TestEveryLineIsAccountedForWhateverFails(t *testing.T) {
 		o.owner("ALTER TABLE run_logs MODIFY SETTING table_readonly = 1")
 		runs = []string{o.says(o.waits, 3000), o.says(o.drops, 3000), o.says(o.lua, 3000)}
 		o.ended(30*time.Second, runs...)
-		o.until(20*time.Second, "history is known to take nothing", func() bool { return o.status().Spool.Unshipped > 0 && o.refusing() })
+		o.until(30*time.Second, "history is known to take nothing", func() bool { return o.status().Spool.Unshipped > 0 && o.refusing() })
 		if n := o.lines(runs[0]); n.Count != 0 {
 			t.Errorf("a read-only history has %+v", n)
 		}
@@ -223,7 +223,7 @@ func TestEveryLineIsAccountedForWhateverFails(t *testing.T) {
 				_ = syscall.Kill(child.pid, syscall.SIGCONT) // a stopped process cannot notice that its parent is gone
 			}
 		}
-		o.nothingRuns(10*time.Second, children)
+		o.nothingRuns(20*time.Second, children)
 		o.start()
 		o.settled()
 

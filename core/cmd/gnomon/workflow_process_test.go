@@ -128,7 +128,7 @@ func worksAsAGraph(t *testing.T, w *world) {
 		{"name": "one", "task": "long"}, {"name": "two", "task": "long", "needs": []string{"one"}},
 	}})})
 	third := w.now(longFlow, nil)
-	w.until(10*time.Second, "the first step has begun", func() bool { return len(begun(w.evidenceOf(filepath.Join(w.dir, "long.csv")))) == 1 })
+	w.until(30*time.Second, "the first step has begun", func() bool { return len(begun(w.evidenceOf(filepath.Join(w.dir, "long.csv")))) == 1 })
 	w.says("run", "cancel", third)
 	if r := w.over(third); r.Outcome != "cancelled" {
 		t.Errorf("the cancelled workflow ended as %s: %s", r.Outcome, r.Message)
@@ -155,11 +155,11 @@ func TestAWorkflowSurvivesItsServer(t *testing.T) {
 	}
 	flow := w.task("Bench", "flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": steps})})
 	id := w.now(flow, nil)
-	w.until(15*time.Second, "both branches execute", func() bool {
+	w.until(30*time.Second, "both branches execute", func() bool {
 		return len(w.evidenceOf(paths["step-left"])) == 1 && len(w.evidenceOf(paths["step-right"])) == 1
 	})
 	children := w.kill()
-	w.nothingRuns(5*time.Second, children)
+	w.nothingRuns(20*time.Second, children)
 	w.start()
 	if r := w.over(id); r.Outcome != "succeeded" {
 		t.Errorf("the workflow ended as %s: %s", r.Outcome, r.Message)
@@ -182,5 +182,5 @@ func TestAWorkflowSurvivesItsServer(t *testing.T) {
 	}
 	w.says("reconcile")
 	w.interrupt()
-	w.nothingRuns(2*time.Second, nil)
+	w.nothingRuns(20*time.Second, nil)
 }
