@@ -168,7 +168,7 @@ func (c *canvas) before(root *drawn, reach time.Duration) {
 	edge.draw(&past, c.from)
 	early := &drawn{Task: root.Task, offs: past.offs}
 	edge.pause(early)
-	edge.jitter(early)
+	edge.jitter(early, c.from)
 	for _, off := range early.offs {
 		root.early = append(root.early, off-int32(edge.seconds))
 	}

@@ -142,7 +142,7 @@ type walk struct {
 func (c *canvas) walk(d *drawn) walk {
 	w := walk{c: c, d: d}
 	if d.counted {
-		w.root = c.from.Add(-d.after - time.Microsecond)
+		w.root = c.from.Add(-d.after - d.root.Schedule.Jitter - time.Microsecond)
 		if d.root.Plan.Kind() == schedule.After {
 			w.root = slices.MaxFunc([]time.Time{c.from, d.root.Next}, time.Time.Compare)
 		}
@@ -174,25 +174,31 @@ func (w *walk) next() (at time.Time, ok bool) {
 			}
 			w.root = fire.At
 		}
-		at = w.root.Add(w.d.after).UTC().Truncate(time.Second)
-		pause := w.pause()
+		start := w.d.root.start(w.root)
+		at = start.Add(w.d.after).UTC().Truncate(time.Second)
+		pause := w.pause(start)
 		switch {
 		case !at.Before(w.c.report.To) || pause != nil && pause.Until.IsZero():
 			return time.Time{}, false
 		case pause == nil && !at.Before(w.c.in.From.Truncate(time.Second)):
 			return at, true
 		case pause != nil && w.d.root.Plan.Kind() != schedule.After: // on to where it ends
-			if skipped := pause.Until.Add(-w.d.after - time.Microsecond); skipped.After(w.root) {
+			if skipped := pause.Until.Add(-w.d.after - w.d.root.Schedule.Jitter - time.Microsecond); skipped.After(w.root) {
 				w.root = skipped
 			}
 		}
 	}
 }
 
-// pause gives the pause that covers the fire: the task's, or that of one that leads to it.
-func (w *walk) pause() *core.Pause {
+// pause gives the pause that covers the fire: the task's, or that of one that leads to it. A fire of the schedule is held by
+// its instant, what it brings by the start that follows from it.
+func (w *walk) pause(start time.Time) *core.Pause {
 	for d := w.d; d != nil; d = d.cause {
-		if d.Pause.Holds(w.root.Add(d.after)) {
+		at := start.Add(d.after)
+		if d.cause == nil {
+			at = w.root
+		}
+		if d.Pause.Holds(at) {
 			return &d.Pause
 		}
 	}

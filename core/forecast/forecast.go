@@ -41,6 +41,11 @@ type Task struct {
 	Steps     []Step   // of a workflow
 }
 
+// start gives when a fire of the task's schedule starts, as the scheduler has it.
+func (t *Task) start(instant time.Time) time.Time {
+	return instant.Add(schedule.Jitter(t.ID, instant, t.Schedule.Jitter))
+}
+
 // Input is what a forecast is made of.
 type Input struct {
 	Tasks    []Task
@@ -289,7 +294,7 @@ func (c *canvas) lay(to time.Time) {
 			c.laid += p.fires
 			x.d.offs, x.d.skipped = p.offs, p.skipped
 			c.pause(x.d)
-			c.jitter(x.d)
+			c.jitter(x.d, to)
 			x.d.fires = int64(len(x.d.offs))
 		}
 		c.add(x.d)
@@ -362,21 +367,25 @@ func (c *canvas) layAfter(d *drawn, to time.Time) {
 	c.add(d)
 }
 
-// jitter moves the fires to where they start.
-func (c *canvas) jitter(d *drawn) {
+// jitter puts in place of the fires of a task with jitter their starts before to. It walks over the fires anew: the jitter goes
+// by the very instant, which offs have only to the second, and what fires before the beginning may start after it.
+func (c *canvas) jitter(d *drawn, to time.Time) {
 	if d.Schedule.Jitter <= 0 {
 		return
 	}
-	moved := make([]int32, 0, len(d.offs))
-	for _, off := range d.offs {
-		at := time.Duration(off) * time.Second
-		at += schedule.Jitter(d.ID, c.from.Add(at), d.Schedule.Jitter)
-		if off = int32(at / time.Second); int(off) < c.seconds {
-			moved = append(moved, off)
+	starts := make([]int32, 0, len(d.offs))
+	for at := c.from.Add(-d.Schedule.Jitter - time.Microsecond); ; {
+		fire, ok := d.Plan.NextStart(at)
+		if !ok || !fire.At.Before(to) {
+			break
+		}
+		at = fire.At
+		if start := d.start(at); !d.Pause.Holds(at) && !start.Before(c.from) && start.Before(to) {
+			starts = append(starts, int32(start.Sub(c.from)/time.Second))
 		}
 	}
-	slices.Sort(moved)
-	d.offs = moved
+	slices.Sort(starts)
+	d.offs = starts
 }
 
 // pause takes away the fires that the task's pause covers.

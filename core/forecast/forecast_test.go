@@ -16,6 +16,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/calendar"
 	"github.com/gnomon-scheduler/gnomon/core/forecast"
 	"github.com/gnomon-scheduler/gnomon/core/schedule"
+	"github.com/google/go-cmp/cmp"
 )
 
 var (
@@ -173,6 +174,53 @@ func TestForecastHeedsPausesAndJitter(t *testing.T) {
 	}
 	if len(r.Collisions) > 0 && r.Collisions[0].Times > 20 {
 		t.Errorf("jitter moves starts apart: %+v", r.Collisions[0])
+	}
+}
+
+// TestForecastStartsAreTheSchedulersToTheSecond: jitter goes by the very instant, and the usual anchor is no whole second.
+func TestForecastStartsAreTheSchedulersToTheSecond(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]core.Schedule{
+		"Every6h":     {Spec: "@every 6h", Jitter: 2 * time.Hour, Anchor: monday.Add(-7*time.Hour + 481*time.Millisecond)},
+		"Microsecond": {Spec: "@every 90s", Jitter: 45 * time.Second, Anchor: monday.Add(-time.Hour + time.Microsecond)},
+		"Uneven":      {Spec: "@every 61001ms", Jitter: 20 * time.Second, Anchor: monday.Add(-time.Hour + 999_999*time.Microsecond)},
+		"Counted":     {Spec: "@every 20s", Jitter: 10 * time.Second, Anchor: monday.Add(-time.Hour + 250*time.Millisecond)},
+		"List":        {Spec: "@list 2026-11-22T15:59:50.5Z 2026-11-22T16:30:00.000001Z 2026-11-22T17:10:00.75Z", Jitter: 15 * time.Minute},
+		"WholeSecond": {Spec: "0 * * * *", Jitter: 30 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			planned := task(t, "spread", s, takes(time.Minute))
+			planned.Pause = core.Pause{Since: monday.Add(26*time.Hour + 300*time.Millisecond), Until: monday.Add(30*time.Hour + 400*time.Millisecond), By: "li"}
+			in := input(planned, task(t, "behind", manual, after("spread")))
+			in.To, in.List = monday.Add(48*time.Hour), 1_000_000
+			var want []string
+			for at := monday.Add(-10 * time.Hour); ; {
+				fire, ok := planned.Plan.Next(at)
+				if !ok || !fire.At.Before(in.To) {
+					break
+				}
+				at = fire.At
+				start := at.Add(schedule.Jitter(planned.ID, at, s.Jitter))
+				if planned.Pause.Holds(at) {
+					continue
+				}
+				for name, at := range map[string]time.Time{"spread": start, "behind": start.Add(time.Minute)} {
+					if !at.Before(in.From) && at.Before(in.To) {
+						want = append(want, name+" "+at.UTC().Format(time.DateTime))
+					}
+				}
+			}
+			var got []string
+			for _, fire := range forecast.Forecast(in).Listed {
+				got = append(got, fire.Name+" "+fire.At.Format(time.DateTime))
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

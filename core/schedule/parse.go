@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -195,5 +196,5 @@ func Jitter(task string, instant time.Time, most time.Duration) time.Duration {
 	if width == 0 {
 		return 0
 	}
-	return time.Duration(spreadHash(task, fmt.Sprint(instant.UnixMicro()))%width) * time.Microsecond
+	return time.Duration(spreadHash(task, strconv.FormatInt(instant.UnixMicro(), 10))%width) * time.Microsecond
 }
