@@ -42,8 +42,9 @@ func Settle(task *core.Task, run core.Run, outcome core.Outcome, shutdown bool, 
 	return Settlement{Intervene: p.Intervene && outcome.Verdict.Failure()}
 }
 
-// retryDelay is the wait before the attempt after run's: the same each time or doubled, up to a limit, and varied by a
-// hash, so that runs that failed together are not tried again together.
+// retryDelay is the wait before the attempt after run's: the same each time or doubled, and varied by a hash, so that runs
+// that failed together are not tried again together. The limit cuts what it is varied within and not the wait itself: runs
+// that have reached it stay spread, below it.
 func retryDelay(p core.Policies, run core.Run) time.Duration {
 	first := cmp.Or(p.RetryDelay, defaultRetryDelay)
 	most := max(cmp.Or(p.RetryMaxDelay, maxRetryDelay), first)
@@ -61,7 +62,9 @@ func retryDelay(p core.Policies, run core.Run) time.Duration {
 		h := fnv.New64a()
 		_, _ = fmt.Fprintf(h, "%s/%d", run.ID, run.Attempt) // a hash takes everything
 		part := float64(h.Sum64()>>11) / (1 << 53)          // 0 <= part < 1
-		delay += time.Duration(float64(delay) * p.RetryJitter * (2*part - 1))
+		vary := time.Duration(float64(delay) * p.RetryJitter)
+		least := delay - vary
+		delay = least + time.Duration(part*float64(min(delay+vary, most)-least))
 	}
 	return delay
 }

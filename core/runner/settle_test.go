@@ -93,6 +93,51 @@ func TestJitterVariesTheWaitByAFixedPart(t *testing.T) {
 	}
 }
 
+// TestNoJitterExceedsTheLongestWait: runs that have reached it are spread below it, evenly, and not all tried again at it.
+func TestNoJitterExceedsTheLongestWait(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	second := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	cases := map[string]struct {
+		policies    core.Policies
+		attempt     int
+		least, most time.Duration
+	}{
+		"AtTheLimit":      {core.Policies{RetryDelay: second(10), RetryMaxDelay: second(10), RetryJitter: 1}, 1, 0, second(10)},
+		"DoubledUpToIt":   {core.Policies{RetryDelay: second(3), RetryMaxDelay: second(10), RetryJitter: 0.2}, 9, second(8), second(10)},
+		"OnlyJustBelowIt": {core.Policies{RetryDelay: second(9), RetryMaxDelay: second(10), RetryJitter: 0.5}, 1, second(4.5), second(10)},
+		"FarBelowIt":      {core.Policies{RetryDelay: second(3), RetryMaxDelay: second(10), RetryJitter: 0.5}, 1, second(1.5), second(4.5)},
+		"OfAnHour":        {core.Policies{RetryDelay: time.Minute, RetryJitter: 0.3}, 20, 42 * time.Minute, time.Hour},
+		"LongDelay":       {core.Policies{RetryDelay: 5 * time.Hour, RetryBackoff: core.BackoffFixed, RetryJitter: 0.1}, 1, 4*time.Hour + 30*time.Minute, 5 * time.Hour},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.policies.MaxAttempts = 100
+			task := &core.Task{Policies: c.policies}
+			const runs, parts = 10_000, 10
+			var counts [parts]int
+			for i := range runs {
+				run := core.Run{ID: fmt.Sprint("r", i), Attempt: c.attempt}
+				wait := runner.Settle(task, run, core.Outcome{Verdict: core.Failed}, false, now).RetryAt.Sub(now)
+				if wait < c.least || wait > c.most {
+					t.Fatalf("run %d waits %s, not from %s to %s", i, wait, c.least, c.most)
+				}
+				counts[min(parts-1, int((wait-c.least)*parts/(c.most-c.least)))]++
+			}
+			for i, n := range counts {
+				if n < runs/parts/2 || n > runs/parts*2 {
+					t.Errorf("%d of %d runs wait in part %d of %d: %v", n, runs, i, parts, counts)
+				}
+			}
+			asks := core.Outcome{Verdict: core.Failed, RetryAfter: 6 * time.Hour}
+			if got := runner.Settle(task, core.Run{ID: "r", Attempt: c.attempt}, asks, false, now).RetryAt.Sub(now); got != asks.RetryAfter {
+				t.Errorf("a run whose task asks for %s waits %s", asks.RetryAfter, got)
+			}
+		})
+	}
+}
+
 func TestOnlyRunsThatNeedAStartHaveCertainlyNotStarted(t *testing.T) {
 	t.Parallel()
 	for state, may := range map[core.RunState]bool{core.RunClaimed: true, core.RunRunning: true, core.RunQueued: false, core.RunWaiting: false, core.RunRetrying: false} {
