@@ -42,8 +42,8 @@ func Decide(task *core.Task, sched *schedule.Schedule, next, now time.Time, rule
 		d.skip(next, next, 1, core.ReasonMaxRuns, map[string]any{"max_runs": task.Policies.MaxRuns, "fired": rules.Fired})
 	case now.Sub(next) <= rules.MissedAfter:
 		d.one(next)
-	case task.Pause.Holds(next), task.Pause.Holds(now):
-		d.missedWhilePaused(next)
+	case task.Pause.Holds(now): // nothing starts meanwhile, so what was missed before the pause is not caught up either
+		d.skipAll(next, d.end(), core.ReasonPaused, task.Pause.Facts())
 	default:
 		d.missed(next)
 	}
@@ -87,37 +87,21 @@ func (d *decision) one(next time.Time) {
 	}
 }
 
-// missedWhilePaused decides about the missed fires up to the end of the pause; those after it are decided next. While the
-// pause holds nothing starts, so those before it are not caught up either.
-func (d *decision) missedWhilePaused(next time.Time) {
-	until := d.now
-	if end := d.task.Pause.Until; !end.IsZero() && end.Before(until) {
-		until = end.Add(-time.Microsecond)
-	}
-	d.between(next, until, core.ReasonPaused, d.task.Pause.Facts())
-}
-
-// missed decides about all the fires from next until now by the catch-up policy; if a pause began and ended meanwhile,
-// about those before it.
+// missed decides about all the fires from next until now by the catch-up policy, those of a pause that began and ended
+// meanwhile apart: they are skipped, and what was missed before it and after it is one outage with one limit and one spread.
 func (d *decision) missed(next time.Time) {
 	p := d.task.Policies
 	facts := map[string]any{"policy": string(cmp.Or(p.CatchUp, core.CatchUpLatest)), "late_seconds": d.now.Sub(next).Round(time.Millisecond).Seconds()}
 	if !d.rules.Since.IsZero() {
 		facts["server_started"] = d.rules.Since.UTC().Format(time.RFC3339Nano)
 	}
-	until := d.now
-	if since := d.task.Pause.Since; since.After(next) && !since.After(until) {
-		until = since.Add(-time.Microsecond)
-	}
-	starts := d.caughtUp(next, until)
+	starts := d.caughtUp(next)
 	spread := cmp.Or(p.CatchUpSpread, core.DefaultCatchUpSpread)
 	from := next
 	d.Then = d.following(next)
 	for i, fire := range starts {
 		at := fire.At.UTC()
-		if from.Before(at) {
-			d.between(from, at.Add(-time.Microsecond), core.ReasonCatchUp, facts)
-		}
+		d.between(from, at, facts)
 		run := d.run(at)
 		run.Trigger, run.StartAt, run.MovedFrom = core.TriggerCatchUp, d.now.Add(time.Duration(i)*spread), fire.MovedFrom.UTC()
 		run.Facts = encode(facts)
@@ -128,42 +112,75 @@ func (d *decision) missed(next time.Time) {
 	}
 	switch {
 	case d.sched.Kind() != schedule.After:
-		d.between(from, until, core.ReasonCatchUp, facts)
+		d.between(from, d.end(), facts)
 	case len(starts) == 0:
-		d.between(next, next, core.ReasonCatchUp, facts)
+		d.between(next, next.Add(time.Microsecond), facts)
 	default:
 		d.Then = time.Time{} // the end of the run sets it
 	}
 }
 
-// caughtUp gives the missed fires from next until a time that start, oldest first.
-func (d *decision) caughtUp(next, until time.Time) []schedule.Fire {
+// caughtUp gives the missed fires from next on that start, oldest first.
+func (d *decision) caughtUp(next time.Time) []schedule.Fire {
 	p := d.task.Policies
-	limit, from := 1, next.Add(-time.Microsecond)
+	limit, from := 1, next
 	switch p.CatchUp {
 	case core.CatchUpNone:
 		return nil
 	case core.CatchUpAll:
 		limit = min(cmp.Or(p.CatchUpLimit, core.DefaultCatchUpLimit), core.MaxCatchUpLimit)
-		if edge := d.now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)); edge.After(from) {
-			from = edge.Add(-time.Microsecond)
-		}
+		from = later(from, d.now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)))
 	}
 	if p.MaxRuns > 0 {
 		limit = min(limit, p.MaxRuns-int(d.rules.Fired))
 	}
 	if d.sched.Kind() == schedule.After {
-		if fire := d.sched.Judge(next); fire.Skip == "" && next.After(from) {
+		if fire := d.sched.Judge(next); fire.Skip == "" && !next.Before(from) && !d.task.Pause.Holds(next) {
 			return []schedule.Fire{fire}
 		}
 		return nil
 	}
-	return d.sched.Latest(from, until, limit)
+	since, until := d.pausedMeanwhile()
+	starts := d.latest(later(from, until), d.end(), limit)
+	if more := limit - len(starts); more > 0 {
+		starts = append(d.latest(from, since, more), starts...)
+	}
+	return starts
 }
 
-// between writes one row over all the fires in [from, to]; where none of them could have started anyway, for the reason
-// why the last could not. Then follows the last of them.
-func (d *decision) between(from, to time.Time, reason core.Reason, facts map[string]any) {
+// pausedMeanwhile gives the pause that began and ended before now; zero if there was none.
+func (d *decision) pausedMeanwhile() (since, until time.Time) {
+	if p := d.task.Pause; p.Until.After(p.Since) && !p.Until.After(d.now) {
+		return p.Since, p.Until
+	}
+	return time.Time{}, time.Time{}
+}
+
+// end gives the end of what is missed by now, as do all ends here the first instant that is not in it.
+func (d *decision) end() time.Time { return d.now.Add(time.Microsecond) }
+
+// latest gives the last fires in [from, end) that can start, oldest first.
+func (d *decision) latest(from, end time.Time, limit int) []schedule.Fire {
+	if !from.Before(end) {
+		return nil
+	}
+	return d.sched.Latest(from.Add(-time.Microsecond), end.Add(-time.Microsecond), limit)
+}
+
+// between skips all the fires in [from, end): those that lie in the pause as paused, the others as missed.
+func (d *decision) between(from, end time.Time, facts map[string]any) {
+	since, until := d.pausedMeanwhile()
+	d.skipAll(from, earlier(end, since), core.ReasonCatchUp, facts)
+	d.skipAll(later(from, since), earlier(end, until), core.ReasonPaused, d.task.Pause.Facts())
+	d.skipAll(later(from, until), end, core.ReasonCatchUp, facts)
+}
+
+// skipAll writes one row over all the fires in [from, end); where none of those missed could have started anyway, for the
+// reason why the last could not. Then follows the last of them.
+func (d *decision) skipAll(from, end time.Time, reason core.Reason, facts map[string]any) {
+	if !from.Before(end) {
+		return
+	}
 	if d.sched.Kind() == schedule.After {
 		if fire := d.sched.Judge(from); fire.Skip != "" && reason == core.ReasonCatchUp {
 			reason, facts = fire.Skip, skipFacts(fire)
@@ -172,7 +189,7 @@ func (d *decision) between(from, to time.Time, reason core.Reason, facts map[str
 		d.Then = d.following(d.now)
 		return
 	}
-	before := from.Add(-time.Microsecond)
+	before, to := from.Add(-time.Microsecond), end.Add(-time.Microsecond)
 	count := d.sched.Count(before, to)
 	if count == 0 {
 		return
@@ -184,6 +201,20 @@ func (d *decision) between(from, to time.Time, reason core.Reason, facts map[str
 	}
 	d.skip(first.At.UTC(), last.At.UTC(), count, reason, facts)
 	d.Then = d.following(last.At)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // following gives the fire after at. For @after that is the delay after at, which holds if nothing runs.

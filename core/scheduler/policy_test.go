@@ -30,6 +30,7 @@ func TestDecideByPolicy(t *testing.T) {
 		return core.Pause{Since: since, Until: until, By: "ann", Note: "stocktaking"}
 	}
 	all := core.Policies{CatchUp: core.CatchUpAll, CatchUpWindow: 5 * time.Minute, CatchUpLimit: 3, CatchUpSpread: 10 * time.Second}
+	around := core.Policies{CatchUp: core.CatchUpAll, CatchUpLimit: 3, CatchUpSpread: 10 * time.Second}
 	cases := map[string]struct {
 		schedule  core.Schedule
 		policies  core.Policies
@@ -45,9 +46,25 @@ func TestDecideByPolicy(t *testing.T) {
 		"MissedWhilePaused":           {every, core.Policies{}, paused(noon.Add(-time.Minute), time.Time{}), 0, noon, minute(9), []row{skips(noon, minute(9), 10, core.ReasonPaused)}, minute(10)},
 		"MissedBeforeAPauseThatHolds": {every, core.Policies{}, paused(minute(5), time.Time{}), 0, noon, minute(9), []row{skips(noon, minute(9), 10, core.ReasonPaused)}, minute(10)},
 		"MissedBeforeAPauseThatIsOver": {every, core.Policies{}, paused(minute(3), minute(5)), 0, noon, minute(9),
-			[]row{skips(noon, minute(1), 2, core.ReasonCatchUp), catches(minute(2), minute(9))}, minute(3)},
-		"MissedAfterThePause": {every, core.Policies{}, paused(noon.Add(-time.Minute), minute(5)), 0, noon, minute(9), []row{skips(noon, minute(4), 5, core.ReasonPaused)}, minute(5)},
-		"AfterPaused":         {core.Schedule{Spec: "@after 10m"}, core.Policies{}, paused(noon.Add(-time.Minute), time.Time{}), 0, noon, noon, []row{skips(noon, noon, 1, core.ReasonPaused)}, minute(10)},
+			[]row{skips(noon, minute(2), 3, core.ReasonCatchUp), skips(minute(3), minute(4), 2, core.ReasonPaused), skips(minute(5), minute(8), 4, core.ReasonCatchUp), catches(minute(9), minute(9))}, minute(10)},
+		"MissedAfterThePause": {every, core.Policies{}, paused(noon.Add(-time.Minute), minute(5)), 0, noon, minute(9),
+			[]row{skips(noon, minute(4), 5, core.ReasonPaused), skips(minute(5), minute(8), 4, core.ReasonCatchUp), catches(minute(9), minute(9))}, minute(10)},
+		"MissedAroundAPauseNone": {every, core.Policies{CatchUp: core.CatchUpNone}, paused(minute(3), minute(5)), 0, noon, minute(9),
+			[]row{skips(noon, minute(2), 3, core.ReasonCatchUp), skips(minute(3), minute(4), 2, core.ReasonPaused), skips(minute(5), minute(9), 5, core.ReasonCatchUp)}, minute(10)},
+		"LatestIsBeforeThePause": {every, core.Policies{}, paused(minute(3), minute(9).Add(time.Second)), 0, noon, minute(9).Add(30 * time.Second),
+			[]row{skips(noon, minute(1), 2, core.ReasonCatchUp), catches(minute(2), minute(9).Add(30*time.Second)), skips(minute(3), minute(9), 7, core.ReasonPaused)}, minute(10)},
+		"AllAroundAPause": {every, around, paused(minute(3), minute(8)), 0, noon, minute(9),
+			[]row{skips(noon, minute(1), 2, core.ReasonCatchUp), catches(minute(2), minute(9)), skips(minute(3), minute(7), 5, core.ReasonPaused), catches(minute(8), minute(9).Add(10*time.Second)), catches(minute(9), minute(9).Add(20*time.Second))}, minute(10)},
+		"AllAfterAPause": {every, around, paused(minute(3), minute(5)), 0, noon, minute(9),
+			[]row{skips(noon, minute(2), 3, core.ReasonCatchUp), skips(minute(3), minute(4), 2, core.ReasonPaused), skips(minute(5), minute(6), 2, core.ReasonCatchUp), catches(minute(7), minute(9)), catches(minute(8), minute(9).Add(10*time.Second)), catches(minute(9), minute(9).Add(20*time.Second))}, minute(10)},
+		"WindowEndsInThePause": {every, all, paused(minute(3), minute(8)), 0, noon, minute(9), // the five minutes of all begin at 12:04
+			[]row{skips(noon, minute(2), 3, core.ReasonCatchUp), skips(minute(3), minute(7), 5, core.ReasonPaused), catches(minute(8), minute(9)), catches(minute(9), minute(9).Add(10*time.Second))}, minute(10)},
+		"MissedThroughAPauseOfNothing": {every, core.Policies{}, paused(minute(3).Add(time.Second), minute(3).Add(2*time.Second)), 0, noon, minute(9),
+			[]row{skips(noon, minute(3), 4, core.ReasonCatchUp), skips(minute(4), minute(8), 5, core.ReasonCatchUp), catches(minute(9), minute(9))}, minute(10)},
+		"MissedBeforeAPauseToCome": {every, core.Policies{}, paused(minute(20), time.Time{}), 0, noon, minute(9), []row{skips(noon, minute(8), 9, core.ReasonCatchUp), catches(minute(9), minute(9))}, minute(10)},
+		"AfterMissedInAPause":      {core.Schedule{Spec: "@after 10m"}, core.Policies{}, paused(noon.Add(-time.Minute), minute(5)), 0, noon, minute(9), []row{skips(noon, noon, 1, core.ReasonPaused)}, minute(19)},
+		"AfterMissedBeforeAPause":  {core.Schedule{Spec: "@after 10m"}, core.Policies{}, paused(minute(3), minute(5)), 0, noon, minute(9), []row{catches(noon, minute(9))}, time.Time{}},
+		"AfterPaused":              {core.Schedule{Spec: "@after 10m"}, core.Policies{}, paused(noon.Add(-time.Minute), time.Time{}), 0, noon, noon, []row{skips(noon, noon, 1, core.ReasonPaused)}, minute(10)},
 
 		"MaxRunsLeft":        {every, core.Policies{MaxRuns: 3}, core.Pause{}, 2, noon, noon, []row{starts(noon)}, minute(1)},
 		"MaxRunsReached":     {every, core.Policies{MaxRuns: 3}, core.Pause{}, 3, noon, noon, []row{skips(noon, noon, 1, core.ReasonMaxRuns)}, time.Time{}},
