@@ -155,13 +155,13 @@ func (s *store) insert(t *taskRow, run *core.Run) {
 	}
 }
 
-// enqueue inserts runs that no schedule asked for. What is there already stays as it is. onlyAlone refuses one beside
-// another live run.
+// enqueue inserts runs that no schedule asked for. What is there already stays as it is. onlyAlone refuses one while another
+// live run is in its way.
 func (s *store) enqueue(runs []core.Run, onlyAlone bool) (inserted []core.Run) {
 	for i := range runs {
 		run := runs[i]
 		t := s.byID[run.TaskID]
-		if onlyAlone && len(t.live) > 0 {
+		if onlyAlone && slices.ContainsFunc(t.live, func(p *core.Run) bool { return s.inTheWay(p, &run) }) {
 			continue
 		}
 		if _, taken := s.fires[keyOf(&run)]; taken && run.Series == "" {
@@ -177,6 +177,17 @@ func (s *store) enqueue(runs []core.Run, onlyAlone bool) (inserted []core.Run) {
 		inserted = append(inserted, run)
 	}
 	return inserted
+}
+
+// inTheWay says whether a run that is asked for now would have to wait for a peer.
+func (s *store) inTheWay(p, run *core.Run) bool {
+	ask := core.Admission{RunID: run.ID, At: run.StartAt, Overlap: core.OverlapSkip, Patient: true}
+	st := core.Standings{Run: s.standing(run), Peers: []core.Standing{s.standing(p)}}
+	st.Run.State = core.RunQueued
+	if p.Gate == core.GateBreaker {
+		ask.Breakers, st.Breakers = []core.BreakerRule{{Name: p.GateKey}}, []core.Breaker{s.breaker(p.GateKey)}
+	}
+	return core.Admit(ask, st).Gate == core.GateOverlap
 }
 
 func (s *store) standing(run *core.Run) core.Standing {

@@ -74,8 +74,8 @@ const maxBump = 10_000
 
 // InsertManual inserts a run that a person asked for, and gives it as it was stored: with its token, and FireAt moved on
 // by as many microseconds as it takes to be the task's only fire at that instant. run.State is RunClaimed (also if it is
-// empty) or RunQueued. With onlyAlone it fails with KindConflict, naming the live run, while the task has one. It fails
-// with KindNotFound if the task is gone.
+// empty) or RunQueued. With onlyAlone it fails with KindConflict, naming the run, while a live one of the task is in its way.
+// It fails with KindNotFound if the task is gone.
 func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) (core.Run, error) {
 	op := fmt.Sprintf("run task %s/%s now", run.Namespace, run.TaskName)
 	if run.State == "" {
@@ -94,11 +94,13 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 			return err
 		}
 		if onlyAlone && count.Live > 0 {
-			live, err := q.LiveRunOfTask(ctx, run.TaskID)
-			if err != nil && !notFound(err) {
+			live, err := inTheWay(ctx, t, &run)
+			if err != nil {
 				return err
 			}
-			return core.Errorf(core.KindConflict, op, "run %s of the task is still live", live)
+			if live != "" {
+				return core.Errorf(core.KindConflict, op, "run %s of the task is still live", live)
+			}
 		}
 		run.Token, run.PrevSuccess = count.Token+1, instant(count.LastSuccess)
 		inserted := false
@@ -124,6 +126,41 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 		return core.Run{}, err
 	}
 	return run, nil
+}
+
+// inTheWay gives a live run of the task that a run asked for now would have to wait for, as core.Admit has it; "": there is none.
+// So one that waits at a breaker that lets nobody pass is not, nor one whose own start is yet to come. A breaker may move
+// meanwhile: who has breakers is queued, and admitted by what holds then.
+func inTheWay(ctx context.Context, t session, run *core.Run) (string, error) {
+	peers, err := t.queries().LiveRunsOfTask(ctx, run.TaskID)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, p := range peers {
+		if core.Gate(p.Gate) == core.GateBreaker {
+			names = append(names, p.GateKey)
+		}
+	}
+	breakers, err := openBook(ctx, t, names)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range peers {
+		ask := core.Admission{RunID: run.ID, TaskID: run.TaskID, At: run.StartAt, Overlap: core.OverlapSkip, Patient: true}
+		s := core.Standings{
+			Run: core.Standing{RunID: run.ID, State: core.RunQueued, FireAt: run.FireAt, StartAt: run.StartAt, Trigger: run.Trigger},
+			Peers: []core.Standing{{RunID: p.ID, State: core.RunState(p.State), Gate: core.Gate(p.Gate), FireAt: instant(p.FireAt), StartAt: instant(p.StartAt),
+				Trigger: core.Trigger(p.TriggerKind)}},
+		}
+		if s.Peers[0].Gate == core.GateBreaker {
+			ask.Breakers, s.Breakers = []core.BreakerRule{{Name: p.GateKey}}, []core.Breaker{breakers.of(p.GateKey)}
+		}
+		if core.Admit(ask, s).Gate == core.GateOverlap {
+			return p.ID, nil
+		}
+	}
+	return "", nil
 }
 
 // Enqueue inserts queued runs, of any tasks and series, and gives them as they are stored, with their tokens. It may be

@@ -303,6 +303,86 @@ func TestManualRunsNeverCollide(t *testing.T) {
 	})
 }
 
+// TestAManualRunIsRefusedOnlyForWhatItWouldWaitFor: the rule of core.Admit, asked where the run is inserted.
+func TestAManualRunIsRefusedOnlyForWhatItWouldWaitFor(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		rule := core.BreakerRule{Name: "downstream:his", Failures: 1, Cooldown: 30 * time.Second}
+		other := created(t, s, "other")
+		// tries admits a run of the other task past the breaker; what it gives has it fail, which opens the breaker for 30 s.
+		tries := func(second, next int, probe ...string) (fails func()) {
+			t.Helper()
+			run := queuedRun(t, s, &other, at(second), at(next))
+			ask := askFor(&run, at(second))
+			ask.Breakers = []core.BreakerRule{rule}
+			got := admit(t, s, ask)
+			if !got.Start || !slices.Equal(got.Probe, probe) {
+				t.Fatalf("at %d s: %+v", second, got)
+			}
+			run.Token = got.Token
+			return func() {
+				f := finishOf(&run, core.Failed)
+				f.Breakers, f.EndedAt = []core.BreakerRule{rule}, at(second)
+				finish(t, s, f)
+			}
+		}
+		tries(10, 41)()
+		a := created(t, s, "a")
+		waits := queuedRun(t, s, &a, at(10), at(30))
+		atBreaker := askFor(&waits, at(20))
+		atBreaker.Overlap, atBreaker.Breakers = core.OverlapSkip, []core.BreakerRule{rule}
+		manual := func(second int) (core.Run, error) {
+			run := newRun(&a, at(second), "me")
+			run.Trigger, run.State, run.StartAt = core.TriggerManual, core.RunQueued, at(second)
+			return s.InsertManual(t.Context(), run, true)
+		}
+		goes := func(what string, second int) {
+			t.Helper()
+			run, err := manual(second)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if row := runByID(t, s, run.ID); row.State != core.RunQueued {
+				t.Errorf("%s: %+v", what, row)
+			}
+			_, err = s.Skip(t.Context(), []core.Skip{{RunID: run.ID, TaskID: a.ID, Token: run.Token, Reason: core.ReasonShutdown, DecidedAt: at(second)}})
+			ok(t, err)
+		}
+		refused := func(what string, second int) {
+			t.Helper()
+			_, err := manual(second)
+			if err == nil {
+				t.Errorf("%s: it is inserted", what)
+			}
+			wantKind(t, err, core.KindConflict, waits.ID)
+		}
+		goes("one whose start is yet to come", 9)
+		refused("one that is about to ask", 12)
+		if got := admit(t, s, atBreaker); got.Gate != core.GateBreaker {
+			t.Fatalf("admitted %+v", got)
+		}
+		goes("one that waits at an open breaker", 25)
+		refused("one that may try, for the cooldown is over", 40)
+		fails := tries(41, 52, rule.Name)
+		goes("one that waits at a half-open breaker, for another's probe", 45)
+		fails()
+		goes("one that waits at a breaker that has opened again", 50)
+		ok(t, s.ResetBreaker(t.Context(), rule.Name))
+		refused("one that waits at a breaker that is closed now", 51)
+		tries(52, 100)()
+		atBreaker.At = at(90)
+		got := admit(t, s, atBreaker)
+		if !slices.Equal(got.Probe, []string{rule.Name}) {
+			t.Fatalf("admitted %+v", got)
+		}
+		refused("one that is the probe of a half-open breaker", 91)
+		waits.Token = got.Token
+		finish(t, s, finishOf(&waits, core.Succeeded))
+		goes("nothing", 92)
+		wantSound(t, s, "owner")
+	})
+}
+
 func TestEndedRunsStayUntilTheyAreShipped(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		s := w.open(t)

@@ -11,8 +11,8 @@ SELECT * FROM runs WHERE state = 'ended' AND id > sqlc.arg(after_id) ORDER BY id
 -- name: LiveRuns :many
 SELECT * FROM runs WHERE state <> 'ended' AND owner = $1 ORDER BY id || '';
 
--- name: LiveRunOfTask :one
-SELECT id FROM runs WHERE state <> 'ended' AND task_id = $1 ORDER BY id LIMIT 1;
+-- name: LiveRunsOfTask :many
+SELECT id, state, gate, gate_key, fire_at, start_at, trigger_kind FROM runs WHERE state <> 'ended' AND task_id = $1 ORDER BY id;
 
 -- name: OwnsLiveRuns :one
 SELECT EXISTS (SELECT 1 FROM runs WHERE state <> 'ended' AND owner = $1);

@@ -158,17 +158,6 @@ func (q *Queries) EndedRuns(ctx context.Context, afterID string, maxRows int32) 
 	return items, nil
 }
 
-const LiveRunOfTask = `-- name: LiveRunOfTask :one
-SELECT id FROM runs WHERE state <> 'ended' AND task_id = $1 ORDER BY id LIMIT 1
-`
-
-func (q *Queries) LiveRunOfTask(ctx context.Context, taskID string) (string, error) {
-	row := q.db.QueryRowContext(ctx, LiveRunOfTask, taskID)
-	var id string
-	err := row.Scan(&id)
-	return id, err
-}
-
 const LiveRuns = `-- name: LiveRuns :many
 SELECT id, task_id, task_version, namespace, task_name, task_type, trigger_kind, fire_at, fire_through, fire_count, params, state, owner, start_at, attempt, token, decided_at, reason, facts, created_by, ended_at, verdict, started_at, message, output, usage, checkpoint, series, moved_from, priority, gate, gate_key, wait_since, wait_until, overlap, stop, stop_by, workflow_id, step, caused_by, breaches FROM runs WHERE state <> 'ended' AND owner = $1 ORDER BY id || ''
 `
@@ -225,6 +214,51 @@ func (q *Queries) LiveRuns(ctx context.Context, owner string) ([]Run, error) {
 			&i.Step,
 			&i.CausedBy,
 			&i.Breaches,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const LiveRunsOfTask = `-- name: LiveRunsOfTask :many
+SELECT id, state, gate, gate_key, fire_at, start_at, trigger_kind FROM runs WHERE state <> 'ended' AND task_id = $1 ORDER BY id
+`
+
+type LiveRunsOfTaskRow struct {
+	ID          string
+	State       string
+	Gate        string
+	GateKey     string
+	FireAt      int64
+	StartAt     int64
+	TriggerKind string
+}
+
+func (q *Queries) LiveRunsOfTask(ctx context.Context, taskID string) ([]LiveRunsOfTaskRow, error) {
+	rows, err := q.db.QueryContext(ctx, LiveRunsOfTask, taskID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LiveRunsOfTaskRow
+	for rows.Next() {
+		var i LiveRunsOfTaskRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.State,
+			&i.Gate,
+			&i.GateKey,
+			&i.FireAt,
+			&i.StartAt,
+			&i.TriggerKind,
 		); err != nil {
 			return nil, err
 		}
