@@ -13,7 +13,7 @@ import (
 
 // RunNow starts a run of a task at once, with the given parameters laid over the task's own; by is the principal. It
 // returns when the run is durable, before it has started. With the overlap policy skip it fails with KindConflict
-// while another run of the task is live.
+// while it would have to wait for another run of the task.
 func (r *Runner) RunNow(ctx context.Context, taskID string, params json.RawMessage, by string) (core.Run, error) {
 	task, err := r.wanted(ctx, "run task "+taskID, taskID, params)
 	if err != nil {

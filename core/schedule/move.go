@@ -371,7 +371,11 @@ func (s *Schedule) movedTo(at time.Time) (to time.Time, ok bool) {
 		if nominal, hit := s.nominalAfter(t, at.Add(-time.Microsecond)); !hit || !nominal.Equal(at) {
 			continue
 		}
-		if day, hit := s.target(t, at); hit && (!ok || day.Before(to)) {
+		day, hit := s.target(t, at)
+		if !hit { // it is skipped there, also where a gap has put a time of another track on the same instant
+			return time.Time{}, false
+		}
+		if !ok || day.Before(to) {
 			to, ok = day.In(s.zone.loc), true
 		}
 	}

@@ -430,3 +430,25 @@ func TestCalendarsAgreeWithTheOracle(t *testing.T) {
 }
 
 func FuzzCalendars(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkCalendars)) }
+
+// TestAnInstantThatIsSkippedIsMovedNowhere: half an hour is left out in Lord Howe, which puts two times of a day on one instant. One
+// of them finds a day to move to and the other none.
+func TestAnInstantThatIsSkippedIsMovedNowhere(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 10, 3, 15, 30, 0, 0, time.UTC)
+	tomorrow := time.Date(2026, 10, 4, 15, 0, 0, 0, time.UTC) // 02:00
+	for spec, want := range map[string]time.Time{"0 2 * * *": tomorrow, "15 2 * * *": {}, "0,15 2 * * *": {}} {
+		s, err := schedule.Parse(core.Schedule{Spec: spec, Zone: "Australia/Lord_Howe", OnlyOn: []string{"open"}, OnDayOff: "next"}, "t",
+			named{"open": toggles{at: []time.Time{tomorrow, tomorrow.Add(10 * time.Minute), tomorrow.AddDate(5, 0, 0), tomorrow.AddDate(5, 0, 1)}}}) // too far away
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, moved := s.Nominal(at)
+		if moved != !want.IsZero() || moved && !to.Equal(want) {
+			t.Errorf("%s is moved: %v, to %s", spec, moved, to)
+		}
+		if fire, own := s.FireOf(at); own == moved || own && fire.Skip != core.ReasonCalendar {
+			t.Errorf("%s has the fire %+v: %v, and is moved: %v", spec, fire, own, moved)
+		}
+	}
+}

@@ -263,13 +263,7 @@ func (s *Schedule) Nominal(at time.Time) (movedTo time.Time, ok bool) {
 		}
 		return time.Time{}, false
 	}
-	if movedTo, ok = s.movedTo(at); ok {
-		// Where a gap has put two of a day's times on one instant, one may find a day to move to and the other none.
-		if _, own := s.FireOf(at); own {
-			return time.Time{}, false
-		}
-	}
-	return movedTo, ok
+	return s.movedTo(at)
 }
 
 // Judge gives the fire of an instant that is known to be nominal, with Skip set if the calendars refuse it. It is for
