@@ -122,8 +122,8 @@ func (c *Client) AskSettings(scope statement.Scope) (map[string]string, error) {
 }
 
 // Admit refuses an analyst's statement that reaches for more than rows, with KindInvalid and a ServerError, as ClickHouse
-// refuses. params are the values of its {name:Type} parameters.
-func (c *Client) Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error {
+// refuses.
+func (c *Client) Admit(ctx context.Context, sql string, scope statement.Scope) error {
 	guard, err := c.guardOf(ctx)
 	if err != nil {
 		return err
@@ -131,10 +131,10 @@ func (c *Client) Admit(ctx context.Context, sql string, params map[string]string
 	if scope.All {
 		err = guard.Reader(sql)
 	} else {
-		err = guard.Asker(sql, params)
+		err = guard.Asker(sql)
 	}
 	if refusal, ok := errors.AsType[*statement.Refusal](err); ok {
-		return &core.Error{Kind: core.KindInvalid, Op: "query history", Err: &ServerError{Code: refusal.Code, Text: refusal.Error()}}
+		return &core.Error{Kind: core.KindInvalid, Op: "query history", Err: &ServerError{Code: refusal.Code, Text: refusal.Error()}, Findings: []core.Finding{{Path: "sql", Message: refusal.What}}}
 	}
 	return err
 }
@@ -172,7 +172,11 @@ func (c *Client) guardOf(ctx context.Context) (*statement.Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.guard = statement.New(functions, columns)
+	rare, err := list(statement.RareFunctions)
+	if err != nil {
+		return nil, err
+	}
+	c.guard = statement.New(functions, rare, columns)
 	return c.guard, nil
 }
 
@@ -186,8 +190,8 @@ type asking struct {
 }
 
 // ask admits a statement of an analyst, and says as whom and with what it runs.
-func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (a asking, err error) {
-	if err := c.Admit(ctx, sql, params, scope); err != nil {
+func (c *Client) ask(ctx context.Context, sql string, limits QueryLimits, scope statement.Scope) (a asking, err error) {
+	if err := c.Admit(ctx, sql, scope); err != nil {
 		return a, err
 	}
 	a.conn = c.asker

@@ -28,7 +28,7 @@ func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLim
 		}})
 	}
 	limits = limits.complete()
-	ask, err := c.ask(ctx, sql, limits, params, scope)
+	ask, err := c.ask(ctx, sql, limits, scope)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (l QueryLimits) options(sql string, params map[string]string) []ch.QueryOpt
 }
 
 // escaped gives values as ClickHouse reads parameters: as a field of a tab-separated line. What a statement declares to be
-// composed, or a name, it reads as it is (SerializationArray::deserializeText, ReplaceQueryParameterVisitor).
+// composed it reads as it is (SerializationArray::deserializeText).
 func escaped(sql string, params map[string]string) ch.Parameters {
 	asIs := map[string]bool{}
 	for _, m := range readAsIs.FindAllStringSubmatch(sql, -1) {
@@ -79,7 +79,7 @@ func escaped(sql string, params map[string]string) ch.Parameters {
 }
 
 var (
-	readAsIs     = regexp.MustCompile(`\{\s*(\w+)\s*:\s*(?:Array|Map|Tuple|Nested|Identifier|Point|Ring|LineString|Multi\w+|Polygon)\b`)
+	readAsIs     = regexp.MustCompile(`\{\s*(\w+)\s*:\s*(?:Array|Map|Tuple|Nested|Point|Ring|LineString|Multi\w+|Polygon)\b`)
 	fieldEscaper = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
 )
 
@@ -99,7 +99,7 @@ func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, para
 		return nil, err
 	}
 	limits = limits.complete()
-	ask, err := c.ask(ctx, sql, limits, params, scope)
+	ask, err := c.ask(ctx, sql, limits, scope)
 	if err != nil {
 		return nil, err
 	}

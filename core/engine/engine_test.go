@@ -215,13 +215,13 @@ func TestReadersOnlyRead(t *testing.T) {
 		"INSERT INTO FUNCTION file('" + target + "', 'CSV', 'a Int8') VALUES (1)", "SELECT 1 INTO OUTFILE '" + target + "'", "SELECT 1 INTO /* */ OUTFILE '" + target + "' FORMAT CSV",
 		"SELECT * FROM view(SELECT * FROM file('" + secret + "'))", "SELECT * FROM viewExplain('EXPLAIN', '', (SELECT file('" + secret + "')))",
 		"SELECT * FROM mergeTreeIndex('gnomon', 'kept')", "SELECT * FROM dictionary('x')", "EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:1','a','b','c','d') (COLUMNS (id Int8))",
-		"SELECT {f:Identifier}('" + secret + "')", "SELECT * FROM {f:Identifier}",
+		"SELECT {f:Identifier}('" + secret + "')", "SELECT * FROM {f:Identifier}", "SELECT arrayMap({g:Identifier}, ['" + secret + "'])",
 	} {
 		for _, readonly := range []string{"1", "2"} {
 			if readonly == "2" && strings.Contains(sql, "SETTINGS") {
 				continue // 2 is for trusted clients that set their own limits
 			}
-			status, body, _ := w.ask(t, sql, "readonly="+readonly, "param_f="+secret)
+			status, body, _ := w.ask(t, sql, "readonly="+readonly, "param_f="+secret, "param_g=file")
 			if status == http.StatusOK || strings.Contains(body, "kEpTsEcReT") {
 				t.Errorf("readonly=%s %s: status %d, %q", readonly, sql, status, body)
 			}

@@ -16,7 +16,7 @@ func OutputFormat(sql string) string { return statement.OutputFormat(sql) }
 
 // RefusedToReaders tells whether the guard of a library with these table functions refuses sql.
 func RefusedToReaders(sql string, tableFunctions ...string) bool {
-	return statement.New(tableFunctions, nil).Reader(sql) != nil
+	return statement.New(tableFunctions, nil, nil).Reader(sql) != nil
 }
 
 // Hangs is hangs.

@@ -94,7 +94,11 @@ func (h *handler) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	h.guard = statement.New(strings.Split(functions, "\n"), nil)
+	rare, err := h.keeper.text(statement.RareFunctions)
+	if err != nil {
+		return err
+	}
+	h.guard = statement.New(strings.Split(functions, "\n"), strings.Split(rare, "\n"), nil)
 	return nil
 }
 

@@ -123,6 +123,9 @@ var attacks = []string{
 	"SELECT `_part\\x5foffset` FROM $t",
 	"SELECT {x:Identifier} FROM $t",
 	"SELECT * FROM {db:Identifier}.{tb:Identifier}",
+	"SELECT arrayMap({f:Identifier}, ['/etc/passwd'])",
+	"SELECT total_rows FROM system.{tables:Identifier} WHERE name = '$t'",
+	"SELECT max(total_rows) FROM system . /* */ {tables : Identifier} WHERE name = '$t'",
 	"SELECT dumpColumnStructure(*) FROM $t LIMIT 1",
 	"SELECT * APPLY(dumpColumnStructure) FROM $t LIMIT 1",
 	"SELECT * APPLY(toUInt64) FROM $t",
@@ -302,7 +305,7 @@ var leaked = regexp.MustCompile(fmt.Sprintf(`%s|Foreign|\b%d\b`, secret, foreign
 // attack asks one and looks at everything that comes back.
 func (w *world) attack(sql string) {
 	w.t.Helper()
-	a, err := w.try(w.t.Context(), "some", sql, "param_x=_part_offset", "param_db=system", "param_tb=parts", "query_id=attack")
+	a, err := w.try(w.t.Context(), "some", sql, "param_x=_part_offset", "param_db=system", "param_f=file", "param_tables=tables", "param_tb=parts", "query_id=attack")
 	if err != nil {
 		w.t.Errorf("%s: %v", sql, err)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -72,7 +73,7 @@ type Options struct {
 	// Audit keeps an act, durably, before it takes effect; an error forbids the act.
 	Audit func(ctx context.Context, act Act) error
 	// Admit refuses a statement that reaches for more than rows; its error is in ClickHouse's words.
-	Admit func(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
+	Admit func(ctx context.Context, sql string, scope statement.Scope) error
 	// Begin notes a statement where whoever asked it sees and can cancel it, until end is called, and gives the context it runs
 	// under. Of one that somebody cancelled the cause of that context may have a method StoppedBy() string, which gives who.
 	// KindConflict: one of that ID runs.
@@ -160,7 +161,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 		return err
 	}
 	q.id = id
-	if err := g.o.Admit(ctx, q.sql, q.params, scope); err != nil {
+	if err := g.o.Admit(ctx, q.sql, scope); err != nil {
 		return err
 	}
 	ctx, end, err := g.o.Begin(ctx, Running{ID: id, SQL: q.sql, Principal: who.String()})
@@ -344,21 +345,21 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 // translate gives an error of another room ClickHouse's form.
 func (g *Gateway) translate(err error, id string) *Error {
 	own, _ := errors.AsType[*core.Error](err)
+	hint := ""
+	if own != nil && len(own.Findings) > 0 {
+		hint = own.Findings[0].Message.En + " / " + own.Findings[0].Message.Zh
+	}
 	if said, ok := errors.AsType[interface {
 		error
 		Number() int
 	}](err); ok {
-		return &Error{Code: said.Number(), Status: http.StatusForbidden, Text: withoutCode(said.Error())}
+		return &Error{Code: said.Number(), Status: http.StatusForbidden, Text: cmp.Or(hint, withoutCode(said.Error()))}
 	}
 	if stopped, ok := errors.AsType[interface {
 		error
 		StoppedBy() string
 	}](err); ok {
 		return &Error{Code: 394, Status: http.StatusInternalServerError, Name: "QUERY_WAS_CANCELLED", Text: "The query was cancelled by " + stopped.StoppedBy()}
-	}
-	hint := ""
-	if own != nil && len(own.Findings) > 0 {
-		hint = own.Findings[0].Message.En + " / " + own.Findings[0].Message.Zh
 	}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -43,11 +43,12 @@ func TestMain(m *testing.M) {
 // world is a gateway before a history of its own, in the real engine. The namespaces Common and Zeta are the asker's, and
 // Foreign lies between them in the order of every key.
 type world struct {
-	t      *testing.T
-	url    string
-	socket string
-	client *http.Client
-	pid    func() int // of the engine
+	t       *testing.T
+	url     string
+	socket  string
+	client  *http.Client
+	history *clickhouse.Client
+	pid     func() int // of the engine
 
 	mu      sync.Mutex
 	acts    []gateway.Act
@@ -112,7 +113,7 @@ func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, socket: e.Socket(), pid: e.PID, running: make(map[string]statementRunning)}
+	w := &world{t: t, socket: e.Socket(), pid: e.PID, history: history, running: make(map[string]statementRunning)}
 	g, err := gateway.New(gateway.Options{
 		Permission: access.HistoryQuery, Admit: history.Admit, Begin: w.begin, Settings: history.AskSettings, Limits: limits, Log: log,
 		Authenticate: func(_ context.Context, token string) (gateway.Principal, error) {

@@ -268,7 +268,7 @@ func (h *archive) Query(context.Context, string, clickhouse.QueryLimits, map[str
 }
 
 // Admit has nothing to ask.
-func (h *archive) Admit(context.Context, string, map[string]string, statement.Scope) error {
+func (h *archive) Admit(context.Context, string, statement.Scope) error {
 	return core.Errorf(core.KindUnavailable, "query history", "it is in memory")
 }
 

@@ -29,7 +29,7 @@ type past interface {
 	Query(ctx context.Context, sql string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (*clickhouse.Rows, error)
 	Export(ctx context.Context, sql, format string, limits clickhouse.QueryLimits, params map[string]string, scope statement.Scope) (io.ReadCloser, error)
 	Progress(ctx context.Context) (map[string]clickhouse.QueryProgress, error)
-	Admit(ctx context.Context, sql string, params map[string]string, scope statement.Scope) error
+	Admit(ctx context.Context, sql string, scope statement.Scope) error
 	AskSettings(scope statement.Scope) (map[string]string, error)
 	Door(scope statement.Scope) (clickhouse.Door, error)
 	RollupState(ctx context.Context) (clickhouse.RolledUp, error)

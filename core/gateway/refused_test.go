@@ -1,0 +1,58 @@
+package gateway_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
+	"github.com/gnomon-scheduler/gnomon/core/gateway"
+	"github.com/gnomon-scheduler/gnomon/core/statement"
+)
+
+// refused are what nobody may ask, whatever it may see.
+var refused = map[string][]string{
+	"a parameter that is a name": {
+		"SELECT arrayMap({f:Identifier}, ['/etc/passwd'])", "SELECT arrayMap({f /**/ : /* */ Identifier }, ['/etc/passwd'])", "SELECT arrayMap({f:\u2003Identifier\n}, ['/etc/passwd'])",
+		"SELECT arrayFilter({f:Identifier}, ['/etc/passwd'])", "SELECT arrayMap(x -> x, arrayMap({f:Identifier}, ['/etc/passwd']))", "WITH {f:Identifier} AS g SELECT arrayMap(g, ['/etc/passwd'])",
+		"SELECT * FROM system.{t:Identifier}", "SELECT query FROM system . {t : Identifier}", "SELECT * FROM {d:Identifier}.{t:Identifier}", "SELECT 1 AS {f:Identifier}",
+		"DESCRIBE system.{t:Identifier}", "SHOW TABLES FROM {d:Identifier}", "EXPLAIN SYNTAX SELECT * FROM system.{t:Identifier}",
+	},
+	"a function by its bare name": {
+		"SELECT arrayMap(file, ['/etc/passwd'])", "SELECT arrayMap(\"FILE\", ['/etc/passwd'])", "WITH file AS f SELECT arrayMap(f, ['/etc/passwd'])", "SELECT arrayMap(f -> file(f), ['/etc/passwd'])",
+		"SELECT '/etc/passwd' |> file", "SELECT * REPLACE (file(a) AS a) FROM (SELECT '/etc/passwd' AS a)", "SELECT arrayFold(file, ['/etc/passwd'], '')",
+	},
+}
+
+// TestNobodyMayAsk asks at both doors, for one who may see all namespaces and for one who may see some.
+func TestNobodyMayAsk(t *testing.T) {
+	t.Parallel()
+	w := setup(t, gateway.Limits{})
+	params := map[string]string{"f": "file", "t": "processes", "d": "system"}
+	for what, statements := range refused {
+		t.Run(what, func(t *testing.T) {
+			for _, sql := range statements {
+				for _, token := range []string{"all", "some"} {
+					a := w.ask(token, sql, "param_f=file", "param_t=processes", "param_d=system")
+					if a.status != http.StatusForbidden || !strings.HasPrefix(a.body, "Code: 164.") || !strings.Contains(a.body, "不") {
+						t.Errorf("%s, %s: %d %.300s", token, sql, a.status, a.body)
+					}
+				}
+				for _, scope := range []statement.Scope{{All: true}, {Namespaces: []string{"Common"}}} {
+					rows, err := w.history.Query(t.Context(), sql, clickhouse.QueryLimits{}, params, scope)
+					if err == nil {
+						rows.Close()
+					}
+					if e, ok := errors.AsType[*core.Error](err); !ok || e.Kind != core.KindInvalid || len(e.Findings) != 1 || e.Findings[0].Message.Zh == "" {
+						t.Errorf("%+v, %s: %v", scope, sql, err)
+					}
+				}
+			}
+		})
+	}
+	if a := w.ask("all", "SELECT {f:Identifier}"); !strings.Contains(a.body, "{f:String}") {
+		t.Errorf("it does not say what to write: %s", a.body)
+	}
+}
