@@ -20,6 +20,9 @@ var refused = map[string][]string{
 		"SELECT * FROM system.{t:Identifier}", "SELECT query FROM system . {t : Identifier}", "SELECT * FROM {d:Identifier}.{t:Identifier}", "SELECT 1 AS {f:Identifier}",
 		"DESCRIBE system.{t:Identifier}", "SHOW TABLES FROM {d:Identifier}", "EXPLAIN SYNTAX SELECT * FROM system.{t:Identifier}",
 	},
+	"what ends the engine": {
+		"SELECT JSONMergePatch(repeat('{\"a\":',120000)||'1'||repeat('}',120000), '{}')", "SELECT jsonMergePatch('{}', '{}')", "SELECT arrayMap(jsonmergepatch, ['{}'], ['{}'])",
+	},
 	"a function by its bare name": {
 		"SELECT arrayMap(file, ['/etc/passwd'])", "SELECT arrayMap(\"FILE\", ['/etc/passwd'])", "WITH file AS f SELECT arrayMap(f, ['/etc/passwd'])", "SELECT arrayMap(f -> file(f), ['/etc/passwd'])",
 		"SELECT '/etc/passwd' |> file", "SELECT * REPLACE (file(a) AS a) FROM (SELECT '/etc/passwd' AS a)", "SELECT arrayFold(file, ['/etc/passwd'], '')",

@@ -73,6 +73,8 @@ var deniedFunctions = map[string]bool{
 	"aiclassify": true, "aiextract": true, "aigenerate": true, "aitranslate": true, "aiembed": true,
 	"getmacro": true, "getserversetting": true, "showcertificate": true, "fuzzquery": true,
 	"filesystemavailable": true, "filesystemcapacity": true, "filesystemunreserved": true,
+	// It takes the stack for each level of what it is given, and 120,000 levels take the engine with all that is under way in it.
+	"jsonmergepatch": true,
 	// These look at no limit of time within a row, and one row may take them hours.
 	"arraylevenshteindistance": true, "arraylevenshteindistanceweighted": true, "arraysimilarity": true,
 }
