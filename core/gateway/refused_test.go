@@ -23,6 +23,10 @@ var refused = map[string][]string{
 	"what ends the engine": {
 		"SELECT JSONMergePatch(repeat('{\"a\":',120000)||'1'||repeat('}',120000), '{}')", "SELECT jsonMergePatch('{}', '{}')", "SELECT arrayMap(jsonmergepatch, ['{}'], ['{}'])",
 	},
+	"geometry": {
+		"SELECT polygonsUnionCartesian([[[(0, 0), (0, 1), (1, 1)]]], [[[(0, 0), (0, 1), (1, 1)]]])", "SELECT arrayMap(PolygonsWithinSpherical, [1], [1])", "SELECT `polygonConvexHullCartesian`(1)",
+		"SELECT h3PolygonToCells([(0, 0)], 15)", "SELECT ST_PolyFromWKB('')", "SELECT pointInPolygon((1, 1), [(1, 1)])", "SELECT ST_AsMVT(1)",
+	},
 	"a function by its bare name": {
 		"SELECT arrayMap(file, ['/etc/passwd'])", "SELECT arrayMap(\"FILE\", ['/etc/passwd'])", "WITH file AS f SELECT arrayMap(f, ['/etc/passwd'])", "SELECT arrayMap(f -> file(f), ['/etc/passwd'])",
 		"SELECT '/etc/passwd' |> file", "SELECT * REPLACE (file(a) AS a) FROM (SELECT '/etc/passwd' AS a)", "SELECT arrayFold(file, ['/etc/passwd'], '')",
@@ -54,6 +58,11 @@ func TestNobodyMayAsk(t *testing.T) {
 				}
 			}
 		})
+	}
+	for name := range strings.SplitSeq(w.owner("SELECT name FROM system.functions WHERE name ILIKE '%polygon%' OR categories LIKE 'Geo%'"), "\n") {
+		if a := w.ask("all", "SELECT "+name+"(1)"); a.status != http.StatusForbidden || !strings.Contains(a.body, name) {
+			t.Errorf("%s is let through: %d %.300s", name, a.status, a.body)
+		}
 	}
 	if a := w.ask("all", "SELECT {f:Identifier}"); !strings.Contains(a.body, "{f:String}") {
 		t.Errorf("it does not say what to write: %s", a.body)
