@@ -175,6 +175,9 @@ func (g *Guard) Asker(sql string) error {
 		if previous.Is("SHOW") && n == 1 && first.Is("SHOW") && !showable(t) {
 			return refuse("只有部分命名空间的权限时，不能使用 SHOW %s；可用 SHOW DATABASES、TABLES、COLUMNS、CREATE 和 FUNCTIONS", "SHOW %s tells about others' work; with a grant in some namespaces only, SHOW DATABASES, TABLES, COLUMNS, CREATE and FUNCTIONS are available", t.Text)
 		}
+		if t.Is("WHERE") && first.Is("SHOW") { // SHOW TABLES is a SELECT from system.tables
+			return refuse("只有部分命名空间的权限时，SHOW 不能带 WHERE：其中可写会计入他人的行的列；请用 LIKE 或 ILIKE", "SHOW … WHERE is not available with a grant in some namespaces only: it can ask of columns that count others' rows; use LIKE or ILIKE")
+		}
 		if t.isSymbol("*") && !(previous.isSymbol("(") && before.Is("count")) {
 			starred = true
 		}

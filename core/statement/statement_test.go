@@ -14,7 +14,7 @@ func TestAskersOfSomeNamespaces(t *testing.T) {
 	t.Parallel()
 	for _, sql := range []string{
 		"SELECT * FROM runs", "SELECT count(*), `a b`, a.b FROM runs AS a, numbers(3)", "SELECT name, engine FROM system.tables",
-		"SELECT count(*) FROM system.columns WHERE `table` = 'runs'", "SHOW TABLES", "SHOW COLUMNS FROM runs", "SHOW CREATE TABLE runs",
+		"SELECT count(*) FROM system.columns WHERE `table` = 'runs'", "SHOW TABLES", "SHOW TABLES FROM gnomon NOT LIKE '%where%' LIMIT 3", "SHOW TABLES ILIKE 'r%'", "SHOW COLUMNS FROM runs", "SHOW CREATE TABLE runs",
 		"EXPLAIN SYNTAX SELECT 1", "DESCRIBE runs", "SELECT '_part, system.parts, EXPLAIN ESTIMATE'", "SELECT arrayMap(_ -> 1, [1])",
 		"SELECT total_rows FROM (SELECT count() AS total_rows FROM runs)", "SELECT name FROM system.settings", "SELECT 1 AS `settings`", "SELECT ' SETTINGS a = 1'", "SELECT {name:String}", "SELECT 1 -- system.parts",
 	} {
@@ -27,7 +27,7 @@ func TestAskersOfSomeNamespaces(t *testing.T) {
 		"SELECT * FROM system/**/./**/parts", "SELECT * FROM SYSTEM.parts", "SELECT * FROM system.tables", "SELECT t.* FROM system.tables t",
 		"SELECT COLUMNS('x') FROM system.columns", "SELECT Total_Rows FROM system.tables", "SELECT `total_ro\\x77s` FROM system.tables",
 		"SELECT _part_offset FROM runs", "SELECT `\\x5fpart` FROM runs", "EXPLAIN SELECT 1", "SELECT * FROM (EXPLAIN ESTIMATE SELECT 1)",
-		"SHOW PROCESSLIST", "SHOW INDEX FROM runs", "SELECT lowCardinalityKeys(task) FROM runs", "SELECT * APPLY dumpColumnStructure FROM runs",
+		"SHOW PROCESSLIST", "SHOW TABLES WHERE total_rows >= 900", "show full tables from gnomon where 1", "SHOW DICTIONARIES WHERE 1", "SHOW COLUMNS FROM runs WHERE 1", "SHOW INDEX FROM runs", "SELECT lowCardinalityKeys(task) FROM runs", "SELECT * APPLY dumpColumnStructure FROM runs",
 		"SELECT 1 FORMAT JSONEachRowWithProgress", "SELECT {name:Identifier} FROM runs", "SELECT 1 FROM information_schema.tables",
 		"SELECT * FROM (SELECT 1 SETTINGS a = 1)", "SELECT 1 settings a", "SELECT 1 AS as SETTINGS a = 1", "SELECT 1.SETTINGS a = 1", "SELECT x./**/SETTINGS a = 1",
 		"SELECT `fi\\Nle`('x')", "SELECT * FROM `sys\\Ntem`.parts", "SELECT `\\N_part` FROM runs", "SELECT \"a\\b\" FROM runs", "SELECT `a\\`b` FROM runs",
