@@ -27,6 +27,9 @@ var refused = map[string][]string{
 		"SELECT polygonsUnionCartesian([[[(0, 0), (0, 1), (1, 1)]]], [[[(0, 0), (0, 1), (1, 1)]]])", "SELECT arrayMap(PolygonsWithinSpherical, [1], [1])", "SELECT `polygonConvexHullCartesian`(1)",
 		"SELECT h3PolygonToCells([(0, 0)], 15)", "SELECT ST_PolyFromWKB('')", "SELECT pointInPolygon((1, 1), [(1, 1)])", "SELECT ST_AsMVT(1)",
 	},
+	"tables that do more than read": {
+		"SELECT * FROM system.models", "SELECT 1 FROM \"system\" . /* */ `MODELS`", "SELECT 1 UNION ALL SELECT (SELECT count() FROM system.stack_trace)", "SELECT * FROM system.zookeeper WHERE path = '/'",
+	},
 	"a function by its bare name": {
 		"SELECT arrayMap(file, ['/etc/passwd'])", "SELECT arrayMap(\"FILE\", ['/etc/passwd'])", "WITH file AS f SELECT arrayMap(f, ['/etc/passwd'])", "SELECT arrayMap(f -> file(f), ['/etc/passwd'])",
 		"SELECT '/etc/passwd' |> file", "SELECT * REPLACE (file(a) AS a) FROM (SELECT '/etc/passwd' AS a)", "SELECT arrayFold(file, ['/etc/passwd'], '')",

@@ -79,6 +79,14 @@ var deniedFunctions = map[string]bool{
 	"arraylevenshteindistance": true, "arraylevenshteindistanceweighted": true, "arraysimilarity": true,
 }
 
+// actingTables of ClickHouse's own do more than read memory: models starts a process and waits for it, stack_trace signals every thread,
+// the others open files or ask other machines. In lower case; nobody may.
+var actingTables = map[string]bool{
+	"models": true, "stack_trace": true, "jemalloc_profile_text": true, "symbols": true, "remote_data_paths": true,
+	"iceberg_files": true, "iceberg_history": true, "distributed_ddl_queue": true, "zookeeper": true, "zookeeper_info": true,
+	"zookeeper_connection": true, "zookeeper_watches": true,
+}
+
 // Reader gives the reason to refuse sql to any reader, or nil.
 func (g *Guard) Reader(sql string) error {
 	s := Scan(sql)
@@ -113,6 +121,9 @@ func (g *Guard) Reader(sql string) error {
 			name := strings.ToLower(t.Text)
 			if deniedFunctions[name] || g.rare[name] || strings.HasPrefix(name, "ai_") {
 				return refuse("只读查询不能使用函数 %s", "The function %s is not available in read-only queries", t.Text)
+			}
+			if actingTables[name] && previous.isSymbol(".") && strings.EqualFold(before.Text, "system") {
+				return refuse("只读查询不能使用表 system.%s", "The table system.%s is not available in read-only queries", t.Text)
 			}
 			// libchdb's database `default` has a table for every path of the machine. ClickHouse refuses to read them,
 			// but EXISTS would tell which there are.
