@@ -138,7 +138,7 @@ func TestProtocol(t *testing.T) {
 		}
 	})
 	t.Run("SettingsThatDoMoreAreRefused", func(t *testing.T) {
-		for _, setting := range []string{"query_cache_tag=*", "role=gnomon_owner", "additional_table_filters={}", "output_format_schema=/tmp/x", "format_schema=/tmp/x", "allow_introspection_functions=1", "max_rows_to_read=1"} {
+		for _, setting := range []string{"query_cache_tag=*", "role=gnomon_owner", "additional_table_filters={}", "output_format_schema=/tmp/x", "output_format_pretty_squash_consecutive_ms=18446744073709551615", "output_format_pretty_squash_max_wait_ms=1", "format_schema=/tmp/x", "allow_introspection_functions=1", "max_rows_to_read=1"} {
 			if a := w.ask("some", "SELECT 1", setting); a.status != 403 || a.header.Get("X-ClickHouse-Exception-Code") != "164" {
 				t.Errorf("%s: %d %s", setting, a.status, a.body)
 			}

@@ -44,7 +44,7 @@ var ignored = map[string]bool{
 }
 
 // passing are settings that change the form of an answer, or how rows are joined and grouped, and nothing else.
-// Those named output_format_… pass too, but for the ones that name a file.
+// Those named output_format_… pass too, but for the ones that name a file, or how long Pretty waits for more rows.
 var passing = map[string]bool{
 	"date_time_output_format": true, "extremes": true, "session_timezone": true, "format_csv_delimiter": true,
 	"join_use_nulls": true, "group_by_use_nulls": true, "transform_null_in": true, "totals_mode": true, "limit": true, "offset": true,
@@ -138,7 +138,7 @@ func (q *question) set(values url.Values, limits Limits, scope statement.Scope) 
 		case name == "result_overflow_mode" && (value == "throw" || value == "break"):
 			q.settings[name] = value
 		case ignored[name]:
-		case passing[name], strings.HasPrefix(name, "output_format_") && !strings.Contains(name, "schema") && !strings.Contains(name, "registry"):
+		case passing[name], strings.HasPrefix(name, "output_format_") && !strings.Contains(name, "schema") && !strings.Contains(name, "registry") && !strings.Contains(name, "squash"):
 			q.settings[name] = value
 		default:
 			return &Error{Code: 164, Status: http.StatusForbidden, Name: "READONLY", Text: "Cannot modify '" + name + "' setting in readonly mode"}
