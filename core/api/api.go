@@ -42,9 +42,9 @@ type Options struct {
 	Live        Live
 	History     History
 	Query       QueryFunc
-	// Place waits until a principal may have one statement more under way, and keeps the place until free is called;
-	// KindExhausted with a finding if that takes too long.
-	Place    func(ctx context.Context, principal string) (free func(), err error)
+	// Place waits until a principal may have one statement more under way, and keeps the place until free is called, and of one
+	// that has not ended until history has no statement of that id; KindExhausted with a finding if that takes too long.
+	Place    func(ctx context.Context, principal, id string) (free func(ended bool), err error)
 	Progress ProgressFunc
 	// BackUp backs up history into a folder of the server, upon base if that is not empty; KindInvalid with findings at folder
 	// and base, KindConflict if the folder exists.

@@ -67,14 +67,15 @@ func (a *API) queries() {
 			if err != nil {
 				return nil, err
 			}
-			free, err := a.takePlace(ctx)
+			free, err := a.takePlace(ctx, q.ID)
 			if err != nil {
 				running.end()
 				return nil, err
 			}
 			return &huma.StreamResponse{Body: func(hctx huma.Context) {
 				defer running.end()
-				defer free()
+				ended := false
+				defer func() { free(ended) }()
 				w, ok := hctx.BodyWriter().(http.ResponseWriter)
 				if !ok {
 					return
@@ -86,6 +87,7 @@ func (a *API) queries() {
 				rest := out.keepMoving(late)
 				more, err := a.query(ctx, q, out, running)
 				rest()
+				ended = err == nil && !more // rows that are left are not read to their end
 				if err == nil {
 					err = out.end()
 				}
@@ -111,9 +113,9 @@ func (a *API) queries() {
 }
 
 // takePlace waits for the caller's place among the statements that are under way.
-func (a *API) takePlace(ctx context.Context) (free func(), err error) {
+func (a *API) takePlace(ctx context.Context, id string) (free func(ended bool), err error) {
 	req := requestOf(ctx)
-	free, err = a.opts.Place(ctx, req.principal.String())
+	free, err = a.opts.Place(ctx, req.principal.String(), id)
 	if stopped, ok := errors.AsType[*stoppedError](err); ok {
 		return nil, stopped.problem(ctx)
 	}

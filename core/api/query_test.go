@@ -101,6 +101,10 @@ func TestAQueryTakesAPlaceAndGivesItBack(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	analyst := w.named("li", access.Analyst, "Common")
+	w.must(200, w.do(analyst, "POST", "/v1/query", `{"sql":"SELECT 1"}`))
+	if id := w.history.abandoned.Load(); id != nil {
+		t.Errorf("the end of %v is waited for, which has ended", id)
+	}
 	for sql, status := range map[string]int{"SELECT 1": 200, "SELEC": 422, "early": 503} {
 		w.must(status, w.do(analyst, "POST", "/v1/query", `{"sql":"`+sql+`"}`))
 	}

@@ -171,6 +171,9 @@ func TestRunningQueriesAreSeenAndCancelledByTheirOwners(t *testing.T) {
 	if a := <-asked; a.status != 499 || !strings.Contains(a.raw, "cancelled by analyst") {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
+	if got := w.history.abandoned.Load(); got != id {
+		t.Errorf("the place is free before history has ended %v", got)
+	}
 	if got := list(w.admin); got != "[]" {
 		t.Errorf("still there: %s", got)
 	}

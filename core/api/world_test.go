@@ -478,6 +478,7 @@ type history struct {
 	breakAfter int      // questions for lines
 	full       atomic.Bool
 	taken      atomic.Int64 // places
+	abandoned  atomic.Value // the last query whose place was given back before its end
 }
 
 var errDown = core.Errorf(core.KindUnavailable, "ask history", "the engine does not answer")
@@ -598,13 +599,18 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 }
 
 // place refuses while the places are full, and counts those that were not given back.
-func (h *history) place(_ context.Context, who string) (func(), error) {
+func (h *history) place(_ context.Context, who, id string) (func(ended bool), error) {
 	if h.full.Load() {
 		said := core.Text{Zh: who + " 最多 4 条，现有 4 条", En: who + " may have 4 at once and has 4"}
 		return nil, &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(said.En), Findings: []core.Finding{{Message: said}}}
 	}
 	h.taken.Add(1)
-	return func() { h.taken.Add(-1) }, nil
+	return func(ended bool) {
+		h.taken.Add(-1)
+		if !ended {
+			h.abandoned.Store(id)
+		}
+	}, nil
 }
 
 func backUp(_ context.Context, folder, base string) (api.Backup, error) {

@@ -282,6 +282,9 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, req request) error
 			return wrong(codeReadonly, "READONLY", "Cannot execute query in readonly mode")
 		}
 	}
+	if ctx.Err() != nil { // whoever asked is gone: what is not begun need not be killed
+		return context.Cause(ctx)
+	}
 	if streamed[req.format] || onlySelect {
 		err := runStream(ctx, w, job, req)
 		if e := (*exception)(nil); !errors.As(err, &e) || e.code != codeBadArguments || !strings.Contains(e.text, "Streaming query is not supported") {

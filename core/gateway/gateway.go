@@ -80,6 +80,8 @@ type Options struct {
 	Begin func(ctx context.Context, running Running) (under context.Context, end func(), err error)
 	// Settings are those every statement of an asker has, whatever it asks for.
 	Settings func(scope statement.Scope) (map[string]string, error)
+	// Works tells whether ClickHouse still has a statement of that ID under way.
+	Works func(ctx context.Context, id string) (bool, error)
 	// Upstream gives the ClickHouse to ask.
 	Upstream func(scope statement.Scope) (Upstream, error)
 	Limits   Limits
@@ -90,6 +92,7 @@ type Options struct {
 type Gateway struct {
 	o      Options
 	places chan struct{}
+	held   abandoned
 
 	mu   sync.Mutex
 	mine map[string]*share // by principal, while it asks
@@ -103,8 +106,8 @@ type share struct {
 
 // New checks and assigns.
 func New(o Options) (*Gateway, error) {
-	if o.Authenticate == nil || o.Permission == "" || o.Audit == nil || o.Admit == nil || o.Begin == nil || o.Settings == nil || o.Upstream == nil {
-		return nil, errors.New("gateway: Authenticate, Permission, Audit, Admit, Begin, Settings and Upstream are required")
+	if o.Authenticate == nil || o.Permission == "" || o.Audit == nil || o.Admit == nil || o.Begin == nil || o.Settings == nil || o.Works == nil || o.Upstream == nil {
+		return nil, errors.New("gateway: Authenticate, Permission, Audit, Admit, Begin, Settings, Works and Upstream are required")
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -169,11 +172,12 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 		return err
 	}
 	defer end()
-	free, err := g.Place(ctx, who.String())
+	free, err := g.Place(ctx, who.String(), id)
 	if err != nil {
 		return err
 	}
-	defer free()
+	ended := false
+	defer func() { free(ended) }()
 	up, err := g.o.Upstream(scope)
 	if err != nil {
 		return err
@@ -183,7 +187,8 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, id string) erro
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	g.pass(w, r.WithContext(ctx), q, scope, resp)
+	g.pass(w, r.WithContext(ctx), q, scope, resp) // it panics where the answer breaks off
+	ended = true
 	return nil
 }
 
@@ -223,8 +228,10 @@ func tokenOf(r *http.Request) string {
 }
 
 // Place waits until the principal and all together have a statement less under way than they may. Every statement of an analyst
-// takes one, whatever way it comes. It fails with KindExhausted, saying who has how many, when that takes too long.
-func (g *Gateway) Place(ctx context.Context, who string) (free func(), err error) {
+// takes one, whatever way it comes. It fails with KindExhausted, saying who has how many, when that takes too long. Of a
+// statement that has not ended when free is called, the place is free once ClickHouse has it no more: it may be in the middle of a
+// function that looks at no limit, and who has gone would else fill the engine with such.
+func (g *Gateway) Place(ctx context.Context, who, id string) (free func(ended bool), err error) {
 	g.mu.Lock()
 	s := g.mine[who]
 	if s == nil {
@@ -259,10 +266,17 @@ func (g *Gateway) Place(ctx context.Context, who string) (free func(), err error
 		leave()
 		return nil, err
 	}
-	return func() {
+	release := func() {
 		<-g.places
 		<-s.places
 		leave()
+	}
+	return func(ended bool) {
+		if ended {
+			release()
+			return
+		}
+		g.held.keep(ctx, func(ctx context.Context) { g.outlast(ctx, who, id) }, release)
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -40,5 +41,59 @@ func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 		if got := w.must(token, "SELECT 1"); got != "1" {
 			t.Errorf("%s: %s", token, got)
 		}
+	}
+}
+
+// TestAPlaceIsKeptWhileTheEngineWorks: a function that looks at no limit goes on after whoever asked for it has gone, or our
+// own clock has given it up.
+func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
+	t.Parallel()
+	w := setup(t, gateway.Limits{PerPrincipal: 1, Overall: 3, Patience: 50 * time.Millisecond, MaxDuration: time.Second},
+		func(o *clickhouse.Options) { o.GraceTime = 10 * time.Millisecond })
+	const endless = "SELECT length(extractAll(repeat('a', 250000) || toString(number), '.{1,900}b|a')) FROM numbers(1)"
+	working := func() bool {
+		return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%extractAll%' AND query NOT LIKE '%processes%'") != "0"
+	}
+	for name, goes := range map[string]bool{"the client goes": true, "it is given up": false} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan struct{})
+			go func() { // ends with the statement, which ends with ctx at the latest
+				defer close(done)
+				if a, err := w.try(ctx, "some", endless); err == nil && a.status == http.StatusOK {
+					t.Errorf("the machine is too fast: %s", a.body)
+				}
+			}()
+			for began := time.Now(); !working(); {
+				if time.Since(began) > time.Minute {
+					t.Fatal("it does not begin")
+				}
+			}
+			if goes {
+				cancel()
+			}
+			<-done
+			if got := w.must("all", "SELECT 1"); got != "1" { // another's place is free
+				t.Error(got)
+			}
+			kept := 0
+			for began := time.Now(); ; kept++ {
+				was := working()
+				a := w.ask("some", "SELECT 2")
+				if a.status == http.StatusOK {
+					if working() {
+						t.Error("the place is free while the engine works")
+					}
+					break
+				}
+				if !strings.Contains(a.body, "Code: 202") || time.Since(began) > time.Minute {
+					t.Fatalf("the engine works: %v, %s", was, a.body)
+				}
+			}
+			if kept == 0 {
+				t.Error("the place was free at once")
+			}
+		})
 	}
 }

@@ -129,6 +129,11 @@ func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options
 			w.acts = append(w.acts, act)
 			return w.fail
 		},
+		Works: func(ctx context.Context, id string) (bool, error) {
+			running, err := history.Progress(ctx)
+			_, works := running[id]
+			return works, err
+		},
 		Upstream: func(scope statement.Scope) (gateway.Upstream, error) {
 			door, err := history.Door(scope)
 			return gateway.Upstream(door), err
@@ -142,6 +147,9 @@ func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		server.Close()
+		if err := g.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
 		if err := history.Close(); err != nil {
 			t.Error(err)
 		}

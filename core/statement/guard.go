@@ -75,8 +75,11 @@ var deniedFunctions = map[string]bool{
 	"filesystemavailable": true, "filesystemcapacity": true, "filesystemunreserved": true,
 	// It takes the stack for each level of what it is given, and 120,000 levels take the engine with all that is under way in it.
 	"jsonmergepatch": true,
-	// These look at no limit of time within a row, and one row may take them hours.
+	// These look at no limit of time within a call, and take the square of what they are given, or a second for each row of it.
 	"arraylevenshteindistance": true, "arraylevenshteindistanceweighted": true, "arraysimilarity": true,
+	"editdistance": true, "editdistanceutf8": true, "levenshteindistance": true, "levenshteindistanceutf8": true, "dameraulevenshteindistance": true,
+	"jarosimilarity": true, "jarowinklersimilarity": true, "arrayreduceinranges": true, "arrayenumerateuniqranked": true, "arrayenumeratedenseranked": true,
+	"arrayfold": true, "isprobableprime": true, "seriesdecomposestl": true, "financialinternalrateofreturn": true, "financialinternalrateofreturnextended": true,
 }
 
 // actingTables of ClickHouse's own do more than read memory: models starts a process and waits for it, stack_trace signals every thread,

@@ -471,7 +471,9 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 		Definitions: a.definitions, Settings: settings{a.definitions}, Rehearse: a.rehearse, Catalog: a.catalog, Schedules: previews{a.definitions},
 		Runner: operator{a.runner, a}, Workflows: workflows{a}, Insight: insight{a}, Live: a.store, History: a.history, Clock: a.clock,
 		Query: a.query, Progress: a.queryProgress, BackUp: a.backUp, Logs: tailed{a.spool}, Health: a, Permissions: access.Permissions(), Roles: roles(), Tokens: tokens{a.access}, Log: a.log,
-		Place: func(ctx context.Context, principal string) (func(), error) { return a.gateway.Place(ctx, principal) },
+		Place: func(ctx context.Context, principal, id string) (func(ended bool), error) {
+			return a.gateway.Place(ctx, principal, id)
+		},
 		Authenticate: func(ctx context.Context, token string) (api.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},
@@ -485,11 +487,11 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 	if err != nil {
 		return err
 	}
-	return a.buildGateway(audit)
+	return a.buildGateway(audit, started)
 }
 
 // buildGateway opens the door for ClickHouse's own clients.
-func (a *app) buildGateway(audit *access.Audit) (err error) {
+func (a *app) buildGateway(audit *access.Audit, started func(part)) (err error) {
 	a.gateway, err = gateway.New(gateway.Options{
 		Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: a.history.AskSettings, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (gateway.Principal, error) {
@@ -504,12 +506,21 @@ func (a *app) buildGateway(audit *access.Audit) (err error) {
 		Begin: func(ctx context.Context, r gateway.Running) (context.Context, func(), error) {
 			return a.api.BeginQuery(ctx, api.AskedQuery(r))
 		},
+		Works: func(ctx context.Context, id string) (bool, error) {
+			running, err := a.history.Progress(ctx)
+			_, works := running[id]
+			return works, err
+		},
 		Upstream: func(scope statement.Scope) (gateway.Upstream, error) {
 			door, err := a.history.Door(scope)
 			return gateway.Upstream(door), err
 		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	started(part{"gateway", time.Second, a.gateway.Stop})
+	return nil
 }
 
 // gatewayPrefix is where ClickHouse's clients find the gateway on the server's port.
