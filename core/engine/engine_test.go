@@ -396,6 +396,33 @@ func TestSupervisor(t *testing.T) {
 			t.Errorf("the new one is said to be silent for %s", w.Silent())
 		}
 	})
+	t.Run("IsRenewedWithAStatementThatNothingEnds", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t, impatient, func(o *engine.SupervisorOptions) { o.StopTime = 100 * time.Millisecond })
+		old := w.PID()
+		broke := make(chan error, 1)
+		go func() { // ends with the engine
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine/", strings.NewReader("SELECT editDistance(repeat('a', 65000), repeat('b', 65000) || toString(number)) FROM numbers(100)"))
+			if err == nil {
+				var answer *http.Response
+				if answer, err = w.client.Do(req); err == nil {
+					answer.Body.Close()
+				}
+			}
+			broke <- err
+		}()
+		waitFor(t, func() bool {
+			return w.must(t, "SELECT count() FROM system.processes WHERE query LIKE '%editDistance%' AND query NOT LIKE '%processes%'") != "0"
+		})
+		w.Renew()
+		if err := <-broke; err == nil {
+			t.Error("it was answered")
+		}
+		waitFor(t, func() bool { return w.Ready() && w.PID() != old })
+		if got := w.must(t, "SELECT count() FROM system.processes WHERE query LIKE '%editDistance%' AND query NOT LIKE '%processes%'"); got != "0" {
+			t.Errorf("%s of them work", got)
+		}
+	})
 	t.Run("AShortStopIsSurvived", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t, impatient)

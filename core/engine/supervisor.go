@@ -32,6 +32,7 @@ type Supervisor struct {
 	pid     int
 	ready   bool
 	silent  time.Duration
+	renew   chan struct{} // see Renew
 	cancel  context.CancelFunc
 	stopped chan struct{}
 }
@@ -76,7 +77,7 @@ func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", o.Socket)
 	}}
-	return &Supervisor{o: o, client: &http.Client{Transport: transport}}, nil
+	return &Supervisor{o: o, client: &http.Client{Transport: transport}, renew: make(chan struct{}, 1)}, nil
 }
 
 // Socket is the unix socket the engine answers on.
@@ -101,6 +102,15 @@ func (s *Supervisor) Silent() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.silent
+}
+
+// Renew has the engine ended and started again, and does not wait for it: for one with a statement that nothing can end. What is under way
+// breaks off, as when an engine hangs.
+func (s *Supervisor) Renew() {
+	select {
+	case s.renew <- struct{}{}:
+	default:
+	}
 }
 
 // Start starts the engine and returns once it answers, or with the engine's own words if it ended before (a missing
@@ -202,11 +212,19 @@ func (s *Supervisor) watch(ctx context.Context, c *child) (hung bool) {
 	defer every.Stop()
 	pid := c.cmd.Process.Pid
 	asked, used := 0, spent(pid)
+	select { // what was said of the one before
+	case <-s.renew:
+	default:
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-c.ended:
+			return false
+		case <-s.renew:
+			s.o.Log.Error("engine is ended and started again, because a statement does not end", "pid", pid)
+			s.end(c)
 			return false
 		case <-every.C:
 		}

@@ -61,10 +61,11 @@ type Limits struct {
 	PerPrincipal int           // statements at once. 0: 4
 	Overall      int           // statements at once. 0: 5, so that the engine has a place left for the console
 	Patience     time.Duration // how long a statement waits for its place. 0: 10 s
+	EndTime      time.Duration // how long a statement that nobody waits for may work on until it is told to Overdue. 0: 5 min
 	WriteTime    time.Duration // how long one piece of an answer may take to be taken; a slower reader is cut off. 0: 30 s
 }
 
-// Options are what a Gateway stands on. All are needed but Limits and Log.
+// Options are what a Gateway stands on. All are needed but Overdue, Limits and Log.
 type Options struct {
 	// Authenticate gives the principal of a token, or KindUnauthenticated.
 	Authenticate func(ctx context.Context, token string) (Principal, error)
@@ -82,6 +83,8 @@ type Options struct {
 	Settings func(scope statement.Scope) (map[string]string, error)
 	// Works tells whether ClickHouse still has a statement of that ID under way.
 	Works func(ctx context.Context, id string) (bool, error)
+	// Overdue is told, once, of a statement that works on for Limits.EndTime after it was cancelled. nil: nothing is done about it.
+	Overdue func(id string)
 	// Upstream gives the ClickHouse to ask.
 	Upstream func(scope statement.Scope) (Upstream, error)
 	Limits   Limits
@@ -120,6 +123,7 @@ func New(o Options) (*Gateway, error) {
 	fill(&l.PerPrincipal, 4)
 	fill(&l.Overall, 5)
 	fill(&l.Patience, 10*time.Second)
+	fill(&l.EndTime, 5*time.Minute)
 	fill(&l.WriteTime, 30*time.Second)
 	return &Gateway{o: o, places: make(chan struct{}, l.Overall), mine: make(map[string]*share)}, nil
 }

@@ -48,12 +48,18 @@ func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 // own clock has given it up.
 func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 	t.Parallel()
-	w := setup(t, gateway.Limits{PerPrincipal: 1, Overall: 3, Patience: 50 * time.Millisecond, MaxDuration: time.Second},
+	w := setup(t, gateway.Limits{PerPrincipal: 1, Overall: 3, Patience: 50 * time.Millisecond, MaxDuration: time.Second, EndTime: 100 * time.Millisecond},
 		func(o *clickhouse.Options) { o.GraceTime = 10 * time.Millisecond })
-	const endless = "SELECT length(extractAll(repeat('a', 250000) || toString(number), '.{1,900}b|a')) FROM numbers(1)"
-	working := func() bool {
-		return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%extractAll%' AND query NOT LIKE '%processes%'") != "0"
+	overdue := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.overdue
 	}
+	const endless = "SELECT length(extractAll(repeat('a', 400000) || toString(number), '.{1,900}b|a')) FROM numbers(1)"
+	working := func(seconds string) bool { // for so long at least
+		return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%extractAll%' AND query NOT LIKE '%processes%' AND elapsed >= "+seconds) != "0"
+	}
+	told := 0
 	for name, goes := range map[string]bool{"the client goes": true, "it is given up": false} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -65,7 +71,7 @@ func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 					t.Errorf("the machine is too fast: %s", a.body)
 				}
 			}()
-			for began := time.Now(); !working(); {
+			for began := time.Now(); !working("0.3"); {
 				if time.Since(began) > time.Minute {
 					t.Fatal("it does not begin")
 				}
@@ -79,10 +85,10 @@ func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 			}
 			kept := 0
 			for began := time.Now(); ; kept++ {
-				was := working()
+				was := working("0")
 				a := w.ask("some", "SELECT 2")
 				if a.status == http.StatusOK {
-					if working() {
+					if working("0") {
 						t.Error("the place is free while the engine works")
 					}
 					break
@@ -90,6 +96,9 @@ func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 				if !strings.Contains(a.body, "Code: 202") || time.Since(began) > time.Minute {
 					t.Fatalf("the engine works: %v, %s", was, a.body)
 				}
+			}
+			if told++; overdue() != told {
+				t.Errorf("%d times told of %d statements that did not end", overdue(), told)
 			}
 			if kept == 0 {
 				t.Error("the place was free at once")

@@ -53,6 +53,7 @@ type world struct {
 	mu      sync.Mutex
 	acts    []gateway.Act
 	fail    error // of the audit
+	overdue int   // statements that were told to be
 	running map[string]statementRunning
 }
 
@@ -128,6 +129,11 @@ func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options
 			defer w.mu.Unlock()
 			w.acts = append(w.acts, act)
 			return w.fail
+		},
+		Overdue: func(string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.overdue++
 		},
 		Works: func(ctx context.Context, id string) (bool, error) {
 			running, err := history.Progress(ctx)

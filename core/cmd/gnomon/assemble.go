@@ -492,8 +492,12 @@ func (a *app) buildAPI(starting, _ context.Context, started func(part)) (err err
 
 // buildGateway opens the door for ClickHouse's own clients.
 func (a *app) buildGateway(audit *access.Audit, started func(part)) (err error) {
+	var overdue func(string)
+	if a.engine != nil {
+		overdue = func(string) { a.engine.Renew() }
+	}
 	a.gateway, err = gateway.New(gateway.Options{
-		Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: a.history.AskSettings, Log: a.log,
+		Overdue: overdue, Permission: access.HistoryQuery, Admit: a.history.Admit, Settings: a.history.AskSettings, Log: a.log,
 		Authenticate: func(ctx context.Context, token string) (gateway.Principal, error) {
 			return a.access.Authenticate(ctx, token)
 		},

@@ -83,6 +83,29 @@ func TestTheShareOfTracedRunsIsJudgedWithoutACollectorToo(t *testing.T) {
 	}
 }
 
+// Statements that are just being cancelled are nobody's business.
+func TestTheDoctorTellsOfStatementsThatDoNotEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		n        int
+		longest  time.Duration
+		embedded bool
+		ok       bool
+		zh, en   string
+	}{
+		{0, 0, true, true, "没有", "no statement"},
+		{2, time.Second, true, true, "没有", "no statement"},
+		{2, time.Minute, true, false, "2 条查询取消后仍在执行，最久的已 60 秒", "2 statements work on after they were cancelled, the first for 60 s"},
+		{1, time.Minute, false, false, "is_cancelled", "system.processes of that ClickHouse"},
+	} {
+		examineAbandoned(c.n, c.longest, c.embedded, func(name, _ string, ok bool, _ any, zh, en string) {
+			if name != "unending_statements" || ok != c.ok || !strings.Contains(zh, c.zh) || !strings.Contains(en, c.en) {
+				t.Errorf("%+v: %t %s %s", c, ok, zh, en)
+			}
+		})
+	}
+}
+
 // What is the matter with an engine is said in both languages, and what will come of it.
 func TestTheDoctorTellsAnEngineThatEndedFromOneThatHangs(t *testing.T) {
 	t.Parallel()

@@ -18,7 +18,8 @@ const (
 	daysAreFew     = 14               // until the disk is full
 	partsAreMany   = 300              // in one partition; from 1,000 on ClickHouse slows writers
 	mergeIsLong    = 2 * time.Hour
-	manyNamespaces = 5 // named in a text
+	endIsLong      = 30 * time.Second // of a statement that was cancelled
+	manyNamespaces = 5                // named in a text
 )
 
 // examineHistory looks at the road from the spool to history, and at how history lies on disk.
@@ -39,6 +40,8 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 	} else {
 		say("history", "error", true, i.a.history.Version(), "历史库有应答，ClickHouse "+i.a.history.Version(), "history answers, ClickHouse "+i.a.history.Version())
 	}
+	n, longest := i.a.gateway.Abandoned()
+	examineAbandoned(n, longest, i.a.engine != nil, say)
 	spool := i.a.spool.Stats()
 	examineSpool(spool, say)
 	if known {
@@ -52,6 +55,21 @@ func (i insight) examineHistory(ctx context.Context, say sayFunc) {
 		i.examineThinning(ctx, say)
 		i.examineSpans(ctx, say)
 	}
+}
+
+// examineAbandoned says which statements of analysts go on although nobody waits for them.
+func examineAbandoned(n int, longest time.Duration, embedded bool, say sayFunc) {
+	if longest < endIsLong { // it is being cancelled
+		say("unending_statements", "warning", true, 0, "没有取消后仍在执行的查询", "no statement works on after it was cancelled")
+		return
+	}
+	todo := bilingual("满五分钟后引擎将自动重启", "after five minutes the engine is started again by itself")
+	if !embedded {
+		todo = bilingual("请在该 ClickHouse 的 system.processes 中查找 is_cancelled 的查询，必要时重启它", "look for statements with is_cancelled in system.processes of that ClickHouse, and start it again if need be")
+	}
+	say("unending_statements", "warning", false, map[string]any{"statements": n, "longest_s": longest.Seconds()},
+		fmt.Sprintf("有 %d 条查询取消后仍在执行，最久的已 %.0f 秒，各占一个名额；日志中为 “statement does not end”。%s", n, longest.Seconds(), todo[0]),
+		fmt.Sprintf("%d statements work on after they were cancelled, the first for %.0f s, and each keeps a place; the log says “statement does not end”. %s", n, longest.Seconds(), todo[1]))
 }
 
 // examineRollups says how far the roll-ups are of which the views are made.
