@@ -148,6 +148,9 @@ func TestProtocol(t *testing.T) {
 		if got != "20\t209715200\t1\ttrue" && got != "20\t209715200\t1\t1" {
 			t.Error(got)
 		}
+		if got = w.must("some", "SELECT getSetting('max_block_size')", "max_block_size=100000000"); got != "65409" {
+			t.Error(got)
+		}
 		if got = w.must("some", "SELECT getSetting('max_execution_time')", "max_execution_time=3"); got != "3" {
 			t.Error(got)
 		}

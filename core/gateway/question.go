@@ -48,7 +48,7 @@ var ignored = map[string]bool{
 var passing = map[string]bool{
 	"date_time_output_format": true, "extremes": true, "session_timezone": true, "format_csv_delimiter": true,
 	"join_use_nulls": true, "group_by_use_nulls": true, "transform_null_in": true, "totals_mode": true, "limit": true, "offset": true,
-	"prefer_column_name_to_alias": true, "any_join_distinct_right_table_keys": true, "join_algorithm": true, "max_block_size": true,
+	"prefer_column_name_to_alias": true, "any_join_distinct_right_table_keys": true, "join_algorithm": true,
 	"allow_experimental_variant_type": true, "allow_experimental_dynamic_type": true, "allow_experimental_json_type": true,
 	"optimize_read_in_order": true,
 }
@@ -107,6 +107,7 @@ func (q *question) set(values url.Values, limits Limits, scope statement.Scope) 
 	bounds := map[string]uint64{
 		"max_execution_time": uint64(limits.MaxDuration.Seconds()), "max_memory_usage": limits.MaxMemory,
 		"max_result_rows": limits.MaxRows, "max_result_bytes": limits.MaxBytes, "max_threads": 2,
+		"max_block_size": 65_409, // ClickHouse's own default: between blocks it looks whether a statement was cancelled
 	}
 	for name, bound := range bounds {
 		q.settings[name] = strconv.FormatUint(bound, 10)

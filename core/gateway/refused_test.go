@@ -73,6 +73,7 @@ func TestNobodyMayAsk(t *testing.T) {
 			t.Errorf("%s is let through: %d %.300s", name, a.status, a.body)
 		}
 	}
+	w.must("some", "SELECT 1 AS tid, [2] AS nested, hasAny([1], [1]), match('a', 'a'), JSONExtractRaw('{}', 'a'), {f:String} FORMAT Null", "param_f=file")
 	if a := w.ask("all", "SELECT {f:Identifier}"); !strings.Contains(a.body, "{f:String}") {
 		t.Errorf("it does not say what to write: %s", a.body)
 	}

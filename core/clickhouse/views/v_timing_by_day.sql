@@ -1,7 +1,7 @@
 -- How long each task's runs took, how late they began and what they waited for, on each day.
 -- 每个任务每天的运行时长、延迟、等待与排队（p50、p95、p99）。
 -- Read by: analysts, a task's page, capacity planning.
--- From: runs_day, the roll-up of fires, runs and attempts. Quantiles are exact for the day of a task; do not average them, ask v_namespace_by_day.
+-- From: runs_day, the roll-up of fires, runs and attempts. Quantiles are exact for the day of a task, to the seven digits of a Float32; do not average them, ask v_namespace_by_day.
 -- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT day, runs, duration_p50_ms, duration_p95_ms, duration_p99_ms, lateness_p99_ms, queue_p99_ms
