@@ -118,7 +118,7 @@ func (r *Runner) skip(l *liveRun, reason core.Reason, facts any) {
 		NextFire: r.nextFire(l.task, now), Version: l.run.TaskVersion, // no run will end, so the skip sets the next fire
 		Breaches: r.breaches(l, now, true),
 	}
-	if l.forgotten != nil {
+	if l.forgotten != nil && reason != core.ReasonSuperseded {
 		skip.NextFire = time.Time{} // that its task was changed has set it
 	}
 	defer r.changed(l.run)

@@ -394,6 +394,31 @@ func TestDisablingSkipsWhatAsksJustNow(t *testing.T) {
 	w.wantEnded(t, w.fire(t, w.create(t, "succeed", policies(p)).ID, 0).ID, core.Succeeded, "") // the place it was given is free again
 }
 
+// TestALaterFireTakesThePlaceOfOneThatAsksJustNow: that is no cancelled run.
+func TestALaterFireTakesThePlaceOfOneThatAsksJustNow(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	looks := make(chan struct{}, 10)
+	w.opts.Check = func(ctx context.Context, _ *core.Task, _ core.Run, _ core.Precondition) (bool, string) {
+		if len(looks) == 0 {
+			looks <- struct{}{}
+			<-ctx.Done()
+		}
+		return false, "not yet"
+	}
+	w.start(t)
+	task := w.create(t, "succeed", policies(core.Policies{Overlap: core.OverlapCancel,
+		Preconditions: []core.Precondition{{Name: "data", Expression: "true", Every: time.Second, Deadline: time.Hour}}}))
+	run := w.fire(t, task.ID, 0)
+	eventually(t, "it is looked at", func() bool { return len(looks) == 1 })
+	if err := w.StopRun(t.Context(), run.ID, core.StopSupersede, "a later fire"); err != nil {
+		t.Fatal(err)
+	}
+	if run = w.wantEnded(t, run.ID, core.Skipped, core.ReasonSuperseded); !strings.Contains(string(run.Facts), "a later fire") {
+		t.Errorf("facts %s", run.Facts)
+	}
+}
+
 // TestDisablingEndsALookAtAPrecondition: nobody waits for the answer of a slow check any more, whatever the check would have led to.
 func TestDisablingEndsALookAtAPrecondition(t *testing.T) {
 	t.Parallel()

@@ -368,14 +368,22 @@ func (r *Runner) arm(l *liveRun, wait time.Duration) {
 	}
 }
 
-// forgotten is why runs are skipped whose task was disabled, paused or removed.
+// forgotten is why runs are skipped that wait: their task was disabled, paused or removed, or a later run takes their place.
 type forgotten struct {
 	reason core.Reason
 	facts  map[string]any
 }
 
 // errForgotten ends what a run does to be admitted that is to be skipped.
-var errForgotten = errors.New("its task was disabled, paused or removed")
+var errForgotten = errors.New("it is skipped")
+
+// forget has a run that asks to be admitted skipped when it has its answer. The lock is held.
+func (l *liveRun) forget(why *forgotten) {
+	l.forgotten = why
+	if l.cancel != nil {
+		l.cancel(errForgotten)
+	}
+}
 
 // Forget drops the runs of a task that wait, for their instant or to be admitted, also those that wait on other servers: it was
 // disabled, paused or removed. Their fires are skipped with the facts. What a person or a workflow asked for stays, unless the
@@ -390,10 +398,7 @@ func (r *Runner) Forget(ctx context.Context, taskID string, reason core.Reason, 
 		}
 		switch {
 		case l.phase == approaching:
-			l.forgotten = why
-			if l.cancel != nil {
-				l.cancel(errForgotten)
-			}
+			l.forget(why)
 		case l.phase == armed, l.phase == parked, l.phase == inLine && l.run.State == core.RunClaimed:
 			r.leave(id, l)
 			skips = append(skips, r.skipOf(&l.run, why))

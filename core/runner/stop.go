@@ -71,6 +71,10 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 		if how == core.StopSupersede && l.phase == executing {
 			return settled, nil // it waits no more
 		}
+		if how == core.StopSupersede { // if it is ruled on first, the later run will find that
+			l.forget(&forgotten{core.ReasonSuperseded, map[string]any{"by": by}})
+			return settled, nil
+		}
 		if l.stopped == nil {
 			r.opts.Log.Info("run stopped", "run_id", runID, "how", how, "principal", by)
 		}
