@@ -165,7 +165,7 @@ func (a *asker) outage(run *core.Run, late time.Duration) core.Text {
 	return plus(text, say("）", ""))
 }
 
-// silence gives the time in which no server worked, before the one that decided a missed fire began to: since a server
+// silence gives the time in which no server worked, before the one that decided a missed fire began to, or went on: since a server
 // last showed itself. ok is false if that is not known.
 func (a *asker) silence(run *core.Run, f facts) (from, to time.Time, ok bool) {
 	if to = f.time("server_started"); to.IsZero() || a.q.Seen == nil {
@@ -182,6 +182,9 @@ func (a *asker) silence(run *core.Run, f facts) (from, to time.Time, ok bool) {
 	a.put("server_started", to)
 	a.evidence("server", from, both("最后一次有服务器工作的迹象在 %s", "a server last showed itself at %s", a.when(from)), nil)
 	a.evidence("server", to, both("作出决定的服务器于 %s 启动", "the server that decided was started at %s", a.when(to)), nil)
+	if !from.Before(to) { // it was there all the time, and stood still or had no lease
+		to = run.DecidedAt
+	}
 	return from, to, true
 }
 

@@ -316,6 +316,16 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			code: ledger.CodeCatchUp, en: []string{"no server decided anything between 2026-11-17 23:30:00 and 2026-11-20 11:59:00", "policy none"},
 			zh: []string{"自 2026-11-17 23:30:00 至 2026-11-20 11:59:00 没有服务器做决定"}, data: map[string]any{"cause": "none"},
 		},
+		"CatchUpByAServerThatStoodStill": {
+			q: ledger.Question{
+				At: at("2026-11-18 09:00"), Task: report(policies(core.Policies{CatchUp: core.CatchUpNone})),
+				Seen: func(before time.Time) time.Time { return at("2026-11-17 23:30") },
+				Rows: rows(row(nine, over("2026-11-18 09:00", "2026-11-19 09:00", 2), skipped(core.ReasonCatchUp, map[string]any{"policy": "none", "server_started": "2026-11-16T04:00:00Z"}),
+					func(r *core.Run) { r.DecidedAt = at("2026-11-20 12:30") })),
+			},
+			code: ledger.CodeCatchUp, en: []string{"no server decided anything between 2026-11-17 23:30:00 and 2026-11-20 12:30:00", "policy none"},
+			zh: []string{"自 2026-11-17 23:30:00 至 2026-11-20 12:30:00 没有服务器做决定"}, data: map[string]any{"cause": "none"},
+		},
 		"CatchUpLimit": {
 			q: ledger.Question{
 				At: at("2026-11-18 09:00"), Task: report(policies(core.Policies{CatchUp: core.CatchUpAll, CatchUpWindow: 999 * time.Hour, CatchUpLimit: 2})),
