@@ -339,10 +339,15 @@ func (r *Runner) Dispatch(task *core.Task, run core.Run) {
 func newLive(task *core.Task, run core.Run) *liveRun {
 	l := &liveRun{task: task, run: run}
 	if run.Stop == core.StopCancel || run.Stop == core.StopTerminate {
-		l.wish = core.StopRequest{RunID: run.ID, How: run.Stop, By: run.StopBy}
-		l.stopped = stopCause(run.Stop, run.StopBy)
+		l.askToStop(run.Stop, run.StopBy)
 	}
 	return l
+}
+
+// askToStop notes that somebody wants the run to stop.
+func (l *liveRun) askToStop(how core.Stop, by string) {
+	l.wish = core.StopRequest{RunID: l.run.ID, How: how, By: by}
+	l.stopped = stopCause(how, by)
 }
 
 // maxSleep is how long a timer runs before the wall clock is looked at again: it may have been set meanwhile.

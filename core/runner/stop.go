@@ -79,7 +79,7 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 			r.opts.Log.Info("run stopped", "run_id", runID, "how", how, "principal", by)
 		}
 		if how == core.StopTerminate || l.stopped == nil {
-			l.stopped, l.wish = stopCause(how, by), core.StopRequest{RunID: runID, How: how, By: by}
+			l.askToStop(how, by)
 		}
 		l.end()
 		return asked, nil
