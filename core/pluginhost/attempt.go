@@ -33,7 +33,11 @@ type call struct {
 	deaf    bool // the plugin does not know Cancel, so whether the attempt still runs is not known; likewise
 }
 
-// run executes one attempt on the process. clean says that the process is done with it: it may take the next one.
+// errLeaving says that a process takes no attempt any more: it was killed, or asked to exit, and is about to end.
+var errLeaving = errors.New("its process is ending")
+
+// run executes one attempt on the process. clean says that the process is done with it: it may take the next one. On
+// errLeaving nothing of the attempt has begun.
 func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]string, sink core.Sink, grace time.Duration) (out core.Outcome, clean bool, err error) {
 	if ctx.Err() != nil {
 		return neverBegan(ctx, ""), true, nil
@@ -46,13 +50,15 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 	stream, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	c := &call{attempt: a}
-	p.enter(c)
+	if !p.enter(c) {
+		return core.Outcome{}, false, errLeaving
+	}
 	c.asked.Add(1)
 	unasked := context.AfterFunc(ctx, func() { // ends when the attempt does, or after grace
 		defer c.asked.Done()
 		reason := context.Cause(ctx)
 		if errors.Is(reason, core.ErrRunTerminated) {
-			p.stopCall(stream, end, c, p.parting(), reason)
+			p.terminate(stream, end, c)
 			return
 		}
 		p.stopCall(stream, end, c, grace, reason)
@@ -81,28 +87,33 @@ func (p *process) run(ctx context.Context, a *core.Attempt, grants map[string]st
 }
 
 // partingMoment is what an attempt that is terminated gets if its process carries others: one that listens ends within
-// it, and the others live on. A process of its own is killed at once.
-const partingMoment = 100 * time.Millisecond
+// it even on a busy machine, and the others live on. A process of its own is killed at once.
+const partingMoment = time.Second
 
-// parting is the grace of an attempt that is terminated.
-func (p *process) parting() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.running > 1 {
-		return partingMoment
+// terminate kills the process at once if no other attempt is on it, else after the parting moment. It returns when the
+// attempt has ended.
+func (p *process) terminate(stream context.Context, end context.CancelFunc, c *call) {
+	if p.overrun(c, terminated, false) {
+		p.await(stream)
+		end()
+		return
 	}
-	return 0
+	p.stopCall(stream, end, c, partingMoment, core.ErrRunTerminated)
 }
 
-// enter puts the attempt among those in progress.
-func (p *process) enter(c *call) {
+// enter puts the attempt among those in progress; false: the process takes no more.
+func (p *process) enter(c *call) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed != "" {
+		return false
+	}
 	head := &p.calls
 	c.prev, c.next = head.prev, head
 	head.prev.next, head.prev = c, c
 	p.running++
 	p.begun++
-	p.mu.Unlock()
+	return true
 }
 
 // leave takes it out again; from now on the process is not killed because of it.
@@ -160,23 +171,31 @@ func (p *process) stopCall(stream context.Context, end context.CancelFunc, c *ca
 	}
 	why := fmt.Sprintf("did not stop within %v (%s)", grace, reason)
 	if grace == 0 || !errors.Is(limited.Err(), context.DeadlineExceeded) {
-		why = "was terminated"
+		why = terminated
 	}
-	p.overrun(c, why)
-	select { // the stream ends by itself, unless the kernel takes too long over the dead process
+	p.overrun(c, why, true)
+	p.await(stream)
+	end()
+}
+
+// terminated is why a process was killed.
+const terminated = "was terminated"
+
+// await returns when the stream of a dead process has ended, which it does by itself unless the kernel takes too long.
+func (p *process) await(stream context.Context) {
+	select {
 	case <-stream.Done():
 	case <-p.exited:
 	case <-time.After(time.Second):
 	}
-	end()
 }
 
-// overrun kills the process if it still holds the attempt.
-func (p *process) overrun(c *call, why string) {
+// overrun kills the process if it still holds the attempt and, unless others may end with it, nothing else.
+func (p *process) overrun(c *call, why string, withOthers bool) bool {
 	p.mu.Lock()
-	holds := c.next != nil
 	others := p.running - 1
-	if holds {
+	holds := c.next != nil && (withOthers || others == 0)
+	if holds { // from now on it takes no attempt
 		c.overran = true
 		if p.killed == "" {
 			p.killed = fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why)
@@ -184,11 +203,12 @@ func (p *process) overrun(c *call, why string) {
 	}
 	p.mu.Unlock()
 	if !holds {
-		return
+		return false
 	}
 	p.log.Warn("killed a plugin process because of an attempt", "pid", p.pid, "run_id", c.attempt.RunID,
 		"attempt", c.attempt.Number, "task_type", c.attempt.TaskType, "why", why, "others_ended", others)
 	p.killTree()
+	return true
 }
 
 // errCrashed says that the process ended under the attempt.

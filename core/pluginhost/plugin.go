@@ -221,7 +221,7 @@ func (p *Plugin) set(proc *process) {
 	p.changed = make(chan struct{})
 }
 
-// current gives the living process, and waits for one that is being started. While the breaker is open it fails at once.
+// current gives the process that takes attempts, and waits for one that is being started. While the breaker is open it fails at once.
 func (p *Plugin) current(ctx context.Context, op string) (*process, error) {
 	for {
 		p.mu.Lock()
@@ -230,7 +230,7 @@ func (p *Plugin) current(ctx context.Context, op string) (*process, error) {
 		if stopped {
 			return nil, core.Errorf(core.KindUnavailable, op, "plugin %q is stopped", p.manifest.Name)
 		}
-		if proc != nil && !proc.dead() {
+		if proc != nil && !proc.dead() && proc.killedBy() == "" {
 			return proc, nil
 		}
 		if left := until.Sub(p.host.opts.Clock.Now()); open && left > 0 && proc == nil {
@@ -256,15 +256,19 @@ func (p *Plugin) Execute(ctx context.Context, attempt core.Attempt, sink core.Si
 	if err != nil {
 		return core.Outcome{}, err
 	}
-	proc, err := p.current(ctx, "run "+attempt.TaskType)
-	if err != nil && ctx.Err() != nil {
-		return neverBegan(ctx, "the plugin was not running"), nil
+	for {
+		proc, err := p.current(ctx, "run "+attempt.TaskType)
+		if err != nil && ctx.Err() != nil {
+			return neverBegan(ctx, "the plugin was not running"), nil
+		}
+		if err != nil {
+			return core.Outcome{}, err
+		}
+		out, _, err := proc.run(ctx, &attempt, grants, sink, p.host.opts.Grace)
+		if !errors.Is(err, errLeaving) {
+			return out, err
+		}
 	}
-	if err != nil {
-		return core.Outcome{}, err
-	}
-	out, _, err := proc.run(ctx, &attempt, grants, sink, p.host.opts.Grace)
-	return out, err
 }
 
 // grants asks for what a type needs.

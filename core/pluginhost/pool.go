@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -183,6 +184,9 @@ func (p *Pool) Execute(ctx context.Context, attempt core.Attempt, sink core.Sink
 	w.attempts++
 	out, clean, err := w.proc.run(ctx, &attempt, grants, sink, p.opts.Grace)
 	p.release(ctx, w, clean)
+	if errors.Is(err, errLeaving) { // Stop was not waited for
+		err = core.Errorf(core.KindUnavailable, "run "+attempt.TaskType, "the workers of namespace %q are stopped", p.opts.Namespace)
+	}
 	return out, err
 }
 

@@ -3,6 +3,7 @@ package pluginhost_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,6 +182,53 @@ func TestTerminatingOneThatListensHarmsNoOther(t *testing.T) {
 	}
 	stop(core.ErrRunCancelled)
 	beside.Wait()
+}
+
+// onWarning is a log that calls do for each warning, before whoever wrote it goes on.
+type onWarning struct {
+	slog.Handler
+	do func()
+}
+
+func (o onWarning) Enabled(_ context.Context, l slog.Level) bool { return l == slog.LevelWarn }
+func (o onWarning) WithAttrs([]slog.Attr) slog.Handler           { return o }
+func (o onWarning) Handle(context.Context, slog.Record) error    { o.do(); return nil }
+
+// TestAProcessThatIsKilledTakesNoAttempt: one that comes meanwhile gets the process that is started instead.
+func TestAProcessThatIsKilledTakesNoAttempt(t *testing.T) {
+	t.Parallel()
+	var p *pluginhost.Plugin
+	var late sync.WaitGroup
+	asked, ask := context.WithCancelCause(t.Context())
+	defer ask(nil)
+	sink, began := begun()
+	killing := sync.OnceFunc(func() {
+		late.Go(func() { // ends when the attempt does
+			if out, err := p.Execute(asked, do("finish-late").Attempt("late"), sink); err != nil || out.Verdict != core.Succeeded {
+				t.Errorf("the attempt that came while the process was killed: %+v %v", out, err)
+			}
+		})
+		select { // it waits for another process; or it has begun in the one that dies
+		case <-began:
+		case <-time.After(50 * time.Millisecond):
+		}
+	})
+	h := setup(t, func(o *pluginhost.Options) { o.Log = slog.New(onWarning{slog.DiscardHandler, killing}) })
+	p = load(t, h)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	stubborn, works := begun()
+	go func() { <-works; cancel(core.ErrRunTerminated) }() // ends when it has begun
+	if out, err := p.Execute(ctx, do("stubborn").Attempt("killed"), stubborn); err != nil || out.Verdict != core.Cancelled {
+		t.Errorf("%+v %v", out, err)
+	}
+	select {
+	case <-began:
+	case <-time.After(patience):
+		t.Error("it did not begin again")
+	}
+	ask(core.ErrRunCancelled)
+	late.Wait()
 }
 
 // luaPool is a pool of real Lua workers whose script logs a line and then never ends. Its grace is an hour.
