@@ -179,7 +179,7 @@ func (c *canvas) before(root *drawn, reach time.Duration) {
 func (c *canvas) caught(d *drawn) {
 	if d.cause.counted {
 		d.counted, d.fires = true, d.cause.fires
-		if d.root.Plan.Kind() != schedule.After {
+		if !d.step && d.root.Plan.Kind() != schedule.After {
 			c.pauseCounted(d, d.root.Plan)
 		}
 		return
@@ -201,7 +201,9 @@ func (c *canvas) caught(d *drawn) {
 	}
 	now, _ := slices.BinarySearch(moved, 0)
 	d.early, d.offs = moved[:now:now], moved[now:]
-	c.pause(d)
+	if !d.step { // a workflow asks for its steps itself
+		c.pause(d)
+	}
 	d.fires = int64(len(d.offs))
 	c.held, c.laid = c.held+n, c.laid+d.fires
 }

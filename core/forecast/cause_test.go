@@ -121,6 +121,32 @@ func TestForecastOfAPausedLinkBringsNothing(t *testing.T) {
 	}
 }
 
+// TestForecastOfAPausedStep: only its workflow's pause holds a step, whether fires are drawn or counted.
+func TestForecastOfAPausedStep(t *testing.T) {
+	t.Parallel()
+	paused := func(t *forecast.Task) { t.Pause = core.Pause{Since: monday.Add(-time.Hour), By: "li"} }
+	for _, c := range []struct {
+		spec   string
+		change func(*forecast.Task)
+		fires  int64
+	}{
+		{"0 9 * * *", unknown, 7},
+		{"* * * * * *", unknown, 7 * 86400},
+		{"0 9 * * *", paused, 0},
+	} {
+		in := input(
+			task(t, "flow", core.Schedule{Spec: c.spec}, c.change, steps(forecast.Step{Task: "id-report"})),
+			task(t, "report", core.Schedule{Spec: "@manual"}, paused),
+			task(t, "mail", core.Schedule{Spec: "@manual"}, after("report"), paused),
+		)
+		in.Of, in.List = "id-report", 2
+		r := forecast.Forecast(in)
+		if all := byName(r); all["report"].Fires != c.fires || all["mail"].Fires != 0 || len(r.Listed) != int(min(c.fires, 2)) {
+			t.Errorf("%s: %d fires, %d of mail, %d listed", c.spec, all["report"].Fires, all["mail"].Fires, len(r.Listed))
+		}
+	}
+}
+
 func TestForecastLaysOutWorkflows(t *testing.T) {
 	t.Parallel()
 	in := input(

@@ -191,14 +191,14 @@ func (w *walk) next() (at time.Time, ok bool) {
 }
 
 // pause gives the pause that covers the fire: the task's, or that of one that leads to it. A fire of the schedule is held by
-// its instant, what it brings by the start that follows from it.
+// its instant, a run after another's end by its start, a step by none of its own task's.
 func (w *walk) pause(start time.Time) *core.Pause {
 	for d := w.d; d != nil; d = d.cause {
 		at := start.Add(d.after)
 		if d.cause == nil {
 			at = w.root
 		}
-		if d.Pause.Holds(at) {
+		if !d.step && d.Pause.Holds(at) {
 			return &d.Pause
 		}
 	}
