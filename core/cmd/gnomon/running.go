@@ -350,7 +350,16 @@ func (w workflows) Rerun(ctx context.Context, run core.Run, from []string, note,
 	case run.State != core.RunEnded:
 		return core.Run{}, core.Errorf(core.KindConflict, op, "it has not ended; cancel it first")
 	}
-	done, err := w.doneByHand(ctx, run)
+	views, err := w.a.workflows.View(ctx, run)
+	if err != nil {
+		return core.Run{}, err
+	}
+	for _, v := range views { // one that is tried again by hand, or that its workflow did not live to stop
+		if v.RunID != "" && v.Verdict == "" {
+			return core.Run{}, core.Errorf(core.KindConflict, op, "its step %q still runs, as run %s; wait until that has ended, or cancel it first", v.Name, v.RunID)
+		}
+	}
+	done, err := w.doneByHand(ctx, views)
 	if err != nil {
 		return core.Run{}, err
 	}
@@ -368,11 +377,7 @@ func (w workflows) Rerun(ctx context.Context, run core.Run, from []string, note,
 
 // doneByHand gives the steps that failed, and of whose runs a person has said that what they should have done was done by
 // hand.
-func (w workflows) doneByHand(ctx context.Context, run core.Run) ([]string, error) {
-	views, err := w.a.workflows.View(ctx, run)
-	if err != nil {
-		return nil, err
-	}
+func (w workflows) doneByHand(ctx context.Context, views []workflow.StepView) ([]string, error) {
 	var done []string
 	for _, v := range views {
 		if v.RunID == "" || !v.Verdict.Failure() {

@@ -110,6 +110,16 @@ func worksAsAGraph(t *testing.T, w *world) {
 			t.Errorf("%s: the step began %d times instead of 3", name, len(all))
 		}
 	}
+	// While one is tried again by hand, the workflow does not go on: the step would be carried out twice.
+	waits := w.now(twice, nil)
+	w.over(waits)
+	byHand := regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("intervention", "retry", steps(waits)["unlucky"].RunID, "--params", `{"fail_rate":0,"millis":600000}`))
+	if out, errOut, code := w.line("run", "rerun", waits); code == 0 || !strings.Contains(errOut, `its step "unlucky" still runs, as run `+byHand) {
+		t.Errorf("run again while a step is tried again: %d %s%s", code, out, errOut)
+	}
+	w.says("run", "cancel", byHand)
+	w.over(byHand)
+	w.over(regexp.MustCompile(`[0-9a-f-]{36}`).FindString(w.says("run", "rerun", waits)))
 	// A step of a paused task is started, as a run by hand is; one of a disabled task is not, and says no more than is known.
 	w.works("step-paused", "@manual", nil, api.Policies{}, nil)
 	w.works("step-off", "@manual", nil, api.Policies{}, nil)
