@@ -126,7 +126,7 @@ type Run struct {
 	CausedBy     string   // the run that caused it: upstream, or that it repeats
 	Breaches     []Breach // what of its service levels it has missed so far
 
-	StartedAt  time.Time // when the last attempt was handed to its executor; zero if none was
+	StartedAt  time.Time // when the last attempt was handed to its executor, of a live run once it is known to run; zero if none was
 	EndedAt    time.Time // when the run ended
 	Verdict    Verdict   // "" while live
 	Message    string    // the outcome's message, at most 4 KiB

@@ -78,6 +78,13 @@ type Skip struct {
 	Breaches  []Breach
 }
 
+// Running says that an attempt is known to be executing, and since when.
+type Running struct {
+	RunID     string
+	Token     int64 // of the attempt; a stale one changes nothing
+	StartedAt time.Time
+}
+
 // Finish ends an attempt. Exactly one of the two ways: Retry set, or the run ends with Outcome.
 type Finish struct {
 	RunID     string

@@ -56,7 +56,7 @@ func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 		return w.overdue
 	}
 	const endless = "SELECT length(extractAll(repeat('aa', 750000) || toString(number), '.{1,900}b|a')) FROM numbers(1)" // seconds on any machine
-	working := func(seconds string) bool { // for so long at least
+	working := func(seconds string) bool {                                                                               // for so long at least
 		return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%extractAll%' AND query NOT LIKE '%processes%' AND elapsed >= "+seconds) != "0"
 	}
 	told := 0

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -74,17 +75,14 @@ func (r *Runner) execute(l *liveRun) {
 		r.skip(l, core.ReasonUnknownType, map[string]string{"task_type": l.run.TaskType, "problem": err.Error()})
 		return
 	}
-	hard := r.timeout(l.task, taskType)
-	limit, grace, reached := hard, time.Duration(0), core.ErrRunTimeout
-	if soft := l.task.Policies.SoftTimeout; soft > 0 && soft < hard {
-		limit, grace, reached = soft, hard-soft, core.ErrRunSoftTimeout
-	}
+	now := r.opts.Clock.Now()
+	limit, grace, reached := limits(r.timeout(l.task, taskType), l.task.Policies.SoftTimeout, now.Sub(cmp.Or(l.began, now)))
 	ctx, release := context.WithTimeoutCause(ctx, limit, reached)
 	defer release()
 	r.mu.Lock()
-	l.startedAt = r.opts.Clock.Now()
+	l.startedAt = cmp.Or(l.began, now)
 	r.mu.Unlock()
-	if l.run.Attempt == 1 {
+	if l.run.Attempt == 1 && l.began.IsZero() {
 		r.opts.Started(l.startedAt.Sub(l.run.FireAt))
 	}
 	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel, l.task.Policies.LogFull)
@@ -198,6 +196,16 @@ func (r *Runner) turnAway(l *liveRun) {
 		})
 	}
 	r.drop(l)
+}
+
+// limits says when an attempt that has run for so long is asked to stop, why, and how long it may take over that; 0: as usual.
+// soft is 0 if there is none.
+func limits(hard, soft, ran time.Duration) (limit, grace time.Duration, reached error) {
+	ran = max(0, ran) // the clock may have been set back
+	if soft > 0 && max(soft, ran) < hard {
+		return soft - ran, hard - max(soft, ran), core.ErrRunSoftTimeout
+	}
+	return hard - ran, 0, core.ErrRunTimeout
 }
 
 // timeout is the task's own, else its type's, else the server's.
@@ -320,6 +328,7 @@ func (r *Runner) follow(l *liveRun, finish core.Finish, result core.Finished) {
 		again.State, again.StartAt, again.Attempt, again.Token = core.RunRetrying, finish.RetryAt, l.run.Attempt+1, result.Token
 		again.Checkpoint = finish.Outcome.Checkpoint
 		again.Stop, again.StopBy = l.wish.How, l.wish.By
+		again.Breaches = slices.Concat(l.run.Breaches, finish.Breaches)
 		r.Dispatch(l.task, again)
 	case result.Disabled != "":
 		r.opts.Log.Warn("task disabled", "task", l.task.Namespace+"/"+l.task.Name, "task_id", l.run.TaskID, "reason", result.Disabled)

@@ -93,6 +93,10 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	}
 	now := r.opts.Clock.Now()
 	resume := MayHaveStarted(run.State) && !deleted && r.resumable(&run)
+	var began time.Time
+	if run.State == core.RunRunning { // one that is not called so has run for a second at most
+		began = run.StartedAt
+	}
 	goes := unasked(&run) && !resume
 	reason, facts, due := r.stillDue(&task, &run, now)
 	switch {
@@ -123,7 +127,9 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	if run.State == core.RunQueued && run.Trigger.Patient() && run.StartAt.Before(now) { // many may be overdue by now: they stay apart
 		run.StartAt = r.apart(run.TaskID, cmp.Or(task.Policies.CatchUpSpread, core.DefaultCatchUpSpread), now)
 	}
-	r.Dispatch(&task, run)
+	l := newLive(&task, run)
+	l.began = began
+	r.dispatch(l)
 	return true
 }
 
@@ -179,6 +185,9 @@ func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, 
 	}
 	l := newLive(task, run)
 	l.startedAt = run.StartAt
+	if run.State == core.RunRunning {
+		l.startedAt = run.StartedAt
+	}
 	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel, task.Policies.LogFull)
 	if err != nil {
 		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)

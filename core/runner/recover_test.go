@@ -37,7 +37,7 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 
 	_, claimed := w.claim(t, lost.ID, "me", past)
 	_, running := w.claim(t, retried.ID, "me", past)
-	if err := w.store.MarkRunning(t.Context(), running.ID); err != nil {
+	if err := w.store.MarkRunning(t.Context(), core.Running{RunID: running.ID, Token: running.Token, StartedAt: past}); err != nil {
 		t.Fatal(err)
 	}
 	_, stops := w.claim(t, stopping.ID, "me", past)
@@ -119,6 +119,45 @@ func TestADeadServersRunsAreRecovered(t *testing.T) {
 	}
 	if err := w.Cancel(t.Context(), far.ID, "ann"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTheClockOfAnAttemptThatGoesOnElsewhereGoesOn: neither its timeouts, nor its service levels, nor what is said of it begin anew.
+func TestTheClockOfAnAttemptThatGoesOnElsewhereGoesOn(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	began := time.Now().Add(-3 * time.Minute).UTC().Truncate(time.Microsecond)
+	long := func(do string, p core.Policies) core.Run {
+		p.Overlap = core.OverlapAllow
+		task := w.create(t, do, func(t *core.Task) { t.Type, t.Policies = "Lab.Long", p })
+		_, run := w.claim(t, task.ID, "me", began.Add(-time.Second))
+		if err := w.store.MarkRunning(t.Context(), core.Running{RunID: run.ID, Token: run.Token, StartedAt: began}); err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	over := long("wait", core.Policies{Timeout: 2 * time.Minute, SLA: core.SLA{StartWithin: 5 * time.Second, MaxDuration: time.Minute}})
+	asked := long("wait", core.Policies{SoftTimeout: 2 * time.Minute, Timeout: time.Hour})
+	inTime := long("succeed", core.Policies{Timeout: time.Hour, SLA: core.SLA{StartWithin: 5 * time.Second}})
+	w.crash(t, "next")
+	w.start(t)
+	for _, r := range []struct {
+		core.Run
+		verdict  core.Verdict
+		breaches int
+	}{{over, core.TimedOut, 1}, {asked, core.TimedOut, 0}, {inTime, core.Succeeded, 0}} {
+		run := w.wantEnded(t, r.ID, r.verdict, "")
+		if !run.StartedAt.Equal(began) || len(run.Breaches) != r.breaches || r.breaches > 0 && (run.Breaches[0].Kind != core.BreachLong || !run.Breaches[0].At.Equal(began.Add(time.Minute))) {
+			t.Errorf("started at %s instead of %s; %+v", run.StartedAt, began, run.Breaches)
+		}
+		if a := w.wantAttempts(t, r.ID, r.verdict); len(a) == 1 && !a[0].StartedAt.Equal(began) {
+			t.Errorf("the attempt started at %s instead of %s", a[0].StartedAt, began)
+		}
+	}
+	for _, a := range w.provider.attempts() {
+		if left := a.Grace - 57*time.Minute; a.RunID == asked.ID && (left > 0 || left < -time.Minute) {
+			t.Errorf("asked to stop after its soft timeout it has %s", a.Grace)
+		}
 	}
 }
 

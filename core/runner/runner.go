@@ -19,7 +19,7 @@ type Store interface {
 	Admit(ctx context.Context, admissions []core.Admission) ([]core.Admitted, error)
 	Hold(ctx context.Context, holds []core.Hold) ([]core.Finished, error)
 	Skip(ctx context.Context, skips []core.Skip) ([]core.Finished, error)
-	MarkRunning(ctx context.Context, ids ...string) error
+	MarkRunning(ctx context.Context, running ...core.Running) error
 	Finish(ctx context.Context, ends []core.Finish) ([]core.Finished, error)
 	InsertManual(ctx context.Context, run core.Run, onlyAlone bool) (core.Run, error)
 	// Enqueue inserts queued runs; one whose key is taken is answered as it is stored.
@@ -162,11 +162,12 @@ type liveRun struct {
 	wish      core.StopRequest        // who wants that, and how
 	forgotten *forgotten              // approaching: why it is to be skipped rather than start or wait on; nil: it is not
 	kill      chan struct{}           // executing: closed when it must end without any grace
-	startedAt time.Time               // when the attempt was handed to its executor; zero: not yet
+	began     time.Time               // when another server handed the attempt to its executor, which goes on here; zero: none did
+	startedAt time.Time               // when the attempt was handed to its executor, first of all; zero: not here yet
 	marked    bool                    // the store knows that it is running
 	over      bool                    // taken off: what the timer would begin must not begin
 	resting   bool                    // counted as such
-	breaches  int                     // how many missed service levels watch has told of
+	told      []core.Breach           // which missed service levels watch has told of
 
 	door   *door        // parked: where
 	from   *door        // approaching: where it was taken from
@@ -316,8 +317,10 @@ func (r *Runner) wake(l *liveRun) {
 
 // Dispatch takes over a claimed, queued, waiting or retrying run: it begins at its StartAt. It does not block. While the runner
 // stops it does nothing: the row waits for the next server.
-func (r *Runner) Dispatch(task *core.Task, run core.Run) {
-	l := newLive(task, run)
+func (r *Runner) Dispatch(task *core.Task, run core.Run) { r.dispatch(newLive(task, run)) }
+
+func (r *Runner) dispatch(l *liveRun) {
+	run := &l.run
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, held := r.live[run.ID]; held || r.stopping {
@@ -509,20 +512,20 @@ func (r *Runner) every(ctx context.Context, interval time.Duration, f func(conte
 
 // markLong tells the store which attempts have been executing for more than a second. Short ones never pay for it.
 func (r *Runner) markLong(ctx context.Context) {
-	var ids []string
+	var list []core.Running
 	r.mu.Lock()
 	now := r.opts.Clock.Now()
 	for id, l := range r.live {
 		if !l.marked && !l.startedAt.IsZero() && now.Sub(l.startedAt) > time.Second {
 			l.marked = true
-			ids = append(ids, id)
+			list = append(list, core.Running{RunID: id, Token: l.run.Token, StartedAt: l.startedAt})
 		}
 	}
 	r.mu.Unlock()
-	if len(ids) == 0 {
+	if len(list) == 0 {
 		return
 	}
-	if err := r.opts.Store.MarkRunning(ctx, ids...); err != nil && ctx.Err() == nil {
+	if err := r.opts.Store.MarkRunning(ctx, list...); err != nil && ctx.Err() == nil {
 		r.opts.Log.Warn("long runs not marked", "err", err)
 	}
 }

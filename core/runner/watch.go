@@ -1,15 +1,17 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
 
-// Breaches says which of a task's service levels a run has missed at a moment, in the order of core.SLA. startedAt and
-// endedAt are zero while it has not; over says that it will neither start nor end later. usual is the p95 of the task's
+// Breaches says which of a task's service levels a run has missed at a moment, in the order of core.SLA. startedAt, of its
+// current attempt, and endedAt are zero while it has not; over says that it will neither start nor end later. usual is the p95 of the task's
 // durations, 0 if it is not known. It is pure.
 func Breaches(sla core.SLA, run core.Run, startedAt, endedAt, now time.Time, over bool, usual time.Duration, zone *time.Location) []core.Breach {
 	var list []core.Breach
@@ -23,7 +25,7 @@ func Breaches(sla core.SLA, run core.Run, startedAt, endedAt, now time.Time, ove
 		return at
 	}
 	late := run.Trigger != core.TriggerBackfill && run.Trigger != core.TriggerRetry // those are late by nature
-	if d := sla.StartWithin; d > 0 && late {
+	if d := sla.StartWithin; d > 0 && late && run.Attempt <= 1 {                    // with the first attempt it has started
 		if limit := run.FireAt.Add(d); until(startedAt).After(limit) || over && startedAt.IsZero() {
 			missed(core.BreachStart, limit, "start within "+d.String())
 		}
@@ -82,7 +84,7 @@ func (r *Runner) breaches(l *liveRun, now time.Time, ended bool) []core.Breach {
 	if sla.P95Factor > 0 {
 		usual = r.opts.Usual(l.run.TaskID)
 	}
-	return Breaches(sla, l.run, l.startedAt, endedAt, now, ended, usual, r.opts.Zone(l.task))
+	return Breaches(sla, l.run, cmp.Or(l.startedAt, l.began), endedAt, now, ended, usual, r.opts.Zone(l.task))
 }
 
 // watch tells the store which live runs have missed a service level since it last looked.
@@ -98,15 +100,20 @@ func (r *Runner) watch(ctx context.Context) {
 		if l.task.Policies.SLA == (core.SLA{}) || l.over {
 			continue
 		}
-		if missed := r.breaches(l, now, false); len(missed) > max(l.breaches, len(l.run.Breaches)) {
-			l.breaches = len(missed)
+		missed := slices.DeleteFunc(r.breaches(l, now, false), func(b core.Breach) bool {
+			same := func(k core.Breach) bool { return k.Kind == b.Kind && k.Limit == b.Limit }
+			return slices.ContainsFunc(l.run.Breaches, same) || slices.ContainsFunc(l.told, same)
+		})
+		if len(missed) > 0 {
+			l.told = append(l.told, missed...)
 			list = append(list, late{id, missed})
 		}
 	}
 	r.mu.Unlock()
 	for _, l := range list {
-		last := l.breaches[len(l.breaches)-1]
-		r.opts.Log.Warn("service level missed", "run_id", l.id, "kind", last.Kind, "limit", last.Limit)
+		for _, b := range l.breaches {
+			r.opts.Log.Warn("service level missed", "run_id", l.id, "kind", b.Kind, "limit", b.Limit)
+		}
 		if err := r.opts.Store.Breach(ctx, l.id, l.breaches); err != nil && ctx.Err() == nil {
 			r.opts.Log.Warn("missed service level not written", "run_id", l.id, "err", err)
 		}

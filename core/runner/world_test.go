@@ -272,7 +272,8 @@ func (w *world) begin(t *testing.T, id string) {
 	if err := w.store.Register(t.Context(), id, "here", time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	types := []core.TaskType{{Name: "Lab.Work", ParamsSchema: json.RawMessage(`{"type":"object"}`)}}
+	types := []core.TaskType{{Name: "Lab.Work", ParamsSchema: json.RawMessage(`{"type":"object"}`)},
+		{Name: "Lab.Long", ParamsSchema: json.RawMessage(`{"type":"object"}`), Resumable: true}}
 	if err := w.catalog.Offer("plugin:lab", w.provider, types); err != nil {
 		t.Fatal(err)
 	}

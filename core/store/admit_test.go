@@ -342,7 +342,7 @@ func TestNothingIsAdmittedPastItsLimit(t *testing.T) {
 					}
 					for seen := most.Load(); a > seen && !most.CompareAndSwap(seen, a); seen = most.Load() {
 					}
-					if err := mine.MarkRunning(t.Context(), run.ID); err != nil { // takes a moment
+					if err := mine.MarkRunning(t.Context(), core.Running{RunID: run.ID, Token: run.Token, StartedAt: at(1)}); err != nil { // takes a moment
 						t.Error(err)
 					}
 					inPool.Add(-1)

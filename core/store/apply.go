@@ -77,11 +77,16 @@ func (w *writer) apply(ctx context.Context, reqs []*request) error {
 	if err := w.applyClaims(ctx, w.claims); err != nil {
 		return err
 	}
-	if err := w.applyEach(ctx, reqs, runStarted, func(r *request) []string { return r.running }); err != nil {
-		return err
-	}
-	if err := w.applyEach(ctx, reqs, shippedRun, func(r *request) []string { return r.shipped }); err != nil {
-		return err
+	for _, r := range reqs {
+		err := w.conn.many(ctx, runStarted, len(r.running), func(i int, args []any) []any {
+			return append(args, r.running[i].RunID, r.running[i].Token, micros(r.running[i].StartedAt))
+		}, nil)
+		if err != nil {
+			return err
+		}
+		if err := w.conn.many(ctx, shippedRun, len(r.shipped), func(i int, args []any) []any { return append(args, r.shipped[i]) }, nil); err != nil {
+			return err
+		}
 	}
 	for _, r := range reqs {
 		if r.do == nil {
@@ -191,17 +196,6 @@ func lockKey(kind, name string) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte("gnomon " + kind + " " + name)) // it never fails
 	return int64(h.Sum64())
-}
-
-func (w *writer) applyEach(ctx context.Context, reqs []*request, stmt statement, ids func(r *request) []string) error {
-	for _, r := range reqs {
-		list := ids(r)
-		err := w.conn.many(ctx, stmt, len(list), func(i int, args []any) []any { return append(args, list[i]) }, nil)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (w *writer) applyClaims(ctx context.Context, claims []claimItem) error {

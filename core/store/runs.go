@@ -62,11 +62,11 @@ func (s *Store) Skip(ctx context.Context, skips []core.Skip) ([]core.Finished, e
 
 // MarkRunning says of attempts that they are known to be executing. Runs that are not
 // claimed stay as they are.
-func (s *Store) MarkRunning(ctx context.Context, ids ...string) error {
-	if len(ids) == 0 {
+func (s *Store) MarkRunning(ctx context.Context, running ...core.Running) error {
+	if len(running) == 0 {
 		return nil
 	}
-	return s.fault("mark runs running", s.w.submit(ctx, &request{running: ids}))
+	return s.fault("mark runs running", s.w.submit(ctx, &request{running: running}))
 }
 
 // maxBump is how far a manual run may be moved to be alone on its instant.

@@ -112,9 +112,9 @@ func TestAFinishWritesWhatHappenedLast(t *testing.T) {
 		s := w.open(t)
 		a := created(t, s, "a")
 		run, _ := claimed(t, s, &a, at(10), at(20))
-		ok(t, s.MarkRunning(t.Context(), run.ID, "unknown"))
-		if state := runByID(t, s, run.ID).State; state != core.RunRunning {
-			t.Errorf("state %s", state)
+		ok(t, s.MarkRunning(t.Context(), core.Running{RunID: run.ID, Token: run.Token, StartedAt: at(12)}, core.Running{RunID: "unknown"}))
+		if row := runByID(t, s, run.ID); row.State != core.RunRunning || !row.StartedAt.Equal(at(12)) {
+			t.Errorf("state %s since %s", row.State, row.StartedAt)
 		}
 		f := finishOf(&run, core.Succeeded)
 		f.Outcome.Message, f.Outcome.Output, f.Outcome.Checkpoint = "done", []byte(`{"n":1}`), []byte{0, 1, 2}
@@ -175,7 +175,7 @@ func TestARetryHasANewTokenAndTheOldOneIsWorthless(t *testing.T) {
 			t.Error("the old token retried again")
 		}
 		wantSound(t, s, "owner")
-		ok(t, s.MarkRunning(t.Context(), run.ID)) // late news of the first attempt
+		ok(t, s.MarkRunning(t.Context(), core.Running{RunID: run.ID, Token: run.Token, StartedAt: at(12)})) // the same while the retry waits
 		ask := core.Admission{RunID: run.ID, TaskID: a.ID, Token: run.Token, Owner: "me", At: at(16)}
 		if got := admit(t, s, ask); !got.Stale {
 			t.Errorf("the old token admitted the retry: %+v", got)
@@ -187,6 +187,10 @@ func TestARetryHasANewTokenAndTheOldOneIsWorthless(t *testing.T) {
 		}
 		if row := runByID(t, s, run.ID); row.State != core.RunClaimed || !row.StartAt.Equal(at(16)) || !row.DecidedAt.Equal(at(9)) {
 			t.Errorf("the started retry: %+v", row)
+		}
+		ok(t, s.MarkRunning(t.Context(), core.Running{RunID: run.ID, Token: run.Token, StartedAt: at(12)})) // late news of the first attempt
+		if state := runByID(t, s, run.ID).State; state != core.RunClaimed {
+			t.Errorf("the first attempt's news made the second %s", state)
 		}
 		run.Token = started.Token
 		if finish(t, s, finishOf(&run, core.Succeeded)).Stale {

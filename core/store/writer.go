@@ -22,7 +22,7 @@ type request struct {
 	finished   []core.Finished // answers to skips, finishes or holds
 	admissions []core.Admission
 	admitted   []core.Admitted
-	running    []string
+	running    []core.Running
 	shipped    []string
 	// do is any other change. When it gives an error of kind conflict, stale or not found it has written nothing: that
 	// is an answer, and the transaction goes on.

@@ -100,9 +100,9 @@ SET state = 'ended', verdict = 'skipped', reason = $5, facts = $6, decided_at = 
 WHERE id = $1 AND token = $2 AND state IN ($3, $4)
 RETURNING CASE WHEN trigger_kind IN ('schedule', 'catch_up') AND started_at = 0 THEN 1 ELSE 0 END AS was_fired;
 
--- RunStarted says that an attempt is known to be executing.
+-- RunStarted says that the attempt of the token given is known to be executing, and since when.
 -- name: RunStarted :execrows
-UPDATE runs SET state = 'running' WHERE id = $1 AND state = 'claimed';
+UPDATE runs SET state = 'running', started_at = $3 WHERE id = $1 AND token = $2 AND state = 'claimed';
 
 -- ShippedRun forgets an ended run that history has.
 -- name: ShippedRun :execrows

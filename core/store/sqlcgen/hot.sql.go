@@ -707,12 +707,18 @@ func (q *Queries) RetryRun(ctx context.Context, arg RetryRunParams) (int64, erro
 }
 
 const RunStarted = `-- name: RunStarted :execrows
-UPDATE runs SET state = 'running' WHERE id = $1 AND state = 'claimed'
+UPDATE runs SET state = 'running', started_at = $3 WHERE id = $1 AND token = $2 AND state = 'claimed'
 `
 
-// RunStarted says that an attempt is known to be executing.
-func (q *Queries) RunStarted(ctx context.Context, id string) (int64, error) {
-	result, err := q.db.ExecContext(ctx, RunStarted, id)
+type RunStartedParams struct {
+	ID        string
+	Token     int64
+	StartedAt int64
+}
+
+// RunStarted says that the attempt of the token given is known to be executing, and since when.
+func (q *Queries) RunStarted(ctx context.Context, arg RunStartedParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, RunStarted, arg.ID, arg.Token, arg.StartedAt)
 	if err != nil {
 		return 0, err
 	}
