@@ -145,6 +145,8 @@ type Admission struct {
 	Patient      bool          // it waits where its policy would have it skipped for an overlap: see Trigger.Patient
 	CatchUp      CatchUp       // whether it waits at an open breaker, and in place of whom
 	CatchUpLimit int           // CatchUpAll: how many runs of the task may wait there
+	CatchUpSince time.Time     // CatchUpAll: a fire before it that has waited there is caught up no more
+	Apart        Ruling        // keeps a fire that a breaker lets go apart from the task's others, unless it is the breaker's probe; zero: nothing
 	Breakers     []BreakerRule // all it must pass
 	Limits       []Limit       // all it must fit in
 	Held         Ruling        // what keeps it from starting by what the server knows, unless earlier runs do: a precondition, those who come before it in line; zero: nothing
@@ -208,6 +210,7 @@ type Ruling struct {
 	Gate   Gate      // what it waits at
 	Key    string    // which one; of a skip by a breaker or a limit: that
 	Until  time.Time // when it is looked at again at the latest; zero: only when something changes
+	Timed  bool      // it waits for Until, and for nobody
 	Reason Reason    // why it is skipped
 	Detail string    // Reason or Gate in a few English words, for the facts: "2 of 2 slots of pool:erp in use"
 
@@ -225,8 +228,14 @@ func Admit(a Admission, s Standings) Ruling {
 	if a.Held.Gate != GateNone || a.Held.Reason != "" {
 		return a.Held
 	}
+	if r, late := a.tooLate(s, shut); late {
+		return r
+	}
 	if shut >= 0 {
 		return a.atBreaker(s, a.Breakers[shut].Name, s.Breakers[shut])
+	}
+	if a.Apart.Gate != GateNone && len(probe) == 0 {
+		return a.Apart
 	}
 	for i, l := range a.Limits {
 		if r, stays := a.atLimit(s, l, s.Rooms[i]); stays {
@@ -304,6 +313,15 @@ func (a Admission) overlap(s Standings, shut bool) (r Ruling, stays bool) {
 		detail = many(waiting, "run waits", "runs wait") + " already"
 	}
 	return Ruling{Reason: ReasonOverlap, Detail: detail}, true
+}
+
+// tooLate is the ruling about a fire that has waited at a breaker for longer than its catch-up policy looks back.
+func (a Admission) tooLate(s Standings, shut int) (r Ruling, late bool) {
+	if s.Run.State != RunWaiting || s.Run.Gate != GateBreaker || !s.Run.ofSchedule() || len(a.Breakers) == 0 ||
+		a.CatchUp != CatchUpAll || !s.Run.FireAt.Before(a.CatchUpSince) {
+		return Ruling{}, false
+	}
+	return Ruling{Reason: ReasonBreaker, Key: a.Breakers[max(0, shut)].Name, Detail: "it has waited for longer than catch_up_window"}, true
 }
 
 // atBreaker is the ruling about a run that does not pass a breaker: by its catch-up policy it is skipped, or waits in

@@ -262,6 +262,37 @@ func TestCatchUpAtABreaker(t *testing.T) {
 			}
 		}
 	})
+	t.Run("WhatItLetsGoStaysApartAndWithinTheWindow", func(t *testing.T) {
+		t.Parallel()
+		waits, retries := asker(core.RunWaiting, core.GateBreaker), asker(core.RunRetrying, core.GateBreaker)
+		backfilled := waits
+		backfilled.Trigger = core.TriggerBackfill
+		apart := core.Ruling{Gate: core.GateBreaker, Key: "downstream:his", Until: noon.Add(time.Second), Timed: true}
+		for name, c := range map[string]struct {
+			run    core.Standing
+			since  time.Time
+			apart  core.Ruling
+			policy core.CatchUp
+			at     core.Breaker
+			want   string
+		}{
+			"its turn has come":        {waits, noon, core.Ruling{}, core.CatchUpAll, core.Breaker{}, "start"},
+			"its turn has not come":    {waits, noon, apart, core.CatchUpAll, core.Breaker{}, wait},
+			"it is the probe":          {waits, noon, apart, core.CatchUpAll, ready, "start probe=downstream:his"},
+			"the breaker is open":      {waits, noon, apart, core.CatchUpAll, open, wait},
+			"before the window":        {waits, noon.Add(1), apart, core.CatchUpAll, core.Breaker{}, "skip breaker"},
+			"before the window, open":  {waits, noon.Add(1), apart, core.CatchUpAll, open, "skip breaker"},
+			"latest has no window":     {waits, noon.Add(1), core.Ruling{}, core.CatchUpLatest, core.Breaker{}, "start"},
+			"it has not waited":        {asker(core.RunQueued, ""), noon.Add(1), core.Ruling{}, core.CatchUpAll, core.Breaker{}, "start"},
+			"it is tried again":        {retries, noon.Add(1), core.Ruling{}, core.CatchUpAll, core.Breaker{}, "start"},
+			"backfills have no window": {backfilled, noon.Add(1), core.Ruling{}, core.CatchUpAll, core.Breaker{}, "start"},
+		} {
+			a := core.Admission{RunID: "m", At: noon, CatchUp: c.policy, CatchUpSince: c.since, Apart: c.apart, Breakers: []core.BreakerRule{{Name: "downstream:his"}}}
+			if got := say(core.Admit(a, core.Standings{Run: c.run, Breakers: []core.Breaker{c.at}})); got != c.want {
+				t.Errorf("%s: got %q, want %q", name, got, c.want)
+			}
+		}
+	})
 	t.Run("AllMustPass", func(t *testing.T) {
 		t.Parallel()
 		rules := []core.BreakerRule{{Name: "task:t"}, {Name: "downstream:his"}, {Name: "downstream:erp"}}

@@ -17,10 +17,11 @@ import (
 type door struct {
 	at      doorKey
 	waiting []*liveRun
-	asking  *liveRun    // taken from here, and asking now
-	again   bool        // something has changed while it asked
-	asked   time.Time   // when somebody last did
-	stop    func() bool // disarms the timer that has the next one ask; nil: there is none
+	asking  *liveRun             // taken from here, and asking now
+	again   bool                 // something has changed while it asked
+	asked   time.Time            // when somebody last did
+	stop    func() bool          // disarms the timer that has the next one ask; nil: there is none
+	turn    map[string]time.Time // of a breaker: when the next fire of a task may start that it lets go, by task
 }
 
 type doorKey struct {
@@ -60,10 +61,16 @@ func (r *Runner) admit(l *liveRun) bool {
 	if ruling.Start {
 		l.holds = limits
 		r.count(l, 1)
+		from.letGo(l, r.opts.Clock.Now())
 	}
 	forgotten, stopped := l.forgotten, l.stopped
 	if known && ruling.Gate != core.GateNone && forgotten == nil && stopped == nil && !r.stopping {
-		r.park(l, ruling)
+		if ruling.Timed {
+			from.letGo(l, ruling.Until)
+			r.await(l, ruling)
+		} else {
+			r.park(l, ruling)
+		}
 		r.makeWay(from, l)
 		r.mu.Unlock()
 		r.stopOthers(l, ruling)
@@ -138,6 +145,7 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 		Held: holds,
 	}
 	admission.Overlap, admission.OverlapLimit = l.run.OverlapUnder(p)
+	admission.CatchUpSince, admission.Apart = r.caughtUp(l, admission.At)
 	answers, err := r.opts.Store.Admit(context.WithoutCancel(ctx), []core.Admission{admission})
 	if err != nil {
 		r.opts.Log.Error("run not admitted", "run_id", l.run.ID, "state", l.run.State, "err", err)
@@ -157,6 +165,50 @@ func (r *Runner) ask(ctx context.Context, l *liveRun) (ruling core.Ruling, limit
 		r.mu.Unlock()
 	}
 	return answer.Ruling, limits, true
+}
+
+// caughtUp gives how far back the policy of a run goes that a breaker has kept, and until when it waits for its turn: what an open
+// breaker has held up is caught up like what an outage has, with a spread.
+func (r *Runner) caughtUp(l *liveRun, now time.Time) (since time.Time, apart core.Ruling) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := l.task.Policies
+	if !l.from.spreads(l) {
+		return since, apart
+	}
+	if at := l.from.turn[l.run.TaskID]; now.Before(at) {
+		apart = core.Ruling{Gate: core.GateBreaker, Key: l.from.at.key, Until: at, Timed: true,
+			Detail: "closed again; its fires are caught up " + spreadOf(p).String() + " apart"}
+	}
+	return now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)), apart
+}
+
+func spreadOf(p core.Policies) time.Duration {
+	return cmp.Or(p.CatchUpSpread, core.DefaultCatchUpSpread)
+}
+
+// spreads says whether a run that has waited at the door is one of several that start apart from each other.
+func (d *door) spreads(l *liveRun) bool {
+	return d != nil && d.at.gate == core.GateBreaker && l.task.Policies.CatchUp == core.CatchUpAll && unasked(&l.run)
+}
+
+// letGo notes that a run that has waited at the door starts at a time. The lock is held.
+func (d *door) letGo(l *liveRun, at time.Time) {
+	if !d.spreads(l) {
+		return
+	}
+	if d.turn == nil {
+		d.turn = map[string]time.Time{}
+	}
+	d.turn[l.run.TaskID] = at.Add(spreadOf(l.task.Policies))
+}
+
+// await has a run ask again when its turn has come, away from any door. The lock is held.
+func (r *Runner) await(l *liveRun, ruling core.Ruling) {
+	l.phase, l.cancel, l.door = armed, nil, nil
+	l.run.Gate, l.run.GateKey, l.run.StartAt, l.run.State = ruling.Gate, ruling.Key, ruling.Until, core.RunWaiting
+	r.rest(l)
+	r.arm(l, ruling.Until.Sub(r.opts.Clock.Now()))
 }
 
 // preconditions looks at a run's preconditions in turn, and gives what the first one that is not true makes of it: it waits, or its
@@ -308,10 +360,7 @@ func (r *Runner) park(l *liveRun, ruling core.Ruling) {
 	if l.run.State == core.RunQueued {
 		l.run.State = core.RunWaiting
 	}
-	if !l.resting {
-		l.resting = true
-		r.resting++
-	}
+	r.rest(l)
 	d.waiting = append(d.waiting, l)
 	if !ruling.Until.IsZero() {
 		r.lookAgain(d, ruling.Until)

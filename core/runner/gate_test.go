@@ -229,6 +229,61 @@ func TestABreakerOpensIsProbedAndCloses(t *testing.T) {
 	}
 }
 
+// TestWhatABreakerHasKeptIsCaughtUpByItsPolicy: what is older than the window is not, the others start a spread apart, also where
+// another server has taken them over.
+func TestWhatABreakerHasKeptIsCaughtUpByItsPolicy(t *testing.T) {
+	t.Parallel()
+	for name, crash := range map[string]bool{"the server lives": false, "another takes over": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.start(t)
+			if _, err := w.defs.PutDownstream(t.Context(), core.Downstream{Name: "his", Failures: 1, Cooldown: time.Hour}, core.AnyVersion, "ann"); err != nil {
+				t.Fatal(err)
+			}
+			const spread = 300 * time.Millisecond
+			p := core.Policies{Downstreams: []string{"his"}, Overlap: core.OverlapAllow, CatchUp: core.CatchUpAll, CatchUpWindow: 30 * time.Minute, CatchUpSpread: spread}
+			w.wantEnded(t, w.fire(t, w.create(t, "fail", policies(p)).ID, 0).ID, core.Failed, "")
+			herd, other := w.create(t, "succeed", policies(p)), w.create(t, "succeed", policies(p))
+			old := w.fire(t, herd.ID, -time.Hour)
+			w.waits(t, old.ID, core.GateBreaker)
+			var kept []core.Run
+			for i := range 4 {
+				kept = append(kept, w.fire(t, herd.ID, time.Duration(i)*time.Microsecond))
+			}
+			alone := w.fire(t, other.ID, 0)
+			for _, run := range append(kept, alone) {
+				w.waits(t, run.ID, core.GateBreaker)
+			}
+			if crash {
+				w.crash(t, "next")
+			}
+			closed := time.Now()
+			if err := w.store.ResetBreaker(t.Context(), "downstream:his"); err != nil {
+				t.Fatal(err)
+			}
+			if crash {
+				w.start(t)
+			}
+			w.Look()
+			if run := w.ended(t, old.ID); !crash && (run.Reason != core.ReasonBreaker || !strings.Contains(string(run.Facts), "catch_up_window")) {
+				t.Errorf("the fire before the window: %s %s %s", run.Verdict, run.Reason, run.Facts)
+			}
+			w.wantEnded(t, alone.ID, core.Succeeded, "")
+			var starts []time.Time
+			for _, run := range kept {
+				starts = append(starts, w.wantEnded(t, run.ID, core.Succeeded, "").StartedAt)
+			}
+			slices.SortFunc(starts, time.Time.Compare)
+			for i, at := range starts {
+				if after := at.Sub(closed); after < time.Duration(i)*spread {
+					t.Errorf("start %d came %s after the breaker had closed", i, after)
+				}
+			}
+		})
+	}
+}
+
 func TestAPreconditionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

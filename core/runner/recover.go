@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 // recover takes over the runs of servers that are gone.
 func (r *Runner) recover(ctx context.Context) error {
+	turns := map[string]time.Time{}
 	for {
 		orphans, err := r.opts.Store.Orphans(ctx, r.opts.Clock.Now(), 1_000)
 		if err != nil {
@@ -18,7 +18,7 @@ func (r *Runner) recover(ctx context.Context) error {
 		}
 		taken := 0
 		for _, run := range orphans {
-			if r.takeOver(ctx, run) {
+			if r.takeOver(ctx, run, turns) {
 				taken++
 			}
 		}
@@ -59,10 +59,10 @@ func (r *Runner) reclaim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before := r.opts.Clock.Now().Add(-overdue)
+	before, turns := r.opts.Clock.Now().Add(-overdue), map[string]time.Time{}
 	for _, run := range runs {
 		if !held[run.ID] && run.StartAt.Before(before) {
-			r.takeOver(ctx, run)
+			r.takeOver(ctx, run, turns)
 		}
 	}
 	return nil
@@ -79,8 +79,8 @@ func (r *Runner) held() map[string]bool {
 }
 
 // takeOver resumes a run that certainly has not started, or whose type goes on where it was, and settles one that may
-// have started as lost.
-func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
+// have started as lost. turns are the next starts of tasks whose runs stay apart, by task.
+func (r *Runner) takeOver(ctx context.Context, run core.Run, turns map[string]time.Time) bool {
 	log := r.opts.Log.With("run_id", run.ID, "task", run.Namespace+"/"+run.TaskName)
 	task, err := r.opts.Store.Task(ctx, run.TaskID)
 	if err != nil && core.KindOf(err) != core.KindNotFound {
@@ -124,8 +124,8 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 			run.State = core.RunRetrying
 		}
 	}
-	if run.State == core.RunQueued && run.Trigger.Patient() && run.StartAt.Before(now) { // many may be overdue by now: they stay apart
-		run.StartAt = r.apart(run.TaskID, cmp.Or(task.Policies.CatchUpSpread, core.DefaultCatchUpSpread), now)
+	if staysApart(&task, &run) && run.StartAt.Before(now) { // many may be overdue by now
+		run.StartAt = r.apart(&task, now, turns)
 	}
 	l := newLive(&task, run)
 	l.began = began
@@ -133,16 +133,28 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run) bool {
 	return true
 }
 
-// apart gives the next start of an overdue run of a task: a spread after the one given before.
-func (r *Runner) apart(taskID string, spread time.Duration, now time.Time) time.Time {
+// staysApart says whether a run is one of several that start a spread after each other: what is caught up, or was kept by a breaker.
+func staysApart(task *core.Task, run *core.Run) bool {
+	if run.State == core.RunWaiting {
+		return run.Gate == core.GateBreaker && task.Policies.CatchUp == core.CatchUpAll && unasked(run)
+	}
+	return run.State == core.RunQueued && run.Trigger.Patient()
+}
+
+// apart gives the next start of an overdue run of a task: a spread after the one given before, in these turns or earlier.
+func (r *Runner) apart(task *core.Task, now time.Time, turns map[string]time.Time) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := now
+	at, spread := now, spreadOf(task.Policies)
+	if turn := turns[task.ID]; turn.After(at) {
+		at = turn
+	}
 	for _, l := range r.live {
-		if l.run.TaskID == taskID && l.phase == armed && l.run.Trigger.Patient() && !l.run.StartAt.Add(spread).Before(at) {
+		if l.run.TaskID == task.ID && l.phase == armed && staysApart(task, &l.run) && !l.run.StartAt.Add(spread).Before(at) {
 			at = l.run.StartAt.Add(spread)
 		}
 	}
+	turns[task.ID] = at.Add(spread)
 	return at
 }
 

@@ -307,6 +307,14 @@ func (r *Runner) leave(id string, l *liveRun) {
 	}
 }
 
+// rest counts a run as one that waits without being about to start. The lock is held.
+func (r *Runner) rest(l *liveRun) {
+	if !l.resting {
+		l.resting = true
+		r.resting++
+	}
+}
+
 // wake ends the resting of a run that rests. The lock is held.
 func (r *Runner) wake(l *liveRun) {
 	if l.resting {

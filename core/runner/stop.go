@@ -84,7 +84,7 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 		l.end()
 		return asked, nil
 	}
-	if how == core.StopSupersede && l.phase != parked {
+	if waits := l.phase == parked || l.phase == armed && l.run.State == core.RunWaiting; how == core.StopSupersede && !waits {
 		r.mu.Unlock()
 		return settled, nil
 	}

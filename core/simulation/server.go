@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -206,7 +207,8 @@ func (w *world) admitted(s *server, h *held) bool {
 	ask := core.Admission{
 		RunID: h.run.ID, TaskID: task.ID, Token: h.run.Token, Owner: s.id, At: now,
 		Patient: h.run.Trigger.Patient(), Held: holds,
-		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, Breakers: breakers, Limits: limits,
+		CatchUp: p.CatchUp, CatchUpLimit: p.CatchUpLimit, CatchUpSince: now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)),
+		Breakers: breakers, Limits: limits,
 	}
 	ask.Overlap, ask.OverlapLimit = h.run.OverlapUnder(p)
 	comes := w.store.runs[h.run.ID].Gate != core.GateCapacity
