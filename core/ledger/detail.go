@@ -23,6 +23,8 @@ var details = []struct {
 	{regexp.MustCompile(`^open after (\d+) failures?: (.*)$`), "连续失败 $1 次后断开：$2"},
 	{regexp.MustCompile(`^half_open after (\d+) failures?$`), "连续失败 $1 次后断开，正在试探"},
 	{regexp.MustCompile(`^half_open after (\d+) failures?: (.*)$`), "连续失败 $1 次后断开，正在试探：$2"},
+	{regexp.MustCompile(`^closed again, and its fires are caught up (\S+) apart$`), "已恢复接通，错过的触发每隔 $1 补跑一次"},
+	{regexp.MustCompile(`^it has waited for longer than catch_up_window$`), "它等待的时间超过了 catch_up_window"},
 	{regexp.MustCompile(`^(\d+) of (\d+) slots of (\S+) in use, (\d+) wanted$`), "$3 共 $2 个名额，已用 $1，需要 $4"},
 	{regexp.MustCompile(`^(\d+) of (\d+) slots of (\S+) in use, (\d+) wanted: as many wait as may$`), "$3 共 $2 个名额，已用 $1，需要 $4，在等的已达上限"},
 	{regexp.MustCompile(`^(\d+) of (\d+) slots of (\S+) in use, (\d+) wanted, and (\d+) runs? waits? for it already$`), "$3 共 $2 个名额，已用 $1，需要 $4，已有 $5 次在等"},

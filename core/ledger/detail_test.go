@@ -64,6 +64,8 @@ func TestDetailSaysInChineseWhatGnomonSays(t *testing.T) {
 		"load low: host.load == 3; disk == 1" + core.NotTrueInTime:                                                     "load low: host.load == 3；disk == 1；到期限仍未成立，按 otherwise: run 照常启动",
 		"precondition loaded had not come true by its deadline: sql business gave 0":                                   "前置条件“loaded”到期限仍未成立：SQL 连接 business 返回 0",
 		"the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out": "服务器失去了这次尝试的下落，它可能运行过：存储没有应答，或租约已过期",
+		"closed again, and its fires are caught up 10s apart":                                                          "已恢复接通，错过的触发每隔 10s 补跑一次",
+		"it has waited for longer than catch_up_window":                                                                "它等待的时间超过了 catch_up_window",
 		"params.a == 1; params.b == 2":                                                                                 "params.a == 1; params.b == 2",
 		"query failed: no such table":                                                                                  "query failed: no such table",
 	} {

@@ -178,7 +178,7 @@ func (r *Runner) caughtUp(l *liveRun, now time.Time) (since time.Time, apart cor
 	}
 	if at := l.from.turn[l.run.TaskID]; now.Before(at) {
 		apart = core.Ruling{Gate: core.GateBreaker, Key: l.from.at.key, Until: at, Timed: true,
-			Detail: "closed again; its fires are caught up " + spreadOf(p).String() + " apart"}
+			Detail: "closed again, and its fires are caught up " + spreadOf(p).String() + " apart"}
 	}
 	return now.Add(-cmp.Or(p.CatchUpWindow, core.DefaultCatchUpWindow)), apart
 }
