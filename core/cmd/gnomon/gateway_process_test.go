@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -324,12 +323,7 @@ func askByCurl(t *testing.T, w *world, token string) (answers []string) {
 func TestTheGatewayAnswersUnderTheServersNameOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := taken.Addr().String()
-	_ = taken.Close() // only its number was wanted
+	own := reserve(t)
 	w.env = append(w.env, "GNOMON_CLICKHOUSE_LISTEN="+own)
 	w.start()
 	// A port of its own, and a prefix without its last slash, answer too.

@@ -33,20 +33,17 @@ func TestHistoryOutside(t *testing.T) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}},
 	}
-	address := ""
+	address := reserve(t)
 	serve := func() *httptest.Server {
 		t.Helper()
 		server := httptest.NewUnstartedServer(outside)
-		if address != "" {
-			_ = server.Listener.Close()
-			listener, err := net.Listen("tcp", address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			server.Listener = listener
+		_ = server.Listener.Close()
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
 		}
+		server.Listener = listener
 		server.StartTLS()
-		address = server.Listener.Addr().String()
 		return server
 	}
 	first := serve()

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
@@ -194,12 +195,7 @@ func (w *world) environment() []string {
 // spawn starts the server and does not wait for it.
 func (w *world) spawn(args ...string) {
 	w.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	_ = listener.Close() // only its number was wanted
+	address := reserve(w.t)
 	w.url = "http://" + address
 	command := append(append(slices.Clone(w.wrap), filepath.Join(program(w.t), "gnomon"),
 		"server", "--data", w.data, "--listen", address, "--plugins", w.plugins, "--scripts", w.scripts), args...)
@@ -214,6 +210,27 @@ func (w *world) spawn(args ...string) {
 		_ = server.Wait() // how it ended is in ProcessState
 		close(ended)
 	}(w.server, w.ended)
+}
+
+// reserve gives an address of this machine for somebody else to listen on. Until the test ends it is given to nobody who does
+// not name it: who asks for any free port, as tests beside this one do all the time, gets another.
+func reserve(t *testing.T) string {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(socket) })
+	// It is bound and never listens, which is no hindrance to one that sets SO_REUSEADDR too, as Go does.
+	if err := errors.Join(unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(socket, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*unix.SockaddrInet4).Port)
 }
 
 // start starts the server and returns once it schedules, with how long that took.
