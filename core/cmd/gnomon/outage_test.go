@@ -90,6 +90,7 @@ func TestNoLineIsLostOrDoubledWhileHistoryFails(t *testing.T) {
 	w.kill()
 	w.start()
 	more(2)
+	w.until(60*time.Second, "there are enough runs, of which the kill has cut off one of each task at most", func() bool { return len(attempts()) >= 20 })
 	var tasks struct {
 		Items []api.Task `json:"items"`
 	}
