@@ -273,7 +273,7 @@ func whyWhileNobodyActs(t *testing.T) {
 		t.Errorf("the doctor says %+v", d)
 	}
 	at := why.Instant.Time
-	if out, err := sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%FOR UPDATE%' AND pid <> pg_backend_pid()").CombinedOutput(); err != nil {
+	if out, err := sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()").CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
 	_ = lock.Wait() // it was ended
