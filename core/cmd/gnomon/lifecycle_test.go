@@ -50,12 +50,20 @@ func TestServerBeginsAndEnds(t *testing.T) {
 		}
 		w.task("Bench", name, in)
 	}
-	var status api.Status
 	w.until(30*time.Second, "both that do not end execute, and the third leaves evidence", func() bool {
-		w.must("GET", "/v1/server", nil, &status)
+		var live struct {
+			Items []api.Run `json:"items"`
+		}
+		w.must("GET", "/v1/runs?live=true", nil, &live)
+		executing := map[string]bool{}
+		for _, r := range live.Items {
+			executing[r.TaskName] = executing[r.TaskName] || r.State == "running"
+		}
 		_, err := os.Stat(path)
-		return status.Executing >= 2 && err == nil
+		return executing["sleeps"] && executing["stubborn"] && err == nil
 	})
+	var status api.Status
+	w.must("GET", "/v1/server", nil, &status)
 	children := descendants(w.server.Process.Pid)
 	if took := w.interrupt(); took > 30*time.Second {
 		t.Errorf("the server took %s to end while runs execute", took)
@@ -178,11 +186,11 @@ func TestTheDayOfATask(t *testing.T) {
 	if out := do("task", "run", "Bench/day", "--wait"); !strings.Contains(out, "succeeded") || begun() != still+1 {
 		t.Errorf("a run on demand of a disabled task: %s", out)
 	}
-	do("task", "enable", "Bench/day")
 	enabled := time.Now()
+	do("task", "enable", "Bench/day")
 	w.until(30*time.Second, "the enabled task fires", func() bool { return begun() > still+1 })
 	for _, s := range (&evidence{path: path}).starts(t)[still+1:] {
-		if s.fire.Before(enabled.Add(-time.Second)) {
+		if s.fire.Before(enabled) {
 			t.Errorf("enabling fired for %s, which was before it", s.fire)
 		}
 	}
