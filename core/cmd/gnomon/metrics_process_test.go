@@ -41,13 +41,15 @@ func measures(t *testing.T, w *world) {
 	}
 	w.now(w.task("Bench", "measured", api.TaskInput{Type: "Bench.Vanishing", Schedule: api.Schedule{Spec: "@manual"}}), nil)
 	var shown map[string]metric
-	w.until(time.Minute, "it is known how far the roll-ups are", func() bool {
+	// Between two passes they rest for a minute where a pass is slow: at the end of it they are a little further behind.
+	w.until(3*time.Minute, "the roll-ups are known to be less than a minute behind", func() bool {
 		shown = w.metrics()
-		return shown["gnomon_rollups_complete"].values[""] == 1
+		behind, known := shown["gnomon_rollups_behind_seconds"].values[""]
+		if behind < 0 {
+			t.Errorf("the roll-ups are %v s behind", behind)
+		}
+		return known && behind <= 60 && shown["gnomon_rollups_complete"].values[""] == 1
 	})
-	if behind, known := shown["gnomon_rollups_behind_seconds"].values[""]; !known || behind < 0 || behind > 60 {
-		t.Errorf("the roll-ups are %v s behind (known: %v)", behind, known)
-	}
 	if free, total := shown["gnomon_data_disk_free_bytes"].values[""], shown["gnomon_data_disk_total_bytes"].values[""]; free <= 0 || free > total {
 		t.Errorf("%v of %v bytes of the disk are free", free, total)
 	}
