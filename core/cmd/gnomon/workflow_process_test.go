@@ -133,7 +133,7 @@ func worksAsAGraph(t *testing.T, w *world) {
 		t.Errorf("steps of a paused and of a disabled task: %+v", s)
 	}
 	// The end of a cancelled workflow is the end of its steps.
-	w.works("long", "@manual", map[string]any{"millis": 600_000}, api.Policies{}, nil)
+	w.works("long", "@manual", map[string]any{"millis": 600_000}, patient, nil)
 	longFlow := w.task("Bench", "long-flow", api.TaskInput{Type: "Common.Workflow", Schedule: api.Schedule{Spec: "@manual"}, Params: params(map[string]any{"steps": []map[string]any{
 		{"name": "one", "task": "long"}, {"name": "two", "task": "long", "needs": []string{"one"}},
 	}})})
