@@ -282,10 +282,11 @@ func pauses(t *testing.T, w *world) {
 	if out := w.says("task", "pause", "Bench/rests", "--note", "ERP is being moved", "--until", "2h"); !strings.Contains(out, "paused Bench/rests") || !strings.Contains(out, "ERP is being moved") {
 		t.Errorf("%q", out)
 	}
-	w.until(30*time.Second, "what it had started has ended", func() bool {
+	paused := time.Now()
+	w.until(30*time.Second, "what was due before is decided, and what it had started has ended", func() bool {
 		var now api.Task
 		w.must("GET", "/v1/tasks/"+task.ID, nil, &now)
-		return now.LiveRuns == 0
+		return now.NextFire.After(paused) && now.LiveRuns == 0
 	})
 	before := len(w.evidenceOf(path))
 	pause(t.Context(), 2500*time.Millisecond)
