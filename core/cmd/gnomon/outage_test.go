@@ -107,6 +107,11 @@ func TestNoLineIsLostOrDoubledWhileHistoryFails(t *testing.T) {
 		w.must("GET", "/v1/runs?live=true", nil, &live)
 		return status.Executing == 0 && len(live.Items) == 0 && status.Spool.OldestUnshipped == nil && status.History.Answers
 	})
+	w.until(60*time.Second, "history has the end of each attempt, which is not in the spool", func() bool {
+		type count struct{ N int }
+		rows, err := query[count](w, "SELECT toInt32(uniqExact(run_id)) AS N FROM attempts")
+		return err == nil && len(rows) == 1 && rows[0].N >= len(attempts())
+	})
 	type attempt struct {
 		RunID    string `json:"run_id"`
 		Outcome  string `json:"outcome"`
