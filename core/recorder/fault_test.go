@@ -23,7 +23,7 @@ func sealedSpool(t *testing.T, n int) (dir string, files []string) {
 	t.Helper()
 	dir = t.TempDir()
 	for i := range n {
-		r := open(t, recorder.Options{Dir: dir, Shipper: &history{down: errDown}})
+		r := open(t, recorder.Options{Dir: dir, Shipper: &history{down: errDown}, SegmentAge: time.Hour}) // one segment, however long it takes
 		a := r.Attempt(origin(fmt.Sprint("r", i)), 0, recorder.Wait)
 		for j := range 10 {
 			say(t, a, fmt.Sprint("line ", j+1))
@@ -219,7 +219,8 @@ func TestFullOrFailingDisk(t *testing.T) {
 			if err := a.Flush(short); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("acknowledged on a failing disk: %v", err)
 			}
-			if st := r.Stats(); st.WriteError == nil || st.LinesAcked != 1 {
+			eventually(t, "the error shows", func() bool { return r.Stats().WriteError != nil })
+			if st := r.Stats(); st.LinesAcked != 1 {
 				t.Errorf("%+v", st)
 			}
 			if got := lines(t, r, "r1"); !slices.Equal(got, []string{"one"}) {
@@ -389,7 +390,7 @@ func TestFullSpool(t *testing.T) {
 		say(t, a, "before")
 		fill(t, r)
 		say(t, a, "lost", "lost")
-		within, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		within, cancel := context.WithTimeout(t.Context(), time.Minute) // waiting for room has no end
 		defer cancel()
 		if err := a.Flush(within); err != nil {
 			t.Fatalf("the gap marker waits for room: %v", err)

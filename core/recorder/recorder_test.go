@@ -110,7 +110,7 @@ func build(t *testing.T, opts recorder.Options) *recorder.Recorder {
 
 func stop(t *testing.T, r *recorder.Recorder) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if err := r.Stop(ctx); err != nil {
 		t.Error(err)
@@ -268,7 +268,7 @@ func TestRecorder(t *testing.T) {
 	t.Run("AFlushedLineIsOnDisk", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		r := open(t, recorder.Options{Dir: dir, Shipper: &history{down: errDown}})
+		r := open(t, recorder.Options{Dir: dir, Shipper: &history{down: errDown}, SegmentAge: time.Hour})
 		a := r.Attempt(origin("r1"), 0, recorder.Wait)
 		say(t, a, "one", "two")
 		flush(t, a)
