@@ -259,10 +259,11 @@ func TestLimitsShownByNameAreBounded(t *testing.T) {
 
 func TestScrapeThatWaitsIsEndedAndMoreAreRefused(t *testing.T) {
 	t.Parallel()
-	began := make(chan struct{}, 2)
+	began, asked := make(chan struct{}, 2), make(chan struct{})
 	m := setup(t, func(ctx context.Context) metrics.Figures {
 		began <- struct{}{}
 		<-ctx.Done() // a store that does not answer
+		<-asked      // the first is there still when the second comes
 		return metrics.Figures{Interventions: some(1)}
 	}, func(o *metrics.Options) { o.Limit, o.MaxScrapes = 100*time.Millisecond, 1 })
 	first := make(chan *httptest.ResponseRecorder)
@@ -271,6 +272,7 @@ func TestScrapeThatWaitsIsEndedAndMoreAreRefused(t *testing.T) {
 	if second := scrape(t, m); second.Code != http.StatusServiceUnavailable {
 		t.Errorf("the second was answered %d", second.Code)
 	}
+	close(asked)
 	if answer := <-first; answer.Code != http.StatusOK || !strings.Contains(answer.Body.String(), "gnomon_interventions_open 1") {
 		t.Errorf("the first was answered %d", answer.Code)
 	}
