@@ -261,7 +261,7 @@ func TestACollectorThatHangsHoldsNobodyUp(t *testing.T) {
 		r := run()
 		tracer.AttemptEnded(t.Context(), r, ended(r, 1, 0, time.Second, core.Succeeded, ""), true)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("%d runs took %s", runs, took)
 	}
 	if err := tracer.Stop(t.Context()); err != nil {
