@@ -343,7 +343,7 @@ func TestALineDoesNotWaitForTheNext(t *testing.T) {
 		}
 	})
 	attempt := it
-	attempt.TimeLimit = 10 * time.Second
+	attempt.TimeLimit = time.Minute
 	attempt.OnLine = func(sdktest.Line) { close(heard) }
 	if r := h.Run(t.Context(), attempt); r.Verdict != sdktest.Succeeded {
 		t.Fatalf("%+v", r)
@@ -488,17 +488,15 @@ func TestAFloodWaitsForTheReader(t *testing.T) {
 	// Nobody reads now. The count must come to rest far below what a second of flooding would say.
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	rest := -1
-	for range 100 {
+	for rest, still := -1, 0; still < 10; still++ { // for half a second: on a busy machine the handler may have to wait for its turn
 		<-tick.C
 		now := count(0)
-		if now == rest {
-			break
+		if now > 4000 {
+			t.Fatalf("%d lines said while nobody read", now)
 		}
-		rest = now
-	}
-	if now := count(0); now != rest || now > 4000 {
-		t.Fatalf("%d lines said while nobody read", now)
+		if now != rest {
+			rest, still = now, 0
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ func TestServe(t *testing.T) {
 	t.Run("DiesWithItsHostAndTakesItsChildrenAlong", func(t *testing.T) {
 		cmd, api, pipe := launch(t)
 		pidFile := filepath.Join(t.TempDir(), "pid")
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		stream, err := api.Run(ctx, &pluginv1.RunRequest{RunId: "r", Attempt: 1, TaskType: "Test.Hang", Params: []byte(`{"pid_file":"` + pidFile + `"}`)})
 		if err != nil {
