@@ -36,6 +36,7 @@ func hurried(t *testing.T, tune ...func(*engine.SupervisorOptions)) *world {
 func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 	t.Parallel()
 	w := hurried(t)
+	stopped := fullSegment("stopped")
 	limits := clickhouse.QueryLimits{MaxDuration: 5 * time.Second, MaxRows: 1 << 40, MaxBytes: 1 << 40} // not over before it is stopped
 	const endless = "SELECT repeat(toString(number), 100) FROM numbers(1000000000)"
 	if got := w.one(t, "SELECT 1"); got != "1" { // the guard has been asked for what it knows
@@ -66,7 +67,7 @@ func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 			_, err := w.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{MaxDuration: time.Second}, nil, everything)
 			return err
 		},
-		"an insert": func() error { return w.WriteSegment(t.Context(), fullSegment("stopped")) },
+		"an insert": func() error { return w.WriteSegment(t.Context(), stopped) },
 	} {
 		err := call()
 		if core.KindOf(err) != core.KindUnavailable || !strings.Contains(err.Error(), "the embedded engine does not answer (no answer within ") {
@@ -74,11 +75,11 @@ func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 		}
 	}
 	w.UseBatches()
-	if err := w.WriteSegment(t.Context(), fullSegment("stopped")); core.KindOf(err) != core.KindUnavailable {
+	if err := w.WriteSegment(t.Context(), stopped); core.KindOf(err) != core.KindUnavailable {
 		t.Errorf("a batch: %v", err)
 	}
 	enginetest.Continue(t, w.engine.PID())
-	until(t, "the segment to be taken", func() error { return w.WriteSegment(t.Context(), fullSegment("stopped")) })
+	until(t, "the segment to be taken", func() error { return w.WriteSegment(t.Context(), stopped) })
 	if got := w.one(t, "SELECT count() FROM run_logs"); got != "3000" {
 		t.Errorf("%s lines, want 3000", got)
 	}
@@ -88,17 +89,16 @@ func TestNothingWaitsForEverForAStoppedEngine(t *testing.T) {
 func TestAStoppedEngineIsReplacedAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	w := hurried(t, func(o *engine.SupervisorOptions) {
-		o.LookEvery, o.HangTime, o.StopTime = 100*time.Millisecond, time.Second, 100*time.Millisecond
+		o.LookEvery, o.HangTime, o.StopTime = 100*time.Millisecond, 3*time.Second, 100*time.Millisecond
 	})
-	if err := w.WriteSegment(t.Context(), fullSegment("before")); err != nil {
-		t.Fatal(err)
-	}
+	before, meanwhile := fullSegment("before"), fullSegment("meanwhile")
+	until(t, "the first segment to be taken", func() error { return w.WriteSegment(t.Context(), before) })
 	stopped := w.engine.PID()
 	enginetest.Halt(t, w.engine.PID())
-	if err := w.WriteSegment(t.Context(), fullSegment("meanwhile")); core.KindOf(err) != core.KindUnavailable {
+	if err := w.WriteSegment(t.Context(), meanwhile); core.KindOf(err) != core.KindUnavailable {
 		t.Errorf("a stopped engine: %v", err)
 	}
-	until(t, "the segment to be taken", func() error { return w.WriteSegment(t.Context(), fullSegment("meanwhile")) })
+	until(t, "the segment to be taken", func() error { return w.WriteSegment(t.Context(), meanwhile) })
 	until(t, "another engine", func() error {
 		if pid := w.engine.PID(); pid == 0 || pid == stopped {
 			return errors.New("the stopped one is still there")

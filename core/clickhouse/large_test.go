@@ -166,6 +166,8 @@ func TestALargeTableChangesItsSchemaWhileItIsWritten(t *testing.T) {
 SELECT 'Common', concat('t', toString(intDiv(number, 100000) %% 20)), 'Common.X', '', leftPad(toString(intDiv(number, 1000)), 36, '0'), 1, number %% 1000 + 1,
   toDateTime64('2026-11-01 00:00:00', 6, 'UTC') + intDiv(number, 1000000) * 86400, now64(6), 'info', 'log', concat('line ', toString(number %% 977)) FROM numbers(%d)`, rows))
 
+	const rewriting = "SELECT count() FROM system.mutations WHERE database = 'gnomon' AND table = 'run_logs'" // done or not
+	before := w.one(t, rewriting)
 	done := make(chan struct{})
 	var written int
 	var slowest time.Duration
@@ -194,20 +196,20 @@ SELECT 'Common', concat('t', toString(intDiv(number, 100000) %% 20)), 'Common.X'
 	} {
 		one := alter("ALTER TABLE run_logs " + change)
 		t.Logf("%s: %s", change, one)
-		if took += one; one > 10*time.Second {
+		if took += one; one > time.Minute {
 			t.Errorf("change %d took %s", i, one)
 		}
 	}
 	close(done)
 	writing.Wait()
 	t.Logf("%d rows in %s; six changes in %s; %d lines written meanwhile, the slowest thousand in %s", rows, filled, took, written, slowest)
-	if written == 0 || slowest > 10*time.Second {
+	if written == 0 || slowest > time.Minute {
 		t.Errorf("%d lines written, the slowest thousand in %s", written, slowest)
 	}
 	if got, want := w.one(t, "SELECT concat(toString(count()), ' ', toString(countIf(added_a = '' AND added_b IS NULL)), ' ', toString(min(added_c))) FROM run_logs"), fmt.Sprint(rows+written, " ", rows+written, " 2"); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if got := w.one(t, "SELECT count() FROM system.mutations WHERE NOT is_done"); got != "0" {
-		t.Errorf("%s mutations rewrite the table", got)
+	if got := w.one(t, rewriting); got != before {
+		t.Errorf("%s mutations rewrite the table or have, %s before", got, before)
 	}
 }

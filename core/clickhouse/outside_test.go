@@ -279,7 +279,7 @@ func TestAPoolThatIsUsedUpIsCalledBusy(t *testing.T) {
 			}()
 		}
 	})
-	c, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: "http://" + addr + "/gnomon?dial_timeout=1s", Connections: 1, Log: slog.New(slog.DiscardHandler)})
+	c, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: "http://" + addr + "/gnomon?dial_timeout=5s", Connections: 1, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestAPoolThatIsUsedUpIsCalledBusy(t *testing.T) {
 	}
 	_, err = c.Query(t.Context(), "SELECT 1", clickhouse.QueryLimits{}, nil, everything)
 	held.Close()
-	if core.KindOf(err) != core.KindUnavailable || !strings.Contains(err.Error(), "is busy: all connections to it were in use for 1s") || strings.Contains(err.Error(), "look whether it runs") {
+	if core.KindOf(err) != core.KindUnavailable || !strings.Contains(err.Error(), "is busy: all connections to it were in use for 5s") || strings.Contains(err.Error(), "look whether it runs") {
 		t.Errorf("%v", err)
 	}
 }
