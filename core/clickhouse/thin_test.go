@@ -157,9 +157,7 @@ func TestThin(t *testing.T) {
 		w := setup(t)
 		write(t, w, "old", old)
 		write(t, w, "fresh", fresh)
-		if _, err := w.RollUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		rollUp(t, w.Client)
 		return w, w.said(t)
 	}
 	thin := func(t *testing.T, w *world, kept map[string]core.Retention) int {
@@ -196,9 +194,7 @@ func TestThin(t *testing.T) {
 		if n := thin(t, w, kept); n != 0 || rows(t, w) != thinned {
 			t.Errorf("again: %d partitions, %s", n, rows(t, w))
 		}
-		if r, err := w.RollUp(t.Context()); err != nil || r.Left != 0 {
-			t.Error(r, err)
-		}
+		rollUp(t, w.Client)
 		if got := w.one(t, "SELECT toString((count(), countIf(state = 'replaced'), sum(rows_before), countIf(rows_after * 20 < rows_before))) FROM thinnings"); got != "(3,3,4320,3)" {
 			t.Error(got)
 		}
@@ -237,9 +233,7 @@ func TestThin(t *testing.T) {
 		w, _ := begin(t)
 		thin(t, w, kept)
 		write(t, w, "late", old.Add(2*time.Hour+7*time.Minute+30*time.Second))
-		if _, err := w.RollUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		rollUp(t, w.Client)
 		before := w.said(t)
 		if got := w.one(t, "SELECT countIf(thinned_s = 0) FROM plugin_samples WHERE at < now() - INTERVAL 30 DAY"); got != "2160" {
 			t.Errorf("%s late rows", got)
@@ -271,9 +265,7 @@ func TestThin(t *testing.T) {
 				t.Errorf("%s has %s rows and readings, %d hours came", table, got, 2+came)
 			}
 		}
-		if _, err := w.RollUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		rollUp(t, w.Client)
 		before := w.said(t)
 		if n := thin(t, w, kept); n != 3 {
 			t.Errorf("%d partitions", n)
@@ -371,11 +363,11 @@ func TestThin(t *testing.T) {
 		defer again.Close()
 		fine(2160)
 		same(t, before, w.said(t))
-		comeBack("same name only", old.Add(2*time.Hour), "now64(6) - INTERVAL 1 MINUTE", 999)
+		comeBack("same name only", old.Add(2*time.Hour), "now64(6) - INTERVAL 1 DAY", 999)
 		third := open(t, w.engine.Socket())
 		defer third.Close()
 		fine(2160 + 999)
-		if got := w.one(t, "SELECT groupArray(state) FROM thinnings WHERE begun_at < now64(6) - INTERVAL 1 MINUTE"); got != "[done]" {
+		if got := w.one(t, "SELECT groupArray(state) FROM thinnings WHERE begun_at < now64(6) - INTERVAL 1 HOUR"); got != "[done]" {
 			t.Errorf("the mark whose parts are gone says %s", got)
 		}
 	})
