@@ -48,15 +48,16 @@ func TestAStoppedClickHouseHoldsNoPlace(t *testing.T) {
 // own clock has given it up.
 func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 	t.Parallel()
-	w := setup(t, gateway.Limits{PerPrincipal: 1, Overall: 3, Patience: 50 * time.Millisecond, MaxDuration: time.Second, EndTime: 100 * time.Millisecond},
+	w := setup(t, gateway.Limits{PerPrincipal: 1, Overall: 3, Patience: 50 * time.Millisecond, MaxDuration: time.Minute, EndTime: 100 * time.Millisecond},
 		func(o *clickhouse.Options) { o.GraceTime = 10 * time.Millisecond })
 	overdue := func() int {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.overdue
 	}
-	const endless = "SELECT length(extractAll(repeat('aa', 750000) || toString(number), '.{1,900}b|a')) FROM numbers(1)" // seconds on any machine
-	working := func(seconds string) bool {                                                                               // for so long at least
+	// Seconds on any machine.
+	const endless = "SELECT length(extractAll(repeat('aa', 750000) || toString(number), '.{1,900}b|a')) FROM numbers(1)"
+	working := func(seconds string) bool { // for so long at least
 		return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%extractAll%' AND query NOT LIKE '%processes%' AND elapsed >= "+seconds) != "0"
 	}
 	told := 0
@@ -67,7 +68,7 @@ func TestAPlaceIsKeptWhileTheEngineWorks(t *testing.T) {
 			done := make(chan struct{})
 			go func() { // ends with the statement, which ends with ctx at the latest
 				defer close(done)
-				if a, err := w.try(ctx, "some", endless); err == nil && a.status == http.StatusOK {
+				if a, err := w.try(ctx, "some", endless, "max_execution_time=1"); err == nil && a.status == http.StatusOK {
 					t.Errorf("the machine is too fast: %s", a.body)
 				}
 			}()
