@@ -216,29 +216,9 @@ func TestProtocol(t *testing.T) {
 				t.Errorf("%q: %s", name, a.body)
 			}
 		}
-		// A frame that says less than it holds, more than there may be, or more than there is, is not decoded.
-		bomb := compress.NewWriter(compress.LevelZero, compress.ZSTD)
-		if err := bomb.Compress(bytes.Repeat([]byte{' '}, 64<<20)); err != nil {
-			t.Fatal(err)
-		}
-		lying := bytes.Clone(bomb.Data)
-		binary.LittleEndian.PutUint32(lying[21:], 1)
-		long, short := bytes.Clone(frames.Data), frames.Data[:len(frames.Data)-3]
-		binary.LittleEndian.PutUint32(long[17:], 1<<31)
-		for name, text := range map[string][]byte{"bomb": bomb.Data, "lying": lying, "long": long, "short": short, "nothing": {1, 2}} {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			a := post("", text)
-			runtime.ReadMemStats(&after)
-			if a.status != http.StatusBadRequest || !strings.Contains(a.body, "The body ") {
-				t.Errorf("%s: %d %s", name, a.status, a.body)
-			}
-			if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
-				t.Errorf("%s took %d bytes", name, took)
-			}
-		}
 	})
 	t.Run("AnotherStatementThanMayBeAtOnceIsToldSo", func(t *testing.T) {
+		w.free()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		const slow = "SELECT count() FROM numbers(100000000000) WHERE NOT ignore(number)"
@@ -272,6 +252,7 @@ func TestProtocol(t *testing.T) {
 		}
 	})
 	t.Run("AStatementIsKnownWhileItWaitsAndRunsAndMayBeCancelled", func(t *testing.T) {
+		w.free()
 		const slow = "SELECT count() FROM numbers(200000000000) WHERE NOT ignore(number)"
 		inEngine := func() string {
 			return w.owner("SELECT count() FROM system.processes WHERE query LIKE '%200000000000%' AND query NOT LIKE '%processes%'")
@@ -318,13 +299,20 @@ func TestProtocol(t *testing.T) {
 				}
 			}
 		}
-		cancel("waits")
 		ended["waits"] = waits
 		for _, id := range []string{"waits", "first"} {
-			if id != "waits" {
-				cancel(id)
+			cancel(id)
+			var a answer
+			for got := false; !got; {
+				select {
+				case a, got = <-ended[id]:
+				case <-time.After(time.Second):
+					if _, again := w.runs()["waits"]; again { // its patience ended as it was cancelled
+						cancel("waits")
+					}
+				}
 			}
-			if a := <-ended[id]; a.status != 500 || a.header.Get("X-ClickHouse-Exception-Code") != "394" || !strings.Contains(a.body, "cancelled by wang") {
+			if a.status != 500 || a.header.Get("X-ClickHouse-Exception-Code") != "394" || !strings.Contains(a.body, "cancelled by wang") {
 				t.Errorf("%s: %d %s", id, a.status, a.body)
 			}
 		}
@@ -339,6 +327,7 @@ func TestProtocol(t *testing.T) {
 			t.Errorf("still there: %+v", left)
 		}
 		// Cancelled in the middle of its rows it does not look whole.
+		w.free()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"?query_id=rows", strings.NewReader("SELECT repeat('x', 1000) FROM numbers(100000000)"))
 		if err != nil {
 			t.Fatal(err)
@@ -378,6 +367,7 @@ func TestProtocol(t *testing.T) {
 		}
 	})
 	t.Run("ABrokenAnswerDoesNotLookWhole", func(t *testing.T) {
+		w.free()
 		a := w.ask("some", "SELECT throwIf(number = 3000000, 'late') FROM numbers(4000000)", "max_block_size=65536")
 		tag := a.header.Get("X-ClickHouse-Exception-Tag")
 		if a.status != 200 || tag == "" || !strings.Contains(a.body, "__exception__\r\n"+tag) || !strings.Contains(a.body, "late") {
@@ -385,6 +375,7 @@ func TestProtocol(t *testing.T) {
 		}
 	})
 	t.Run("SummaryOnlyForThoseWhoSeeAll", func(t *testing.T) {
+		w.free()
 		if a := w.ask("all", "SELECT count() FROM runs", "default_format=JSON"); !strings.Contains(a.header.Get("X-ClickHouse-Summary"), "read_rows") || !strings.Contains(a.body, "rows_read") {
 			t.Error(a)
 		}
@@ -392,4 +383,36 @@ func TestProtocol(t *testing.T) {
 			t.Error(a)
 		}
 	})
+}
+
+// TestAFrameThatLiesIsNotDecoded: one that says less than it holds, more than there may be, or more than there is. It is not
+// parallel: it watches what the process takes.
+func TestAFrameThatLiesIsNotDecoded(t *testing.T) { //nolint:paralleltest // see above
+	w := setup(t, gateway.Limits{})
+	frame := func(method compress.Method, text []byte) []byte {
+		packed := compress.NewWriter(compress.LevelZero, method)
+		if err := packed.Compress(text); err != nil {
+			t.Fatal(err)
+		}
+		return packed.Data
+	}
+	bomb, honest := frame(compress.ZSTD, bytes.Repeat([]byte{' '}, 64<<20)), frame(compress.LZ4, []byte("SELECT 42"))
+	lying, long, short := bytes.Clone(bomb), bytes.Clone(honest), honest[:len(honest)-3]
+	binary.LittleEndian.PutUint32(lying[21:], 1)
+	binary.LittleEndian.PutUint32(long[17:], 1<<31)
+	for name, text := range map[string][]byte{"bomb": bomb, "lying": lying, "long": long, "short": short, "nothing": {1, 2}} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		a := w.get("/?decompress=1", func(r *http.Request) {
+			r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(bytes.NewReader(text)), int64(len(text))
+			r.SetBasicAuth("", "some")
+		})
+		runtime.ReadMemStats(&after)
+		if a.status != http.StatusBadRequest || !strings.Contains(a.body, "The body ") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
+			t.Errorf("%s took %d bytes", name, took)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -48,6 +49,7 @@ type world struct {
 	socket  string
 	client  *http.Client
 	history *clickhouse.Client
+	gateway *gateway.Gateway
 	pid     func() int // of the engine
 
 	mu      sync.Mutex
@@ -91,6 +93,17 @@ func (w *world) runs() map[string]statementRunning {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.running)
+}
+
+// free returns when no place is kept for a statement that nobody waits for: the gateway looks for its end from time to time.
+func (w *world) free() {
+	w.t.Helper()
+	for n, _ := w.gateway.Abandoned(); n > 0; n, _ = w.gateway.Abandoned() {
+		if w.t.Context().Err() != nil {
+			w.t.Fatal("places are kept")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // secret is in every text of every row of Foreign, and of every row of no namespace.
@@ -148,6 +161,7 @@ func setup(t *testing.T, limits gateway.Limits, tune ...func(*clickhouse.Options
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.gateway = g
 	server := httptest.NewServer(http.StripPrefix("/clickhouse", g))
 	w.url, w.client = server.URL+"/clickhouse/", server.Client()
 	t.Cleanup(func() {
