@@ -39,11 +39,12 @@ type stream struct {
 	status int
 	quit   context.CancelFunc
 	beats  int
+	beat   func() // if set, called after each of them
 }
 
 func (w *world) follow(path, lastID string) *stream {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
 	if err != nil {
 		w.t.Fatal(err)
@@ -84,7 +85,9 @@ func (s *stream) next() (e event, ok bool) {
 		case text == "" && e.name != "":
 			return e, true
 		case text == ": still here":
-			s.beats++
+			if s.beats++; s.beat != nil {
+				s.beat()
+			}
 		}
 	}
 }
@@ -198,7 +201,11 @@ func TestSilentLiveLogBeatsAndEndsWithTheServer(t *testing.T) {
 	w := setup(t)
 	w.live("r3")
 	s := w.follow("/v1/runs/r3/logs/live", "")
-	time.AfterFunc(500*time.Millisecond, w.api.Stop)
+	s.beat = func() {
+		if s.beats == 2 {
+			w.api.Stop()
+		}
+	}
 	if e, ok := s.next(); ok {
 		t.Fatalf("%+v", e)
 	}
@@ -300,6 +307,9 @@ func TestManyFollowersAskHistoryTogether(t *testing.T) {
 	streams := make([]*stream, 20)
 	for i := range streams {
 		streams[i] = w.follow("/v1/runs/r5/logs/live", "")
+	}
+	for w.spool.tails() < len(streams) {
+		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(500 * time.Millisecond) // until they wait for it
 	w.spool.say("r5", 1, 41, 60)

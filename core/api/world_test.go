@@ -630,9 +630,10 @@ func (h *history) progress(context.Context) (map[string]api.QueryProgress, error
 
 // spool is what the recorder holds.
 type spool struct {
-	mu    sync.Mutex
-	lines []core.LoggedLine
-	said  chan struct{}
+	mu       sync.Mutex
+	lines    []core.LoggedLine
+	said     chan struct{}
+	followed int // how often
 }
 
 func newSpool() *spool { return &spool{said: make(chan struct{})} }
@@ -643,6 +644,12 @@ func (s *spool) say(run string, attempt int, from, to uint64) {
 	s.lines = append(s.lines, spoken(run, attempt, from, to)...)
 	close(s.said)
 	s.said = make(chan struct{})
+}
+
+func (s *spool) tails() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.followed
 }
 
 func spoken(run string, attempt int, from, to uint64) (list []core.LoggedLine) {
@@ -667,6 +674,7 @@ func (s *spool) Lines(_ context.Context, f core.LineFilter) ([]core.LoggedLine, 
 func (s *spool) Tail(context.Context, string) api.Tail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.followed++
 	return &tail{s: s, said: s.said}
 }
 
