@@ -33,8 +33,8 @@ type Subject struct {
 	Fails     Case // with the message "no luck"; may be tried again
 	Permanent Case // fails, and trying again cannot help
 	Later     Case // fails, and asks for a wait of 90 s
-	Waits     Case // until it is asked to stop; then it logs "stopping" (info) and stops
-	Stubborn  Case // never ends, and does not stop when asked to
+	Waits     Case // logs "waiting" (info) and waits until it is asked to stop; then it logs "stopping" (info) and stops
+	Stubborn  Case // logs a line and never ends, and does not stop when asked to
 	Crashes   Case // its process ends
 	Unknown   Case // a type that nobody offers
 }
@@ -115,12 +115,12 @@ func (c Case) Attempt(runID string) core.Attempt {
 // ExerciseExecutor checks that an executor keeps the promises of core.Executor.
 func ExerciseExecutor(t *testing.T, s Subject) {
 	serial := 0
-	execute := func(t *testing.T, ctx context.Context, c Case, change ...func(*core.Attempt)) (core.Outcome, *Sink) {
+	execute := func(t *testing.T, ctx context.Context, c Case, change ...func(*core.Attempt, *Sink)) (core.Outcome, *Sink) {
 		t.Helper()
 		serial++
 		sink, attempt := &Sink{}, c.Attempt(fmt.Sprintf("exercise-%d", serial))
 		for _, f := range change {
-			f(&attempt)
+			f(&attempt, sink)
 		}
 		out, err := s.Executor.Execute(ctx, attempt, sink)
 		if err != nil {
@@ -199,17 +199,20 @@ func ExerciseExecutor(t *testing.T, s Subject) {
 			t.Fatalf("err %v", err)
 		}
 	})
-	// ends runs a case whose context is cancelled with cause after a moment, and checks that it does not end before least is over,
-	// and soon thereafter, as the slowest machine takes it. grace is the attempt's own; 0: it has none.
+	// ends runs a case whose context is cancelled with cause a moment after it has said something, and checks that it does not end
+	// before least is over, and soon thereafter, as the slowest machine takes it. grace is the attempt's own; 0: it has none.
 	ends := func(t *testing.T, c Case, cause error, grace, least time.Duration) (core.Outcome, *Sink) {
 		t.Helper()
 		execute(t, t.Context(), s.Talks) // warms it up
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		asked := make(chan time.Time, 1)
-		timer := time.AfterFunc(150*time.Millisecond, func() { asked <- time.Now(); cancel(cause) })
-		defer timer.Stop()
-		out, sink := execute(t, ctx, c, func(a *core.Attempt) { a.Grace = grace })
+		begun := sync.OnceFunc(func() {
+			time.AfterFunc(150*time.Millisecond, func() { asked <- time.Now(); cancel(cause) })
+		})
+		out, sink := execute(t, ctx, c, func(a *core.Attempt, s *Sink) {
+			a.Grace, s.Hold = grace, func(context.Context) error { begun(); return nil }
+		})
 		select {
 		case at := <-asked:
 			if took := time.Since(at); took < least || took > least+30*time.Second {
@@ -225,7 +228,7 @@ func ExerciseExecutor(t *testing.T, s Subject) {
 		if out.Verdict != core.Cancelled {
 			t.Errorf("outcome %+v", out)
 		}
-		if lines := sink.Lines(core.StreamLog); len(lines) != 1 || lines[0].Message != "stopping" {
+		if lines := sink.Lines(core.StreamLog); len(lines) != 2 || lines[0].Message != "waiting" || lines[1].Message != "stopping" {
 			t.Errorf("what it said as it stopped: %+v", lines)
 		}
 	})

@@ -12,7 +12,7 @@ func subject(e core.Executor) coretest.Subject {
 	return coretest.Subject{
 		Executor: e, Grace: 300 * time.Millisecond,
 		Talks: do("talk"), Echoes: do("echo"), Fails: do("fail"), Permanent: do("permanent"), Later: do("later"),
-		Waits: do("wait"), Stubborn: do("stubborn"), Crashes: do("crash"), Unknown: coretest.Case{Type: "Test.Nobody"},
+		Waits: do("say-and-wait"), Stubborn: do("stubborn"), Crashes: do("crash"), Unknown: coretest.Case{Type: "Test.Nobody"},
 	}
 }
 

@@ -186,6 +186,10 @@ func (w *wild) Run(req *pluginv1.RunRequest, stream grpc.ServerStreamingServer[p
 	case "wait":
 		<-ctx.Done()
 		return send(say(info, "stopping"), failed(&pluginv1.Failure{Message: "asked to", Reason: &pluginv1.Failure_Cancelled{Cancelled: &pluginv1.Cancelled{}}}))
+	case "say-and-wait":
+		_ = send(say(info, "waiting"))
+		<-ctx.Done()
+		return send(say(info, "stopping"), failed(&pluginv1.Failure{Message: "asked to", Reason: &pluginv1.Failure_Cancelled{Cancelled: &pluginv1.Cancelled{}}}))
 	case "lines-then-wait":
 		_ = send(say(info, "waiting"))
 		<-ctx.Done()
