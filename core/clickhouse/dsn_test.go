@@ -38,7 +38,7 @@ func TestAWrongDSNIsRefusedAtTheStart(t *testing.T) {
 			t.Errorf("%s: the password is in %v", dsn, err)
 		}
 	}
-	nobody := listen(t, nil)
+	nobody := nobody(t)
 	for _, dsn := range []string{"clickhouse://" + nobody + "/db?secure=true", "clickhouse://" + nobody + "," + nobody, "http://" + nobody, "https://u:p@" + nobody + "/db", "http://localhost.invalid/db"} {
 		c, err := clickhouse.Open(t.Context(), clickhouse.Options{DSN: dsn, Log: slog.New(slog.DiscardHandler), Patient: true})
 		if err != nil {

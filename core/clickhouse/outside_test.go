@@ -79,7 +79,7 @@ func TestATroubleOnTheWayIsSaidShortAndPlain(t *testing.T) {
 	t.Parallel()
 	// Silent takes connections and never answers; broken hangs up.
 	silent, broken := listen(t, func(net.Conn) {}), listen(t, func(c net.Conn) { _ = c.Close() })
-	nobody := listen(t, nil)
+	nobody := nobody(t)
 	dir, err := os.MkdirTemp("", "gnomon-away-")
 	if err != nil {
 		t.Fatal(err)
@@ -128,16 +128,30 @@ func TestATroubleOnTheWayIsSaidShortAndPlain(t *testing.T) {
 	}
 }
 
-// listen gives the address of a server that does something with each connection, or of nobody.
+// nobody gives an address that is taken, so that no other test gets it, and at which nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", at.(*syscall.SockaddrInet4).Port)
+}
+
+// listen gives the address of a server that does something with each connection.
 func listen(t *testing.T, do func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
-	}
-	if do == nil {
-		_ = l.Close() // only its number was wanted
-		return l.Addr().String()
 	}
 	var mu sync.Mutex
 	var all []net.Conn
@@ -247,11 +261,11 @@ func freePort(t *testing.T) int {
 	return listener.Addr().(*net.TCPAddr).Port
 }
 
-// until tries again and again, for at most half a minute.
+// until tries again and again, for at most two minutes.
 func until(t *testing.T, what string, try func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		if err = try(); err == nil {
 			return
 		}

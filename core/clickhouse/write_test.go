@@ -342,7 +342,7 @@ func TestKilledInTheMiddleOfAnInsertAndSentAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		sending.Wait()
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(2 * time.Minute)
 		for {
 			err := w.WriteSegment(t.Context(), s)
 			if err == nil {
