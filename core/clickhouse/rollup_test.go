@@ -184,6 +184,9 @@ func TestRollUps(t *testing.T) {
 		if got := raw(t, w, "SELECT sum(runs) FROM v_success_by_day"); got != fmt.Sprintf("%d\n", len(p.started())) {
 			t.Fatalf("%s runs", got)
 		}
+		if got := raw(t, w, "SELECT count(), countIf(tasks != arraySort(tasks)) FROM v_errors_30d WHERE length(tasks) > 1"); got == "0\t0\n" || !strings.HasSuffix(got, "\t0\n") {
+			t.Errorf("groups of errors, and those whose tasks come in no order: %s", got)
+		}
 		same := func(what string) {
 			t.Helper()
 			for name, got := range figures(t, w) {

@@ -13,7 +13,7 @@ CREATE OR REPLACE VIEW v_errors_30d
     pattern         String COMMENT 'the message with what differs from run to run replaced: <uuid>, <time>, <text>, <path>, <hex>, <n>',
     runs            UInt64 COMMENT 'runs that ended so; from runs',
     outcomes        Map(String, UInt64) COMMENT 'of them by outcome; from runs',
-    tasks           Array(String) COMMENT 'names of the tasks they are of, at most 100',
+    tasks           Array(String) COMMENT 'names of the tasks they are of, in order, at most 100',
     first_seen      DateTime64(6, 'UTC') COMMENT 'when the first of them ended, within the 30 days; clock of the server',
     last_seen       DateTime64(6, 'UTC') COMMENT 'when the last of them ended; clock of the server',
     by_day          Map(Date, UInt64) COMMENT 'of them by day of the nominal instant, UTC',
@@ -22,7 +22,7 @@ CREATE OR REPLACE VIEW v_errors_30d
 )
 AS SELECT
     namespace, leftPad(lower(hex(e.fingerprint)), 16, '0') AS fingerprint, any(e.pattern) AS pattern, sum(e.runs) AS runs, sumMap(e.outcomes) AS outcomes,
-    groupUniqArray(100)(task) AS tasks, min(first_at) AS first_seen, max(last_at) AS last_seen, sumMap(map(day, e.runs)) AS by_day,
+    arraySort(groupUniqArray(100)(task)) AS tasks, min(first_at) AS first_seen, max(last_at) AS last_seen, sumMap(map(day, e.runs)) AS by_day,
     argMax(last_run_id, (last_at, last_run_id)) AS example_run_id, argMax(last_message, (last_at, last_run_id)) AS example_message
 FROM errors_day AS e FINAL
 WHERE day >= toDate(now('UTC')) - 30
