@@ -571,7 +571,7 @@ func TestFiresAreClaimedExactlyOnce(t *testing.T) {
 func TestAWithdrawnCallWritesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		opts := w.options()
-		opts.GroupWait = 200 * time.Millisecond
+		opts.GroupWait, opts.MaxBatch = 10*time.Second, 2 // the second call is waited for, and no longer
 		s := opened(t, opts)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
