@@ -306,7 +306,7 @@ func TestThin(t *testing.T) {
 					}
 				}
 			})
-			deadline := time.Now().Add(2 * time.Minute)
+			deadline := time.Now().Add(5 * time.Minute)
 			for {
 				var gate sync.RWMutex
 				done, _, err := w.Thin(t.Context(), later(), kept, &gate)
