@@ -44,6 +44,7 @@ type Forecast struct {
 	Tasks      []TaskForecast `json:"tasks" doc:"What each task will do, the busiest first; only the one asked for with task_id"`
 	FireList   []ForecastFire `json:"fire_list,omitempty" doc:"The first fires one by one, in time, as many as were asked for with fires"`
 	FiresLeft  int64          `json:"fires_left,omitempty" doc:"How many fires come after those of fire_list and are left off"`
+	UsedUp     int            `json:"used_up,omitempty" doc:"Tasks whose schedule starts no more from some moment of this time on, or from before it: it has started policies.max_runs by then"`
 	Unforeseen int            `json:"unforeseen,omitempty" doc:"Tasks that only people start in this time"`
 	Unfollowed int            `json:"unfollowed,omitempty" doc:"Links of chains and workflows that are not followed: there are too many ways through them"`
 

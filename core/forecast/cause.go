@@ -163,10 +163,10 @@ func (c *canvas) before(root *drawn, reach time.Duration) {
 		return
 	}
 	reach = (reach + time.Second - 1).Truncate(time.Second)
-	past := pattern{plan: root.Plan}
+	past := pattern{plan: root.Plan, rest: rest{ends: root.rest.ends, last: root.rest.last}}
 	edge := canvas{in: c.in, from: c.from.Add(-reach), seconds: int(reach / time.Second)}
 	edge.draw(&past, c.from)
-	early := &drawn{Task: root.Task, offs: past.offs}
+	early := &drawn{Task: root.Task, rest: past.rest, offs: past.offs}
 	edge.pause(early)
 	edge.jitter(early, c.from)
 	for _, off := range early.offs {

@@ -143,6 +143,9 @@ func (c *canvas) walk(d *drawn) walk {
 	w := walk{c: c, d: d}
 	if d.counted {
 		w.root = c.from.Add(-d.after - d.root.Schedule.Jitter - time.Microsecond)
+		if d.cause == nil {
+			w.root, _ = d.rest.within(w.root, c.report.To)
+		}
 		if d.root.Plan.Kind() == schedule.After {
 			w.root = slices.MaxFunc([]time.Time{c.from, d.root.Next}, time.Time.Compare)
 		}
@@ -178,7 +181,7 @@ func (w *walk) next() (at time.Time, ok bool) {
 		at = start.Add(w.d.after).UTC().Truncate(time.Second)
 		pause := w.pause(start)
 		switch {
-		case !at.Before(w.c.report.To) || pause != nil && pause.Until.IsZero():
+		case !at.Before(w.c.report.To) || w.d.root.rest.over(w.root) || pause != nil && pause.Until.IsZero():
 			return time.Time{}, false
 		case pause == nil && !at.Before(w.c.in.From.Truncate(time.Second)):
 			return at, true

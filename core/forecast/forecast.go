@@ -32,7 +32,9 @@ type Task struct {
 	Schedule  core.Schedule      // as it is stored: what Spread changes
 	Plan      *schedule.Schedule // what it means; nil: it cannot be read
 	Pause     core.Pause
-	Next      time.Time    // of @after: its mark; zero: not known
+	Next      time.Time    // its mark: the first instant not yet decided; zero: not known
+	MaxRuns   int          // how many runs its schedule starts in all; 0: no limit
+	Fired     int64        // how many of these it has started before Next
 	Usual     core.Usual   // how long its runs took lately; Count 0: nothing is known
 	Limits    []core.Limit // what a run takes of what others want too: pools, its namespace, its type
 	Priority  int
@@ -89,6 +91,7 @@ type Report struct {
 	Paused     int64 // fires that a pause covers
 	Counted    int   // tasks that fire too often to be looked at fire by fire: they are in the numbers, and in no peak
 	Unmeasured int   // tasks whose durations are not known: Input.Assume stands for them
+	UsedUp     int   // tasks whose schedule ends in this time, or has ended, because it has had its MaxRuns
 	Unforeseen int   // tasks that nothing starts in this time but people: @manual ones that neither follow others nor are steps
 	Unreadable int   // tasks whose schedule cannot be read
 	Unfollowed int   // links of chains and workflows that are not followed: there are too many ways through them
@@ -141,6 +144,7 @@ type Colliding struct {
 type drawn struct {
 	*Task
 	index   int
+	rest    rest          // of the root: which of its schedule's fires MaxRuns lets come
 	root    *drawn        // whose schedule it is: itself, or that of the first of the chain
 	cause   *drawn        // what brings its fires; nil: its own schedule
 	after   time.Duration // since the root's start
@@ -210,13 +214,16 @@ func draw(in Input) *canvas {
 }
 
 // key gives tasks with the same fires the same key.
-func key(t *Task) string {
-	s := t.Schedule
+func (d *drawn) key() string {
+	t, s := d.Task, d.Schedule
 	name := ""
 	if s.Spec == "" || slices.ContainsFunc([]byte(s.Spec), func(b byte) bool { return b == 'H' }) {
 		name = t.ID + "/" + t.Name // H is spread by the name; without a spec nothing says what the plan is
 	}
 	written := name + "|" + s.Spec + "|" + s.Dialect + "|" + s.Zone + "|" + s.OnGap + "|" + s.OnOverlap + "|" + s.OnDayOff
+	if d.rest.ends {
+		written += "|" + d.rest.first.Format(time.RFC3339Nano) + "|" + d.rest.last.Format(time.RFC3339Nano)
+	}
 	for _, t := range []time.Time{s.From, s.Until} {
 		written += "|" + t.UTC().Format(time.RFC3339Nano)
 	}
@@ -235,6 +242,7 @@ func key(t *Task) string {
 // pattern is the fires of one schedule.
 type pattern struct {
 	plan    *schedule.Schedule
+	rest    rest
 	fires   int64 // skipped ones among them
 	offs    []int32
 	skipped int64
@@ -261,6 +269,9 @@ func (c *canvas) lay(to time.Time) {
 			continue
 		}
 		d := c.drawn(i)
+		if d.rest = c.rest(d); d.rest.ends {
+			c.report.UsedUp++
+		}
 		if c.brings(i) {
 			roots = append(roots, d)
 		}
@@ -268,10 +279,10 @@ func (c *canvas) lay(to time.Time) {
 			c.layAfter(d, to)
 			continue
 		}
-		k := key(t)
+		k := d.key()
 		p := patterns[k]
 		if p == nil {
-			p = &pattern{plan: t.Plan, fires: t.Plan.Count(c.edges())}
+			p = &pattern{plan: t.Plan, rest: d.rest, fires: t.Plan.Count(d.rest.within(c.edges()))}
 			patterns[k] = p
 		}
 		if p.fires > 0 {
@@ -329,9 +340,9 @@ func (c *canvas) add(d *drawn) {
 func (c *canvas) draw(p *pattern, to time.Time) {
 	p.drawn = true
 	p.offs = make([]int32, 0, p.fires)
-	for at := c.from.Add(-time.Microsecond); ; {
+	for at, end := p.rest.within(c.from.Add(-time.Microsecond), to.Add(-time.Microsecond)); ; {
 		fire, ok := p.plan.Next(at)
-		if !ok || !fire.At.Before(to) {
+		if !ok || fire.At.After(end) {
 			return
 		}
 		at = fire.At
@@ -354,7 +365,10 @@ func (c *canvas) layAfter(d *drawn, to time.Time) {
 	if at.Before(c.from) {
 		at = c.from
 	}
-	if n := int64(max(0, to.Sub(at)) / step); n > int64(c.seconds/mostOften) {
+	if d.rest.ends && d.rest.last.Before(to) {
+		to = d.rest.last.Add(time.Microsecond)
+	}
+	if n := int64((max(0, to.Sub(at)) + step - 1) / step); n > int64(c.seconds/mostOften) {
 		d.counted, d.fires = true, n
 		c.add(d)
 		return
@@ -376,7 +390,7 @@ func (c *canvas) jitter(d *drawn, to time.Time) {
 	starts := make([]int32, 0, len(d.offs))
 	for at := c.from.Add(-d.Schedule.Jitter - time.Microsecond); ; {
 		fire, ok := d.Plan.NextStart(at)
-		if !ok || !fire.At.Before(to) {
+		if !ok || !fire.At.Before(to) || d.rest.over(fire.At) {
 			break
 		}
 		at = fire.At
@@ -409,7 +423,7 @@ func (c *canvas) pauseCounted(d *drawn, plan *schedule.Schedule) {
 	if d.Pause.Since.IsZero() || !d.Pause.Until.IsZero() && d.Pause.Until.Before(c.from) {
 		return
 	}
-	from, to := c.edges()
+	from, to := d.root.rest.within(c.edges())
 	if d.Pause.Since.After(from) {
 		from = d.Pause.Since.Add(-time.Microsecond)
 	}

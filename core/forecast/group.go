@@ -152,18 +152,22 @@ func (c *canvas) countedBuckets(tasks []*drawn) {
 			continue
 		}
 		root := d.root
-		k := key(root.Task)
+		k := root.key()
 		per, known := counts[k]
 		if !known {
 			per = make([]int64, len(list))
+			busy := len(list) // of @after: the buckets before its end
+			if end := slices.IndexFunc(list, func(b Bucket) bool { return root.rest.over(b.At) }); end > 0 {
+				busy = end
+			}
 			for i := range list {
 				until := c.report.To
 				if i+1 < len(list) {
 					until = list[i+1].At
 				}
-				per[i] = root.Plan.Count(list[i].At.Add(-time.Microsecond), until.Add(-time.Microsecond))
-				if root.Plan.After() > 0 {
-					per[i] = root.fires / int64(len(list))
+				per[i] = root.Plan.Count(root.rest.within(list[i].At.Add(-time.Microsecond), until.Add(-time.Microsecond)))
+				if root.Plan.After() > 0 && !root.rest.over(list[i].At) {
+					per[i] = root.fires / int64(busy)
 				}
 			}
 			counts[k] = per

@@ -321,7 +321,7 @@ func (c *canvas) keeps(p *piece, by int, rules Rules) bool {
 		return false
 	}
 	shift := time.Duration(by) * time.Minute
-	pattern := pattern{plan: plan}
+	pattern := pattern{plan: plan, rest: rest{ends: p.rest.ends, first: p.rest.first.Add(shift), last: p.rest.last.Add(shift)}}
 	edge := canvas{in: c.in, from: c.from.Add(shift)}
 	edge.draw(&pattern, c.report.To.Add(shift))
 	moved := drawn{Task: p.Task, offs: pattern.offs}

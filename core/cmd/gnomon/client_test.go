@@ -283,11 +283,15 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	tasks[1] = api.TaskForecast{Namespace: "Common", TaskName: "flow", Fires: 7, Next: []*api.Time{at(9)}, Expected: "9m0s", Basis: "steps", Busy: 0.0063}
 	hour := func(h int) *api.Time { return &api.Time{Time: at(0).Add(time.Duration(h) * time.Hour)} }
 	m.on("GET /v1/forecast?bucket=1m&days=7", api.Forecast{
-		From: at(0), To: hour(27), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1, Bucket: "30m0s", Tasks: tasks, Unforeseen: 3,
+		From: at(0), To: hour(27), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1, Bucket: "30m0s", Tasks: tasks, Unforeseen: 3, UsedUp: 2,
 		Buckets:    []api.Bucket{{At: at(0), Fires: 9, Busy: 2}, {At: at(30 * 60), Fires: 11, Busy: 1}, {At: hour(2), Fires: 3, Busy: 0.01}, {At: hour(9), Fires: 17, Busy: 1.5}},
 		Collisions: []api.Collision{{At: at(0), Times: 168, Starts: 3, Tasks: []api.ForecastTask{{TaskName: "hb"}, {TaskName: "load"}}, More: 1}},
 		Groups:     []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Waiting: 4, LongestWait: "40s"}},
 	})
+	spent := someTask()
+	spent.ID, spent.Fired, spent.Effective = lost, 2, &api.Policies{MaxRuns: new(2)}
+	m.on("GET /v1/tasks/"+lost, spent)
+	m.on("GET /v1/forecast?bucket=1m&days=7&fires=50&task_id="+lost, api.Forecast{From: at(0), To: hour(168)})
 	m.on("GET /v1/forecast?bucket=1m&days=7&fires=3&from=2026-12-01T16%3A00%3A00%2B08%3A00&to=2026-12-01T17%3A00%3A00%2B08%3A00", api.Forecast{
 		From: at(0), To: hour(1), Fires: 40, FiresLeft: 37, FireList: []api.ForecastFire{
 			{Namespace: "Common", TaskName: "load", At: at(5), End: at(17), Late: at(45), Cause: "schedule"},
@@ -337,6 +341,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 		"forecast-fires":    {"forecast", "--fires", "3", "--from", "2026-12-01T16:00", "--to", "2026-12-01T17:00"},
 		"forecast-task":     {"forecast", "--task", taskID, "--lang", "zh"},
 		"forecast-nothing":  {"forecast", "--task", taskID, "--days", "1"},
+		"forecast-used-up":  {"forecast", "--task", lost},
 		"forecast-spread":   {"forecast", "spread", "Common", "--lang", "zh"},
 		"backfill":          {"task", "backfill", taskID, "--from", "2026-12-01", "--to", "2026-12-01T08:00", "--dry-run"},
 		"backfill-zh":       {"task", "backfill", taskID, "--from", "2026-12-01", "--to", "2026-12-01T08:00", "--dry-run", "--lang", "zh"},

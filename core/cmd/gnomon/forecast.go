@@ -95,6 +95,8 @@ func (s *session) nothingForeseen(f api.Forecast, t api.Task) error {
 	switch {
 	case !t.Enabled:
 		why = s.say("任务已停用；用 gnomon task enable 启用", "it is disabled; gnomon task enable puts it back")
+	case t.Effective != nil && t.Effective.MaxRuns != nil && *t.Effective.MaxRuns > 0 && t.Fired >= int64(*t.Effective.MaxRuns):
+		why = fmt.Sprintf(s.say("计划已启动 %d 次，达到 max_runs；要再触发须调高 max_runs", "its schedule has started %d runs, which is max_runs; raise max_runs to have more"), t.Fired)
 	case t.Schedule.Spec == "@manual":
 		why = s.say("计划是 @manual，在这段时间内预计没有任务或工作流引起它", "its schedule is @manual, and no task or workflow is expected to bring it in this time")
 	}
@@ -296,6 +298,9 @@ func (s *session) forecastForPeople(f api.Forecast, all bool) error {
 	}
 	if f.Counted > 0 {
 		s.note(fmt.Sprintf(s.say("有 %d 个任务触发得太密，没有逐次展开：计入次数，不计入峰值", "tasks that fire too often to be looked at fire by fire: %d; they are in the numbers, and in no peak"), f.Counted))
+	}
+	if f.UsedUp > 0 {
+		s.note(fmt.Sprintf(s.say("有 %d 个任务的 max_runs 已用完或将在这段时间内用完，此后计划不再启动它们", "tasks whose max_runs are used up, or will be in this time: %d; their schedules start nothing more then"), f.UsedUp))
 	}
 	if f.Unforeseen > 0 {
 		s.note(fmt.Sprintf(s.say("有 %d 个任务在这段时间内只由人启动，不在预测之中", "tasks that only people start in this time: %d; they are not foreseen"), f.Unforeseen))

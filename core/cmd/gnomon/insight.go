@@ -327,6 +327,7 @@ func (i insight) input(ctx context.Context, ask api.ForecastQuery) (forecast.Inp
 		limits, _ := i.a.definitions.Gates(&t)
 		ft := forecast.Task{
 			ID: t.ID, Namespace: t.Namespace, Name: t.Name, Schedule: tasks[n].Schedule, Plan: plan, Pause: t.Pause, Next: t.State.NextFire,
+			MaxRuns: t.Policies.MaxRuns, Fired: t.State.Fired,
 			Usual: usual[t.ID], Limits: limits, Priority: t.Policies.Priority, Host: i.a.hostname,
 		}
 		for _, u := range t.After {
@@ -388,7 +389,7 @@ func (i insight) Forecast(ctx context.Context, ask api.ForecastQuery) (api.Forec
 	r := forecast.Forecast(in)
 	f := api.Forecast{
 		From: instant(r.From), To: instant(r.To), Bucket: r.Bucket.String(), Fires: r.Fires, Peak: r.Peak, PeakAt: instant(r.PeakAt),
-		Counted: r.Counted, Unmeasured: r.Unmeasured, Unforeseen: r.Unforeseen, Unfollowed: r.Unfollowed, FiresLeft: r.More,
+		Counted: r.Counted, Unmeasured: r.Unmeasured, UsedUp: r.UsedUp, Unforeseen: r.Unforeseen, Unfollowed: r.Unfollowed, FiresLeft: r.More,
 	}
 	for _, t := range r.ByTask {
 		if ask.TaskID == "" || t.ID == ask.TaskID {

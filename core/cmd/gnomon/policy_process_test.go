@@ -479,6 +479,10 @@ func forecasts(t *testing.T, w *world) {
 	if out := w.says("forecast", "--task", "Apart/c", "--fires", "1000"); strings.Count(out, "step of flow") != 14 {
 		t.Errorf("the steps are\n%s", out)
 	}
+	w.task("Apart", "twice", api.TaskInput{Type: "Apart.Quick", Schedule: api.Schedule{Spec: "45 5 * * *"}, Policies: &api.Policies{MaxRuns: new(2)}})
+	if out := w.says("forecast", "-n", "Apart"); !regexp.MustCompile(`(?m)^Apart/twice +2 `).MatchString(out) {
+		t.Errorf("its schedule starts two runs in all:\n%s", out)
+	}
 	out, errOut, code := w.line("forecast", "--task", "Apart/c", "--fires", "2")
 	if code != 0 || !regexp.MustCompile(`note: 18\d more fires`).MatchString(errOut) || strings.Count(out, "Apart/c ") != 3 {
 		t.Errorf("%d\n%s%s", code, out, errOut)
