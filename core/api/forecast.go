@@ -118,6 +118,8 @@ type Load struct {
 	PeakAt      *Time       `json:"peak_at,omitempty" doc:"When that is"`
 	PeakFires   int         `json:"peak_fires,omitempty" doc:"Most that start in one minute"`
 	Limit       int         `json:"limit,omitempty" doc:"Slots there are; absent: no limit"`
+	Use         float64     `json:"use,omitempty" doc:"For a limit: slots that are wanted on average, over those there are, by tasks that fire often too: 0.25 is a quarter; above 1 more is wanted than there is, and runs wait longer and longer" example:"0.25"`
+	Rough       bool        `json:"rough,omitempty" doc:"Some of its runs fire too often, or are too many, to be looked at one by one: they are in fires and use, and not in peak, waiting and moments"`
 	Waiting     int64       `json:"waiting,omitempty" doc:"Runs that wait for it"`
 	LongestWait string      `json:"longest_wait,omitempty" doc:"How long the worst of them waits" example:"40s"`
 	Moments     []Text      `json:"moments,omitempty" doc:"When more is wanted than there is, the longest waits first"`

@@ -241,6 +241,27 @@ func TestForecastAFullLimitQueuesForEver(t *testing.T) {
 	}
 }
 
+// TestForecastSaysTheUseOfALimitThatIsWantedOften: nobody looks at such runs one by one, and the limit is too small all the same.
+func TestForecastSaysTheUseOfALimitThatIsWantedOften(t *testing.T) {
+	t.Parallel()
+	each := core.Schedule{Spec: "*/10 * * * * *"}
+	r := forecast.Forecast(input(
+		task(t, "a", each, takes(8*time.Second), wants("pool:p1", 1, 1)), task(t, "b", each, takes(8*time.Second), wants("pool:p1", 1, 1)),
+		task(t, "c", each, takes(8*time.Second), wants("pool:p1", 1, 1)),
+		task(t, "wide", each, takes(5*time.Second), wants("pool:p2", 4, 2)), task(t, "hourly", core.Schedule{Spec: "0 * * * *"}, takes(36*time.Minute), wants("pool:p2", 4, 1)),
+	))
+	use := map[string]forecast.LimitForecast{}
+	for _, l := range r.Limits {
+		use[l.Key] = l
+	}
+	if p1 := use["pool:p1"]; p1.Use < 2.399 || p1.Use > 2.401 || !p1.Rough || p1.Runs != 3*60480 || p1.Waiting != 0 {
+		t.Errorf("%+v", p1)
+	}
+	if p2 := use["pool:p2"]; p2.Use < 0.399 || p2.Use > 0.401 || !p2.Rough || p2.PeakSlots != 1 {
+		t.Errorf("%+v", p2)
+	}
+}
+
 // TestForecastQueueAgainstASimpleOne holds the queue against one that walks second by second.
 func TestForecastQueueAgainstASimpleOne(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ type LimitForecast struct {
 	Key         string // "pool:erp"
 	Slots       int
 	Runs        int64
-	Use         float64       // slots in use on average, over all of them; above 1 the queue only grows
+	Use         float64       // slots wanted on average, over all there are, by counted tasks too; above 1 the queue only grows
 	Waiting     int64         // runs that wait
 	LongestWait time.Duration // of one run
 	LongestAt   time.Time     // the instant of that run
@@ -29,7 +29,7 @@ type LimitForecast struct {
 	PeakSlots   int           // most slots wanted in one second
 	PeakAt      time.Time
 	Moments     []Moment // where more is wanted than there is, the longest waits first
-	// Rough says that tasks which fire too often, or too many, were not sent through one by one.
+	// Rough says that tasks which fire too often, or too many, were not sent through one by one: they are in Runs and Use only.
 	Rough bool
 }
 
@@ -81,7 +81,7 @@ func (c *canvas) limit(key string, slots int, list []member) LimitForecast {
 		f.Rough = f.Rough || m.counted
 		drawnRuns += len(m.offs)
 	}
-	if c.seconds == 0 || drawnRuns == 0 {
+	if c.seconds == 0 {
 		return f
 	}
 	f.Use /= float64(c.seconds) * float64(slots)

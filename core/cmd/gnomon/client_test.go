@@ -283,10 +283,11 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	tasks[1] = api.TaskForecast{Namespace: "Common", TaskName: "flow", Fires: 7, Next: []*api.Time{at(9)}, Expected: "9m0s", Basis: "steps", Busy: 0.0063}
 	hour := func(h int) *api.Time { return &api.Time{Time: at(0).Add(time.Duration(h) * time.Hour)} }
 	m.on("GET /v1/forecast?bucket=1m&days=7", api.Forecast{
-		From: at(0), To: hour(27), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1, Bucket: "30m0s", Tasks: tasks, Unforeseen: 3, UsedUp: 2,
+		From: at(0), To: hour(27), Fires: 40, Peak: 3, PeakAt: at(30), Unmeasured: 1, Bucket: "30m0s", Tasks: tasks, Unforeseen: 3, Counted: 1, UsedUp: 2,
 		Buckets:    []api.Bucket{{At: at(0), Fires: 9, Busy: 2}, {At: at(30 * 60), Fires: 11, Busy: 1}, {At: hour(2), Fires: 3, Busy: 0.01}, {At: hour(9), Fires: 17, Busy: 1.5}},
 		Collisions: []api.Collision{{At: at(0), Times: 168, Starts: 3, Tasks: []api.ForecastTask{{TaskName: "hb"}, {TaskName: "load"}}, More: 1}},
-		Groups:     []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Waiting: 4, LongestWait: "40s"}},
+		Groups: []api.Load{{Kind: "limit", Name: "pool:erp", Fires: 40, Peak: 3, PeakAt: at(30), Limit: 2, Use: 0.183, Waiting: 4, LongestWait: "40s"},
+			{Kind: "limit", Name: "pool:p1", Fires: 181449, Limit: 1, Use: 2.4, Rough: true}},
 	})
 	spent := someTask()
 	spent.ID, spent.Fired, spent.Effective = lost, 2, &api.Policies{MaxRuns: new(2)}

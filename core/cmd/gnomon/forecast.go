@@ -287,14 +287,20 @@ func (s *session) forecastForPeople(f api.Forecast, all bool) error {
 	}
 	rows = nil
 	for _, g := range f.Groups {
-		limit, waiting := "", ""
+		peak, limit, use, waiting := strconv.Itoa(g.Peak), "", "", ""
 		if g.Limit > 0 {
-			limit = strconv.Itoa(g.Limit)
+			limit, use = strconv.Itoa(g.Limit), percent(g.Use)
+		}
+		if g.Rough && g.Peak == 0 {
+			peak = "" // nobody has looked
+		}
+		if g.Use > 1 {
+			s.note(fmt.Sprintf(s.say("%s 需要的名额是现有的 %s：等待会越来越长，或触发被跳过；请增加名额，或让任务少触发、缩短时长", "%s: %s of its slots are wanted, so runs wait ever longer or are skipped; give it more slots, or let its tasks run less"), g.Name, use))
 		}
 		if g.Waiting > 0 {
 			waiting = fmt.Sprintf(s.say("%d 次，最长 %s", "%d, up to %s"), g.Waiting, g.LongestWait)
 		}
-		rows = append(rows, []string{g.Kind, g.Name, strconv.FormatInt(g.Fires, 10), strconv.Itoa(g.Peak), limit, clock(g.PeakAt), waiting})
+		rows = append(rows, []string{g.Kind, g.Name, strconv.FormatInt(g.Fires, 10), peak, limit, use, clock(g.PeakAt), waiting})
 	}
 	if f.Counted > 0 {
 		s.note(fmt.Sprintf(s.say("有 %d 个任务触发得太密，没有逐次展开：计入次数，不计入峰值", "tasks that fire too often to be looked at fire by fire: %d; they are in the numbers, and in no peak"), f.Counted))
@@ -312,7 +318,7 @@ func (s *session) forecastForPeople(f api.Forecast, all bool) error {
 		s.note(fmt.Sprintf(s.say("有 %d 个任务还没有运行时长的历史，按一秒计", "tasks without a history of how long they take: %d; one second stands for them"), f.Unmeasured))
 	}
 	return s.table([]string{
-		s.say("范围", "UPON"), s.say("名称", "NAME"), s.say("触发", "FIRES"), s.say("最高", "PEAK"), s.say("上限", "LIMIT"), s.say("时刻", "AT"), s.say("等待", "WAITING"),
+		s.say("范围", "UPON"), s.say("名称", "NAME"), s.say("触发", "FIRES"), s.say("最高", "PEAK"), s.say("上限", "LIMIT"), s.say("占用", "USE"), s.say("时刻", "AT"), s.say("等待", "WAITING"),
 	}, rows)
 }
 

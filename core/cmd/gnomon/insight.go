@@ -415,7 +415,7 @@ func (i insight) Forecast(ctx context.Context, ask api.ForecastQuery) (api.Forec
 		f.Groups = append(f.Groups, group("host", g))
 	}
 	for _, l := range r.Limits {
-		load := api.Load{Kind: "limit", Name: l.Key, Fires: l.Runs, PeakAt: instant(l.PeakAt), Peak: l.PeakSlots, Limit: l.Slots, Waiting: l.Waiting}
+		load := api.Load{Kind: "limit", Name: l.Key, Fires: l.Runs, PeakAt: instant(l.PeakAt), Peak: l.PeakSlots, Limit: l.Slots, Use: round(l.Use), Rough: l.Rough, Waiting: l.Waiting}
 		if l.LongestWait > 0 {
 			load.LongestWait = l.LongestWait.Round(time.Millisecond).String()
 		}
