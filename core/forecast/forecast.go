@@ -38,6 +38,7 @@ type Task struct {
 	Usual     core.Usual   // how long its runs took lately; Count 0: nothing is known
 	Limits    []core.Limit // what a run takes of what others want too: pools, its namespace, its type
 	Priority  int
+	FinishBy  string   // the local time of its zone by which a run is to have ended, the first at or after its instant; "": none
 	Host      string   // where it runs; "": not known
 	After     []string // ids of the tasks whose runs start it when they end as they should, each once
 	Steps     []Step   // of a workflow

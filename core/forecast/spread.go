@@ -71,6 +71,7 @@ type piece struct {
 	by      int       // minutes it has been moved
 	refused []int     // moves that Rules.Plan has refused
 	bounds  []bound
+	room    room
 }
 
 // bound keeps the order of two tasks: by of the later minus by of the earlier must be at least least.
@@ -130,6 +131,10 @@ func Spread(in Input, rules Rules) Proposal {
 		case b.collides(p):
 			if p.movable {
 				p.why = core.Text{Zh: fmt.Sprintf("前后 %d 分钟内没有更空的分钟", within), En: fmt.Sprintf("there is no emptier minute within %d minutes", within)}
+				if of := p.room.of; of != nil && (p.room.least > -within || p.room.most < within) {
+					p.why.Zh += fmt.Sprintf("（须守住 %s 的 sla.finish_by %s）", of.Name, of.FinishBy)
+					p.why.En += fmt.Sprintf(" that keeps sla.finish_by %s of %s", of.FinishBy, of.Name)
+				}
 			}
 			proposal.Kept = append(proposal.Kept, Kept{p.ref(), p.why})
 		}
@@ -172,7 +177,9 @@ func (c *canvas) pieces(rules Rules) []*piece {
 			p.why = core.Text{Zh: "已用 jitter 错开", En: "its jitter spreads it already"}
 		default:
 			p.spec, p.why = readSpec(d.Schedule)
-			p.movable = p.why == core.Text{}
+			if p.movable = p.why == (core.Text{}); p.movable {
+				p.room = c.room(family)
+			}
 		}
 		list = append(list, p)
 	}
@@ -215,6 +222,9 @@ func bind(pieces []*piece, orders []Order) {
 }
 
 func (p *piece) allowed(by int) bool {
+	if by != 0 && (by < p.room.least || by > p.room.most) {
+		return false
+	}
 	for _, b := range p.bounds {
 		apart := b.other.by - by
 		if b.later {
@@ -326,7 +336,18 @@ func (c *canvas) keeps(p *piece, by int, rules Rules) bool {
 	edge.draw(&pattern, c.report.To.Add(shift))
 	moved := drawn{Task: p.Task, offs: pattern.offs}
 	edge.pause(&moved)
-	return slices.Equal(moved.offs, p.offs)
+	return slices.Equal(moved.offs, p.offs) && c.keepsLast(p, plan, shift)
+}
+
+// keepsLast says whether a moved schedule has the last fire of an active window that reaches beyond the time looked at.
+func (c *canvas) keepsLast(p *piece, plan *schedule.Schedule, shift time.Duration) bool {
+	until := p.Schedule.Until
+	if !until.After(c.report.To) {
+		return true
+	}
+	was, one := p.Plan.Final(c.report.To, until)
+	is, other := plan.Final(c.report.To.Add(shift), until)
+	return one == other && (!one || is.At.Equal(was.At.Add(shift)))
 }
 
 // reason says what a task runs into where it stands, in its fullest minute.

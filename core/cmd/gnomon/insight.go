@@ -328,7 +328,7 @@ func (i insight) input(ctx context.Context, ask api.ForecastQuery) (forecast.Inp
 		ft := forecast.Task{
 			ID: t.ID, Namespace: t.Namespace, Name: t.Name, Schedule: tasks[n].Schedule, Plan: plan, Pause: t.Pause, Next: t.State.NextFire,
 			MaxRuns: t.Policies.MaxRuns, Fired: t.State.Fired,
-			Usual: usual[t.ID], Limits: limits, Priority: t.Policies.Priority, Host: i.a.hostname,
+			Usual: usual[t.ID], Limits: limits, Priority: t.Policies.Priority, FinishBy: t.Policies.SLA.FinishBy, Host: i.a.hostname,
 		}
 		for _, u := range t.After {
 			// A run is expected to succeed. One end starts a task once, however often it is named.

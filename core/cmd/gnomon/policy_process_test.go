@@ -483,6 +483,12 @@ func forecasts(t *testing.T, w *world) {
 	if out := w.says("forecast", "-n", "Apart"); !regexp.MustCompile(`(?m)^Apart/twice +2 `).MatchString(out) {
 		t.Errorf("its schedule starts two runs in all:\n%s", out)
 	}
+	for _, name := range []string{"due-a", "due-b"} {
+		w.task("Apart", name, api.TaskInput{Type: "Apart.Quick", Schedule: api.Schedule{Spec: "30 4 * * *"}, Policies: &api.Policies{SLA: &api.SLA{FinishBy: new("04:31")}}})
+	}
+	if out := w.says("forecast", "spread", "Apart", "--within", "10m"); !regexp.MustCompile(`(?m)^due-[ab] +30 4 \* \* \* +29 4 \* \* \* +-1m`).MatchString(out) {
+		t.Errorf("at 31 past it has ended a day later:\n%s", out)
+	}
 	out, errOut, code := w.line("forecast", "--task", "Apart/c", "--fires", "2")
 	if code != 0 || !regexp.MustCompile(`note: 18\d more fires`).MatchString(errOut) || strings.Count(out, "Apart/c ") != 3 {
 		t.Errorf("%d\n%s%s", code, out, errOut)
