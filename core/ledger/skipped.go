@@ -233,14 +233,27 @@ func (a *asker) unmet(run *core.Run, f facts, detail core.Text) core.Text {
 	}
 	name := label(p)
 	detail = tail(strings.TrimPrefix(f.text("detail"), name+": "))
-	deadline := run.StartAt
-	if deadline.IsZero() || deadline.Before(run.FireAt) {
-		deadline = run.FireAt
-	}
-	deadline = deadline.Add(p.Deadline)
+	deadline := a.gaveUp(run, p.Deadline)
 	a.put("precondition", name)
 	a.put("deadline", deadline)
 	return plus(both("前置条件“%s”直到 %s 仍未成立", "the precondition \"%s\" had not come true by %s", name, a.when(deadline)), detail)
+}
+
+// gaveUp says until when a run waited that was skipped for a precondition. The deadline counts from when it could have started,
+// which history does not have: a fire of the schedule could at its instant, any other run when it came to its first gate, at the
+// latest. That it was skipped says that the deadline had come.
+func (a *asker) gaveUp(run *core.Run, wait time.Duration) time.Time {
+	r := a.version(run.TaskVersion)
+	switch {
+	case !run.StartAt.IsZero():
+		return run.StartAt.Add(wait)
+	case run.Trigger == core.TriggerSchedule && (r == nil || r.task.Schedule.Jitter == 0):
+		return run.FireAt.Add(wait)
+	case run.WaitSince.IsZero() || run.WaitSince.Add(wait).After(run.DecidedAt):
+		return run.DecidedAt
+	default:
+		return run.WaitSince.Add(wait)
+	}
 }
 
 func (a *asker) broken(f facts) core.Text {

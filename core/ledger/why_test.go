@@ -460,6 +460,37 @@ func TestWhyAnswersEverySituation(t *testing.T) {
 			},
 			code: ledger.CodePrecondition, en: []string{`"statistics are there" had not come true by 2026-11-20 10:00:00: is false`}, zh: []string{"直到 2026-11-20 10:00:00 仍未成立：is false"},
 		},
+		"PreconditionOfABackfill": { // asked for hours after its instant; history does not say when it could start
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "statistics are there", Deadline: 20 * time.Second}}})),
+				Rows: rows(row(nine, skipped(core.ReasonPrecondition, map[string]any{"gate": "precondition", "key": "0", "detail": "statistics are there: is false"}), func(r *core.Run) {
+					r.Trigger, r.Series, r.StartAt = core.TriggerBackfill, "backfill:1", time.Time{}
+					r.WaitSince = at("2026-11-20 11:45").Add(47 * time.Second)
+					r.DecidedAt = r.WaitSince.Add(20 * time.Second)
+				})),
+			},
+			code: ledger.CodePrecondition, en: []string{`had not come true by 2026-11-20 11:46:07: is false`}, zh: []string{"直到 2026-11-20 11:46:07 仍未成立"},
+			data: map[string]any{"deadline": "2026-11-20T03:46:07Z"},
+		},
+		"PreconditionOfACatchUpThatWasSlowToLookAt": { // it came to the gate when the first look had taken three seconds
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "statistics are there", Deadline: 20 * time.Second}}})),
+				Rows: rows(row(nine, skipped(core.ReasonPrecondition, map[string]any{"gate": "precondition", "key": "0", "detail": "statistics are there: is false"}), func(r *core.Run) {
+					r.Trigger, r.StartAt = core.TriggerCatchUp, time.Time{}
+					r.WaitSince, r.DecidedAt = at("2026-11-20 11:45").Add(3*time.Second), at("2026-11-20 11:45").Add(20*time.Second)
+				})),
+			},
+			code: ledger.CodePrecondition, en: []string{`had not come true by 2026-11-20 11:45:20: is false`}, zh: []string{"直到 2026-11-20 11:45:20 仍未成立"},
+		},
+		"PreconditionOfAFireThatHistoryHas": {
+			q: ledger.Question{
+				Task: report(policies(core.Policies{Preconditions: []core.Precondition{{Name: "statistics are there", Deadline: time.Hour}}})),
+				Rows: rows(row(nine, skipped(core.ReasonPrecondition, map[string]any{"gate": "precondition", "key": "0", "detail": "statistics are there: is false"}), func(r *core.Run) {
+					r.StartAt, r.DecidedAt = time.Time{}, r.FireAt.Add(2*time.Hour) // no server ran when it came
+				})),
+			},
+			code: ledger.CodePrecondition, en: []string{`had not come true by 2026-11-20 10:00:00: is false`}, zh: []string{"直到 2026-11-20 10:00:00 仍未成立"},
+		},
 		"BreakerOpen": {
 			q: ledger.Question{
 				Breakers: []core.Breaker{{Name: "downstream:his", State: core.BreakerOpen, Failures: 7, OpenedAt: at("2026-11-20 08:30"), Because: "refused"}},
