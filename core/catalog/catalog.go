@@ -61,12 +61,13 @@ func (c *Catalog) Refuse(what string, reason error) {
 }
 
 // missing says why nobody offers a type, as far as is known.
-func (c *Catalog) missing() string {
+func (c *Catalog) missing() core.Text {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	text := "no plugin and no script offers it"
+	text := core.Text{Zh: "没有插件或脚本提供它", En: "no plugin and no script offers it"}
 	for _, what := range slices.Sorted(maps.Keys(c.refused)) {
-		text += "; " + what + " was refused: " + c.refused[what]
+		text.Zh += "；" + what + " 未被接受：" + c.refused[what]
+		text.En += "; " + what + " was refused: " + c.refused[what]
 	}
 	return text
 }
@@ -108,20 +109,23 @@ func (c *Catalog) Type(name string) (t core.TaskType, ok bool) {
 }
 
 // Lookup gives the provider that runs a type for a namespace. It fails with KindNotFound if nobody offers the type or
-// the namespace may not use it, and with KindUnavailable if the type has a problem at present.
+// the namespace may not use it, and with KindUnavailable if the type has a problem at present. The one finding says why.
 func (c *Catalog) Lookup(namespace, typeName string) (core.Provider, core.TaskType, error) {
 	c.mu.RLock()
 	e, ok := c.types[typeName]
 	c.mu.RUnlock()
-	const op = "look up task type "
+	refuse := func(kind core.Kind, why core.Text) error {
+		return &core.Error{Kind: kind, Op: "look up task type " + typeName, Findings: []core.Finding{{Message: why}}}
+	}
 	switch {
 	case !ok:
-		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op+typeName, "%s", c.missing())
+		return nil, core.TaskType{}, refuse(core.KindNotFound, c.missing())
 	case !usable(namespace, typeName):
-		return nil, core.TaskType{}, core.Errorf(core.KindNotFound, op+typeName,
-			"namespace %s may use only its own types and those of %s", namespace, CommonNamespace)
+		return nil, core.TaskType{}, refuse(core.KindNotFound, core.Text{
+			Zh: "命名空间 " + namespace + " 只能用自己的类型和 " + CommonNamespace + " 的类型",
+			En: "namespace " + namespace + " may use only its own types and those of " + CommonNamespace})
 	case e.taskType.Problem != "":
-		return nil, e.taskType, core.Errorf(core.KindUnavailable, op+typeName, "%s", e.taskType.Problem)
+		return nil, e.taskType, refuse(core.KindUnavailable, core.Text{Zh: e.taskType.Problem, En: e.taskType.Problem})
 	}
 	return e.provider, e.taskType, nil
 }

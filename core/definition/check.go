@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -80,8 +79,11 @@ func (d *Definitions) checkParams(ctx context.Context, t core.Task) ([]core.Find
 		if e == nil || e.Kind != core.KindNotFound && e.Kind != core.KindUnavailable {
 			return nil, err
 		}
-		return []core.Finding{finding("type", fmt.Sprintf("任务类型 %s 不可用：%v", t.Type, e.Err),
-			fmt.Sprintf("task type %s cannot be used: %v", t.Type, e.Err))}, nil
+		var why core.Text
+		for _, f := range e.Findings {
+			why = f.Message
+		}
+		return []core.Finding{finding("type", "任务类型 "+t.Type+" 不可用："+why.Zh, "task type "+t.Type+" cannot be used: "+why.En)}, nil
 	}
 	if findings := d.schemas.check(taskType, t.Params); len(findings) > 0 {
 		return findings, nil

@@ -255,6 +255,23 @@ func TestARefusedTaskNamesThePathInBothLanguages(t *testing.T) {
 	})
 }
 
+// TestWhyATypeCannotBeUsedIsSaidInChinese: what the catalog says leaves no English tail.
+func TestWhyATypeCannotBeUsedIsSaidInChinese(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, zh := range map[string]string{
+		"Common.Nothing": "任务类型 Common.Nothing 不可用：没有插件或脚本提供它",
+		"Imaging.Export": "任务类型 Imaging.Export 不可用：命名空间 Telemedicine 只能用自己的类型和 Common 的类型",
+	} {
+		task := sound()
+		task.Type = name
+		_, err := w.Create(t.Context(), task, "ann")
+		if refused, ok := errors.AsType[*core.Error](err); !ok || len(refused.Findings) != 1 || refused.Findings[0].Message.Zh != zh {
+			t.Errorf("%s: %+v, want %q", name, err, zh)
+		}
+	}
+}
+
 func wantFinding(t *testing.T, err error, path, says string) {
 	t.Helper()
 	refused, ok := errors.AsType[*core.Error](err)

@@ -207,7 +207,7 @@ func (a *asker) own(breaker string) bool { return breaker == "task:"+a.q.Task.ID
 
 func (a *asker) breaches(run *core.Run) {
 	for _, b := range run.Breaches {
-		a.evidence("sla", b.At, both("未达服务级别：%s", "missed its service level: %s", b.Limit), map[string]any{"kind": string(b.Kind)})
+		a.evidence("sla", b.At, plus(say("未达服务级别", "missed its service level"), tail(b.Limit)), map[string]any{"kind": string(b.Kind)})
 	}
 }
 

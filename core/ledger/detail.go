@@ -69,6 +69,14 @@ var details = []struct {
 	{regexp.MustCompile(`^(cancelled .*) while it waited: (.*)$`), "$1，当时在等待：$2"},
 	{regexp.MustCompile(`^the server died while the attempt ran, or may have run$`), "服务器在这次尝试运行时（或可能在运行时）中断"},
 	{regexp.MustCompile(`^the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out$`), "服务器失去了这次尝试的下落，它可能运行过：存储没有应答，或租约已过期"},
+	// What a service level wants, as runs note it that miss it.
+	{regexp.MustCompile(`^start within (\S+)$`), "应在 $1 内开始"},
+	{regexp.MustCompile(`^finish within (\S+)$`), "应在 $1 内结束"},
+	{regexp.MustCompile(`^finish by (\d\d:\d\d)$`), "应在 $1 之前结束"},
+	{regexp.MustCompile(`^take at most (\S+)$`), "历时应不超过 $1"},
+	{regexp.MustCompile(`^take at most (\S+) times the usual (\S+)$`), "历时应不超过平常（$2）的 $1 倍"},
+
+	// Why a task was disabled.
 	{regexp.MustCompile(`^stop_on_error: run (\S+) (failed|timed_out|crashed|lost)$`), "stop_on_error：运行 $1 $2"},
 	{regexp.MustCompile(`^stop_on_error: (\d+) runs in a row failed, the last was (\S+) \((failed|timed_out|crashed|lost)\)$`), "stop_on_error：连续 $1 次运行失败，最后一次是 $2（$3）"},
 }

@@ -68,6 +68,11 @@ func TestDetailSaysInChineseWhatGnomonSays(t *testing.T) {
 		"it has waited for longer than catch_up_window":                                                                "它等待的时间超过了 catch_up_window",
 		"params.a == 1; params.b == 2":                                                                                 "params.a == 1; params.b == 2",
 		"query failed: no such table":                                                                                  "query failed: no such table",
+		"start within 5m0s":                                                                                            "应在 5m0s 内开始",
+		"finish within 6s":                                                                                             "应在 6s 内结束",
+		"finish by 07:00":                                                                                              "应在 07:00 之前结束",
+		"take at most 5s":                                                                                              "历时应不超过 5s",
+		"take at most 1.5 times the usual 1.02s":                                                                       "历时应不超过平常（1.02s）的 1.5 倍",
 	} {
 		if said := ledger.Detail(en); said.Zh != zh || said.En != en {
 			t.Errorf("%q is said as %q, want %q", en, said.Zh, zh)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -57,10 +58,31 @@ func (c *Preconditions) checkHost(facts Facts, address string) []core.Finding {
 		}
 	}
 	if refused, ok := errors.AsType[*egress.Refused](policy.CheckName(u.Hostname(), uint16(port))); ok {
-		return []core.Finding{finding("http.url", "命名空间 "+facts.Namespace+" 的 http 授权不允许访问 "+refused.Host+"："+refused.Reason,
+		return []core.Finding{finding("http.url", "命名空间 "+facts.Namespace+" 的 http 授权不允许访问 "+refused.Host+"："+reasonZh(refused.Reason),
 			"the http grant of namespace "+facts.Namespace+" does not let it ask "+refused.Host+": "+refused.Reason)}
 	}
 	return nil
+}
+
+// reasons are those of egress for not allowing a host, with how each is said in Chinese.
+var reasons = []struct {
+	form *regexp.Regexp
+	zh   string
+}{
+	{regexp.MustCompile(`^it is not on the allow-list$`), "允许列表中没有它"},
+	{regexp.MustCompile(`^the allow-list excludes it$`), "允许列表排除了它"},
+	{regexp.MustCompile(`^the allow-list is empty$`), "允许列表为空"},
+	{regexp.MustCompile(`^\S+ is .*; it is reached only if it is listed by address: (\S+)$`), "它是本机、链路本地、元数据之类的地址，须在允许列表中按地址写明：$1"},
+	{regexp.MustCompile(`^\S+ is .*; list the address or its network too$`), "它是内网之类的地址，须在允许列表中也写明该地址或其网段"},
+}
+
+func reasonZh(reason string) string {
+	for _, r := range reasons {
+		if r.form.MatchString(reason) {
+			return r.form.ReplaceAllString(reason, r.zh)
+		}
+	}
+	return reason
 }
 
 // request judges an HTTP check: a GET, with the namespace's grant "http", on redirects too.

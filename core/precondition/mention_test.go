@@ -93,6 +93,17 @@ func TestWhatWasNotGrantedIsFoundWithoutAsking(t *testing.T) {
 			t.Errorf("%+v: %+v, want %s %q", test.p, found, test.path, test.says)
 		}
 	}
+	for address, zh := range map[string]string{
+		"https://other.example/x":  "不允许访问 other.example:443：允许列表中没有它",
+		"http://10.1.2.3/x":        "不允许访问 10.1.2.3:80：允许列表中没有它",
+		"http://10.0.0.5:8080/x":   "不允许访问 10.0.0.5:8080：允许列表排除了它",
+		"http://127.0.0.1:8080/x":  "须在允许列表中按地址写明：127.0.0.1:8080",
+		"http://169.254.169.254/x": "须在允许列表中按地址写明：169.254.169.254:80",
+	} {
+		if found := c.CheckGrants("Lab", "Lab.Report", get(address, 0, "")); len(found) != 1 || !strings.HasSuffix(found[0].Message.Zh, zh) {
+			t.Errorf("%s: %+v, want %q", address, found, zh)
+		}
+	}
 	options.Needs, options.Grants = nil, nil
 	if found := precondition.New(options).CheckGrants("Lab", "Lab.Report", sql("x")); len(found) > 0 {
 		t.Errorf("nobody can tell what is granted, and it is said: %+v", found)

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -52,11 +53,13 @@ func newApplyCommand(s *session) *cobra.Command {
 				return &usageError{err}
 			}
 			var all []*defined
-			wrong := &refusals{code: exitUsage}
+			wrong := &refusals{code: exitRefused}
 			for _, file := range files {
 				some, err := readFolder(file)
-				if err != nil {
-					wrong.lines = append(wrong.lines, err.Error())
+				if refused, ok := errors.AsType[*core.Error](err); ok {
+					wrong.lines = append(wrong.lines, s.findings(refused)...)
+				} else if err != nil {
+					return &usageError{err}
 				}
 				all = append(all, some...)
 			}
@@ -300,7 +303,7 @@ func readFolder(file string) ([]*defined, error) {
 	}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))
+		return nil, unreadable(file, err)
 	}
 	var all []*defined
 	for _, document := range parsed.Docs {
@@ -309,7 +312,7 @@ func readFolder(file string) ([]*defined, error) {
 		}
 		var f folder
 		if err := yaml.NodeToValue(document.Body, &f, yaml.DisallowUnknownField()); err != nil {
-			return nil, fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))
+			return nil, unreadable(file, err)
 		}
 		for list, docs := range f.lists() {
 			for i, doc := range docs {

@@ -152,8 +152,11 @@ func TestApplySaysAllThatIsWrongWithItsPlaceAndChangesNothing(t *testing.T) {
 		}
 	}
 	_, errOut, code = gnomon(t, m, "", "apply", folder)
-	if code != exitUsage || strings.Count(errOut, "\n") != 2 || !strings.Contains(errOut, "d.yaml: [1:") || !strings.Contains(errOut, `e.yaml: [1:1] unknown field "task"`) {
+	if code != exitRefused || strings.Count(errOut, "\n") != 2 || !strings.Contains(errOut, "d.yaml: [1:") || !strings.Contains(errOut, `e.yaml: [1:1] unknown field "task"`) {
 		t.Errorf("%d %s", code, errOut)
+	}
+	if _, errOut, _ = gnomon(t, m, "", "apply", folder, "--lang", "zh"); !strings.Contains(errOut, `e.yaml: [1:1] 没有字段 "task"；请检查拼写`) || !strings.Contains(errOut, "d.yaml: [1:8] 缺少 } 或逗号") {
+		t.Error(errOut)
 	}
 }
 

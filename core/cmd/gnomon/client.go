@@ -75,7 +75,7 @@ func (s *session) find() (target, error) {
 		}
 	}
 	if u, err := url.Parse(t.server); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return t, &usageError{fmt.Errorf("--server %q is not a URL like %s", t.server, defaultServer)}
+		return t, &usageError{fmt.Errorf(s.say("--server %q 不是像 %s 这样的地址", "--server %q is not a URL like %s"), t.server, defaultServer)}
 	}
 	switch {
 	case s.tokenFile != "":
@@ -273,10 +273,7 @@ func (s *session) report(command string, err error) int {
 	case errors.As(err, &own):
 		kind = own.Kind
 		if len(own.Findings) > 0 {
-			lines = nil
-			for _, f := range own.Findings {
-				lines = append(lines, strings.TrimPrefix(f.Path+": "+f.Message.In(s.language()), ": "))
-			}
+			lines = s.findings(own)
 		}
 	}
 	switch kind {
@@ -302,6 +299,15 @@ func (s *session) report(command string, err error) int {
 		statement.excerpt(s.err)
 	}
 	return code
+}
+
+// findings says each thing that is wrong in a line.
+func (s *session) findings(e *core.Error) []string {
+	var lines []string
+	for _, f := range e.Findings {
+		lines = append(lines, strings.TrimPrefix(f.Path+": "+f.Message.In(s.language()), ": "))
+	}
+	return lines
 }
 
 func (s *session) remoteLines(p api.Problem) []string {

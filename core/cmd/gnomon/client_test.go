@@ -433,10 +433,16 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 	}
 	gone := newRemote(t)
 	gone.Close()
-	file := filepath.Join(t.TempDir(), "bad.yaml")
-	if err := os.WriteFile(file, []byte("name: x\n  type: y\n"), 0o600); err != nil {
-		t.Fatal(err)
+	folder := t.TempDir()
+	written := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	file, twice := written("bad.yaml", "name: x\n  type: y\n"), written("twice.yaml", "name: x\nname: y\n")
+	list, none, unnamed := written("list.yaml", "- x\n"), written("none.yaml", "# nothing\n"), written("unnamed.yaml", "type: x\n")
 	create := []string{"task", "create", "-n", "Common", "--name", "x", "--type", "Common.Echo", "--schedule", "0 0 30 2 *"}
 	for _, c := range []struct {
 		m    *remote
@@ -459,7 +465,15 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"task", "list", "-o", "xml"}, exitUsage, "-o xml: must be one of table, json, yaml"},
 		{m, []string{"task", "get"}, exitUsage, "accepts 1 arg(s), received 0"},
 		{m, []string{"task", "run", "Common/none", "--params", "{"}, exitNotFound, "not_found"},
-		{m, []string{"task", "create", "-f", file}, exitUsage, "bad.yaml: [1:7] mapping value is not allowed"},
+		{m, []string{"task", "create", "-f", file}, exitRefused, "bad.yaml: [1:7] mapping value is not allowed"},
+		{m, []string{"task", "create", "-f", file, "--lang", "zh"}, exitRefused, "bad.yaml: [1:7] 这里不能写“名称: 值”；请检查缩进"},
+		{m, []string{"task", "apply", "-f", twice}, exitRefused, `twice.yaml: [2:1] mapping key "name" already defined at [1:1]`},
+		{m, []string{"task", "apply", "-f", twice, "--lang", "zh"}, exitRefused, `twice.yaml: [2:1] 字段 "name" 在 [1:1] 已经写过`},
+		{m, []string{"task", "apply", "-f", list, "--lang", "zh"}, exitRefused, "list.yaml: [1:1] 这里须是字段（名称: 值）"},
+		{m, []string{"pool", "put", "erp", "-f", list}, exitRefused, "list.yaml: [1:1] a mapping (name: value) belongs here"},
+		{m, []string{"pool", "put", "erp", "-f", none}, exitRefused, "none.yaml: it is empty"},
+		{m, []string{"task", "apply", "-f", none, "--lang", "zh"}, exitRefused, "none.yaml: 文件中没有任务"},
+		{m, []string{"task", "apply", "-f", unnamed}, exitRefused, "unnamed.yaml: every task needs a namespace and a name"},
 		{m, []string{"task", "create", "-f", filepath.Join(t.TempDir(), "none")}, exitUsage, "no such file"},
 		{m, []string{"task", "create", "--type", "x"}, exitUsage, "needs a namespace and a name"},
 		{m, []string{"run", "get", "7"}, exitUsage, "is not the id of a run"},
@@ -475,12 +489,18 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"task", "backfill", taskID, "--from", "yesterday", "--to", "2026-12-01"}, exitUsage, `--from "yesterday" is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (Asia/Shanghai)`},
 		{m, []string{"schedule", "next", "@daily", "--only-on", "weekdays", "--not-on", "weekdays"}, exitRefused, "gnomon: schedule next: schedule."},
 		{m, []string{"pool", "put", "erp"}, exitUsage, `required flag(s) "file" not set`},
-		{m, []string{"pool", "put", "erp", "-f", file}, exitUsage, "bad.yaml: [1:7] mapping value is not allowed"},
+		{m, []string{"pool", "put", "erp", "-f", file}, exitRefused, "bad.yaml: [1:7] mapping value is not allowed"},
 		{m, []string{"pool", "get", "none"}, exitNotFound, "not_found"},
 		{m, []string{"calendar", "days", "none"}, exitUsage, `required flag(s) "from" not set`},
 		{m, []string{"breaker", "reset", "erp"}, exitUsage, "write downstream:NAME or task:NAMESPACE/NAME"},
 		{m, []string{"intervention", "retry", "7"}, exitUsage, "is not the id of a run"},
 		{m, []string{"intervention", "retry", runID, "--params", "{"}, exitUsage, "--params is not valid JSON"},
+		{m, []string{"intervention", "retry", runID, "--params", "{", "--lang", "zh"}, exitUsage, "--params 不是合法的 JSON"},
+		{m, []string{"intervention", "skip", "7", "--lang", "zh"}, exitUsage, `"7" 不是运行的 id`},
+		{m, []string{"run", "get", "7", "--lang", "zh"}, exitUsage, `"7" 不是运行的 id`},
+		{m, []string{"run", "list", "--limit", "0", "--lang", "zh"}, exitUsage, "--limit 0：须为 1 或更大"},
+		{m, []string{"breaker", "reset", "erp", "--lang", "zh"}, exitUsage, `"erp" 不是熔断器`},
+		{m, []string{"why", "x", "--lang", "zh"}, exitUsage, `"x" 既不是 命名空间/名称，也不是任务的 id`},
 		{m, []string{"run", "workflow", "7"}, exitUsage, "is not the id of a run"},
 		{m, []string{"why", "x"}, exitUsage, "neither NAMESPACE/NAME"},
 		{m, []string{"forecast", "--from", "noon"}, exitUsage, `--from "noon" is no instant`},

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -152,14 +150,15 @@ func newInterventionCommand(s *session) *cobra.Command {
 			Use: act.verb + " RUN", Short: act.short, Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				if !uuidForm.MatchString(args[0]) {
-					return &usageError{fmt.Errorf("%q is not the id of a run; `gnomon intervention list` shows them", args[0])}
+					return &usageError{fmt.Errorf(s.say("%q 不是运行的 id；gnomon intervention list 会列出", "%q is not the id of a run; `gnomon intervention list` shows them"), args[0])}
 				}
 				var body any = api.NoteRequest{Note: note}
 				if act.verb == "retry" {
 					retry := api.RetryRequest{Note: note}
 					if params != "" {
-						if retry.Params = api.Object(params); !json.Valid(retry.Params) {
-							return &usageError{errors.New("--params is not valid JSON")}
+						var err error
+						if retry.Params, err = s.params(params); err != nil {
+							return err
 						}
 					}
 					body = retry

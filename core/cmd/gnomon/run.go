@@ -28,9 +28,9 @@ func newRunCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-func runPath(id string) (string, error) {
+func (s *session) runPath(id string) (string, error) {
 	if !uuidForm.MatchString(id) {
-		return "", &usageError{fmt.Errorf("%q is not the id of a run; `gnomon run list` shows them", id)}
+		return "", &usageError{fmt.Errorf(s.say("%q 不是运行的 id；gnomon run list 会列出", "%q is not the id of a run; `gnomon run list` shows them"), id)}
 	}
 	return "/v1/runs/" + strings.ToLower(id), nil
 }
@@ -45,7 +45,7 @@ func (s *session) runList() *cobra.Command {
 		Example: "  gnomon run list --task Common/keep-alive --outcome failed,timed_out",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
-				return &usageError{fmt.Errorf("--limit %d: must be 1 or more", limit)}
+				return &usageError{fmt.Errorf(s.say("--limit %d：须为 1 或更大", "--limit %d: must be 1 or more"), limit)}
 			}
 			query := url.Values{"limit": {strconv.Itoa(min(limit, 1000))}}
 			if namespace != "" {
@@ -115,7 +115,7 @@ func (s *session) runGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "get RUN", Short: "Show a run", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -228,7 +228,7 @@ func (s *session) runCancel() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "cancel RUN", Short: "Ask a live run to stop", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -250,7 +250,7 @@ var errNotSucceeded = errors.New("the run did not succeed")
 
 // await waits for a run's end and prints it. A run that did not succeed is an error.
 func (s *session) await(ctx context.Context, id string) error {
-	path, err := runPath(id)
+	path, err := s.runPath(id)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (s *session) runLogs() *cobra.Command {
 			"are those of files too.",
 		Example: "  gnomon run logs RUN -f\n  gnomon run logs RUN --file run.log\n  gnomon run logs RUN -o ndjson --file run.ndjson",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -305,11 +305,11 @@ func (s *session) runLogs() *cobra.Command {
 			whole := s.output == "text" || s.output == "ndjson"
 			switch {
 			case file != "" && !whole:
-				return &usageError{fmt.Errorf("-o %s: a file takes the forms text and ndjson", s.output)}
+				return &usageError{fmt.Errorf(s.say("-o %s：写入文件时只有 text 和 ndjson 两种形式", "-o %s: a file takes the forms text and ndjson"), s.output)}
 			case follow && whole:
-				return &usageError{fmt.Errorf("--follow prints the forms table and json, not %s", s.output)}
+				return &usageError{fmt.Errorf(s.say("--follow 只有 table 和 json 两种形式，没有 %s", "--follow prints the forms table and json, not %s"), s.output)}
 			case search != "" && whole:
-				return &usageError{fmt.Errorf("--grep prints the forms table and json, not %s", s.output)}
+				return &usageError{fmt.Errorf(s.say("--grep 只有 table 和 json 两种形式，没有 %s", "--grep prints the forms table and json, not %s"), s.output)}
 			case whole:
 				return s.wholeLog(cmd.Context(), path+"/log", query, file)
 			}

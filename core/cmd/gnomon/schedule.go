@@ -159,7 +159,7 @@ func newScheduleCommand(s *session) *cobra.Command {
 				}
 			}
 			if count < 1 || count > 100000 {
-				return &usageError{fmt.Errorf("--count %d: must be between 1 and 100000", count)}
+				return &usageError{fmt.Errorf(s.say("--count %d：须在 1 与 100000 之间", "--count %d: must be between 1 and 100000"), count)}
 			}
 			in.Spec, in.Anchor = args[0], at
 			preview, err := s.look(cmd.Context(), in, name, at, count)

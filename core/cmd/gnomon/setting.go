@@ -3,18 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core/api"
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 )
 
@@ -98,28 +94,6 @@ func (s *session) settingCommand(one, many, short string, headings func() []stri
 
 // keptByServer is what the server adds to what was said about a thing all namespaces share.
 var keptByServer = []string{"name", "version", "used", "waiting", "breaker", "builtin", "holiday_years", "warnings", "updated_at", "updated_by"}
-
-// readDocument reads one YAML or JSON document.
-func (s *session) readDocument(file string) (map[string]any, error) {
-	var text []byte
-	var err error
-	if file == "-" {
-		text, err = io.ReadAll(s.in)
-	} else {
-		text, err = os.ReadFile(file)
-	}
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	var doc map[string]any
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))}
-	}
-	if doc == nil {
-		return nil, &usageError{errors.New(file + " is empty")}
-	}
-	return doc, nil
-}
 
 func newPoolCommand(s *session) *cobra.Command {
 	return s.settingCommand("pool", "pools", "Capacity that runs of any namespace share",
@@ -259,25 +233,6 @@ func (s *session) weekday(date string) string {
 	return s.say([]string{"周日", "周一", "周二", "周三", "周四", "周五", "周六"}[at.Weekday()], at.Format("Mon"))
 }
 
-// readAny reads a JSON or YAML document of any form as JSON.
-func (s *session) readAny(file string) (json.RawMessage, error) {
-	var text []byte
-	var err error
-	if file == "-" {
-		text, err = io.ReadAll(s.in)
-	} else {
-		text, err = os.ReadFile(file)
-	}
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	raw, err := yaml.YAMLToJSON(text)
-	if err != nil {
-		return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))}
-	}
-	return raw, nil
-}
-
 // ofTask is what the name of a breaker of one task begins with; the task's id follows.
 const ofTask = "task:"
 
@@ -334,7 +289,7 @@ func newBreakerCommand(s *session) *cobra.Command {
 				}
 				name = ofTask + t.ID
 			} else if !strings.HasPrefix(name, "downstream:") {
-				return &usageError{fmt.Errorf("%q is no breaker; write downstream:NAME or task:NAMESPACE/NAME", name)}
+				return &usageError{fmt.Errorf(s.say("%q 不是熔断器；请写 downstream:名称 或 task:命名空间/名称", "%q is no breaker; write downstream:NAME or task:NAMESPACE/NAME"), name)}
 			}
 			_, err := s.call(cmd.Context(), request{method: http.MethodPost, path: "/v1/breakers/" + url.PathEscape(name) + "/reset"}, nil)
 			if err != nil {

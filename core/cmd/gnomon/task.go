@@ -9,11 +9,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -32,19 +32,27 @@ func newTaskCommand(s *session) *cobra.Command {
 var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 // taskPath gives the path of a task written Namespace/name or as an id.
-func taskPath(ref string) (string, error) {
+func (s *session) taskPath(ref string) (string, error) {
 	if namespace, name, ok := strings.Cut(ref, "/"); ok && namespace != "" && name != "" {
 		return "/v1/namespaces/" + url.PathEscape(namespace) + "/tasks/" + url.PathEscape(name), nil
 	}
 	if uuidForm.MatchString(ref) {
 		return "/v1/tasks/" + strings.ToLower(ref), nil
 	}
-	return "", &usageError{fmt.Errorf("%q is neither NAMESPACE/NAME nor the id of a task", ref)}
+	return "", &usageError{fmt.Errorf(s.say("%q 既不是 命名空间/名称，也不是任务的 id", "%q is neither NAMESPACE/NAME nor the id of a task"), ref)}
+}
+
+// params reads the parameters that --params gives.
+func (s *session) params(text string) (api.Object, error) {
+	if !json.Valid([]byte(text)) {
+		return nil, &usageError{errors.New(s.say("--params 不是合法的 JSON", "--params is not valid JSON"))}
+	}
+	return api.Object(text), nil
 }
 
 // task gets a task by name or id.
 func (s *session) task(cmd *cobra.Command, ref string) (t api.Task, raw json.RawMessage, err error) {
-	path, err := taskPath(ref)
+	path, err := s.taskPath(ref)
 	if err == nil {
 		raw, err = s.call(cmd.Context(), request{method: http.MethodGet, path: path}, &t)
 	}
@@ -239,15 +247,9 @@ var decidedByServer = []string{
 
 // readTasks reads tasks from a YAML or JSON file, one or several documents; - is standard input.
 func (s *session) readTasks(file string) ([]described, error) {
-	var text []byte
-	var err error
-	if file == "-" {
-		text, err = io.ReadAll(s.in)
-	} else {
-		text, err = os.ReadFile(file)
-	}
+	text, err := s.read(file)
 	if err != nil {
-		return nil, &usageError{err}
+		return nil, err
 	}
 	var list []described
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
@@ -258,7 +260,7 @@ func (s *session) readTasks(file string) ([]described, error) {
 			break
 		}
 		if err != nil {
-			return nil, &usageError{fmt.Errorf("%s: %s", file, yaml.FormatError(err, false, false))}
+			return nil, unreadable(file, err)
 		}
 		if len(document) == 0 {
 			continue
@@ -275,7 +277,7 @@ func (s *session) readTasks(file string) ([]described, error) {
 		list = append(list, d)
 	}
 	if len(list) == 0 {
-		return nil, &usageError{fmt.Errorf("%s describes no task", file)}
+		return nil, refusedFile(file, core.Text{Zh: "文件中没有任务", En: "it describes no task"})
 	}
 	return list, nil
 }
@@ -300,9 +302,9 @@ func (s *session) taskCreate() *cobra.Command {
 				}
 			} else {
 				if params != "" {
-					input.Params = api.Object(params)
-					if !json.Valid(input.Params) {
-						return &usageError{errors.New("--params is not valid JSON")}
+					var err error
+					if input.Params, err = s.params(params); err != nil {
+						return err
 					}
 				}
 				enabled := !disabled
@@ -328,7 +330,7 @@ func (s *session) taskCreate() *cobra.Command {
 					d.namespace = namespace
 				}
 				if d.namespace == "" || d.name == "" {
-					return &usageError{errors.New("a task needs a namespace and a name: in the file, or --namespace and --name")}
+					return &usageError{errors.New(s.say("任务须有命名空间和名称：写在文件里，或用 --namespace 和 --name", "a task needs a namespace and a name: in the file, or --namespace and --name"))}
 				}
 				d.input["name"] = d.name
 				var t api.Task
@@ -407,9 +409,9 @@ func (s *session) taskApply() *cobra.Command {
 			}
 			for _, d := range list {
 				if d.namespace == "" || d.name == "" {
-					return &usageError{fmt.Errorf("%s: every task needs a namespace and a name", file)}
+					return refusedFile(file, core.Text{Zh: "每个任务都须有命名空间和名称", En: "every task needs a namespace and a name"})
 				}
-				path, err := taskPath(d.namespace + "/" + d.name)
+				path, err := s.taskPath(d.namespace + "/" + d.name)
 				if err != nil {
 					return err
 				}
@@ -485,9 +487,8 @@ func (s *session) taskRun() *cobra.Command {
 			}
 			var body api.RunRequest
 			if params != "" {
-				body.Params = api.Object(params)
-				if !json.Valid(body.Params) {
-					return &usageError{errors.New("--params is not valid JSON")}
+				if body.Params, err = s.params(params); err != nil {
+					return err
 				}
 			}
 			var r api.Run

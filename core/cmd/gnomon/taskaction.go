@@ -139,7 +139,7 @@ func (s *session) runTerminate() *cobra.Command {
 	return &cobra.Command{
 		Use: "terminate RUN", Short: "Kill a live run, without the grace that cancel gives", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -156,7 +156,7 @@ func (s *session) runWorkflow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "workflow RUN", Short: "Show the graph of a workflow run with the state of its steps", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (s *session) runRerun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rerun RUN", Short: "Run an ended workflow run again from the steps that did not succeed", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := runPath(args[0])
+			path, err := s.runPath(args[0])
 			if err != nil {
 				return err
 			}
