@@ -150,6 +150,9 @@ type Backfilled struct {
 	First, Last time.Time
 	Runs        []string // ids, the first 1,000; nil after a dry run
 
+	Refused   int      // how many more fires the schedule has in that time, or up to Last if there are More, that never start
+	RefusedBy []string // the calendars that refuse them; none if it is only that their local times do not exist
+
 	AlreadyDecided    int               // how many of them the schedule has decided itself before
 	AlreadyBackfilled int               // how many of them backfills have run before
 	Earlier           []EarlierBackfill // those backfills, the newest MaxEarlier first

@@ -43,6 +43,9 @@ type BackfillAnswer struct {
 	Instants []Time   `json:"instants" doc:"The first 1,000 of them"`
 	Runs     []string `json:"runs" doc:"Ids of the first 1,000 runs; none after a dry run"`
 
+	Refused   int      `json:"refused" doc:"How many instants the schedule has besides these, in that time or up to the last if there are more, that never start: calendars refuse them, or their local time does not exist"`
+	RefusedBy []string `json:"refused_by" doc:"The calendars that refuse them" example:"[\"cn-workdays\"]"`
+
 	AlreadyDecided    int               `json:"already_decided" doc:"How many of them the schedule had decided itself: started or skipped"`
 	AlreadyBackfilled int               `json:"already_backfilled" doc:"How many of them backfills had run before; they run again all the same"`
 	Earlier           []EarlierBackfill `json:"earlier_backfills" doc:"These backfills, the newest 20 first"`
@@ -192,6 +195,7 @@ func (a *API) backfill(ctx context.Context, in BackfillRequest) (*backfilled, er
 	out := &backfilled{Status: http.StatusAccepted, Body: BackfillAnswer{
 		DryRun: in.DryRun, Series: done.Series, Count: done.Count, More: done.More, First: instant(done.First), Last: instant(done.Last),
 		Instants: []Time{}, Runs: append([]string{}, done.Runs...), AlreadyDecided: done.AlreadyDecided,
+		Refused: done.Refused, RefusedBy: append([]string{}, done.RefusedBy...),
 		AlreadyBackfilled: done.AlreadyBackfilled, Earlier: append([]EarlierBackfill{}, done.Earlier...),
 	}}
 	if in.DryRun {

@@ -314,6 +314,7 @@ func TestPolicyOutputIsAsReviewed(t *testing.T) { // not parallel: the zone and 
 	}
 	m.on("POST /v1/tasks/"+taskID+"/backfill", api.BackfillAnswer{
 		DryRun: true, Count: 23, More: true, First: at(0), Last: at(22), Instants: instants, AlreadyDecided: 2, AlreadyBackfilled: 4,
+		Refused: 3, RefusedBy: []string{"factory-days"},
 		Earlier: []api.EarlierBackfill{{Series: "backfill:2", At: at(50), Instants: 4}, {Series: "backfill:1", At: at(40), Instants: 1}},
 	})
 	for name, args := range map[string][]string{
@@ -486,6 +487,8 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"schedule", "next", "@hourly", "--only-on", "cn-workday"}, exitRefused, "gnomon: schedule next: only_on[0]: there is no calendar"},
 		{gone, []string{"schedule", "next", "@hourly", "--only-on", "mine"}, exitUnreachable, "gnomon: schedule next: calendar mine is not one that every installation has (cn-workdays, cn-holidays, weekdays, weekends), so only a server knows it, and none answered: cannot reach"},
 		{nil, []string{"schedule", "next", "@hourly", "--not-on", "mine,weekends", "--lang", "zh"}, exitUnreachable, "日历 mine 不是内置日历"},
+		{m, []string{"task", "backfill", taskID, "--from", "2026-11-01", "--to", "2026-12-01", "--limit", "0"}, exitUsage, "--limit 0: must be between 1 and 1000"},
+		{m, []string{"task", "backfill", taskID, "--from", "2026-11-01", "--to", "2026-12-01", "--limit", "0", "--lang", "zh"}, exitUsage, "--limit 0：须在 1 与 1000 之间"},
 		{m, []string{"task", "backfill", taskID, "--from", "yesterday", "--to", "2026-12-01"}, exitUsage, `--from "yesterday" is no instant; write 2026-10-01T08:00:00+08:00, the local time 2026-10-01T08:00, or the day 2026-10-01 (Asia/Shanghai)`},
 		{m, []string{"schedule", "next", "@daily", "--only-on", "weekdays", "--not-on", "weekdays"}, exitRefused, "gnomon: schedule next: schedule."},
 		{m, []string{"pool", "put", "erp"}, exitUsage, `required flag(s) "file" not set`},

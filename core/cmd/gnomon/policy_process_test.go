@@ -271,6 +271,19 @@ func backfills(t *testing.T, w *world) {
 			t.Errorf("%+v", r)
 		}
 	}
+	// What the calendars refuse is not what the schedule does not have. The first of June 2024 is a Saturday.
+	off := false
+	w.works("never", "0 * * * *", nil, api.Policies{}, func(in *api.TaskInput) { in.Schedule.OnlyOn, in.Enabled = []string{"weekdays"}, &off })
+	args = []string{"task", "backfill", "Bench/never", "--from", "2024-06-01", "--to", "2024-06-03T00:00:30Z", "--limit", "1", "--dry-run"}
+	if _, out, _ := w.line(append(args, "--to", "2024-06-03")...); !strings.Contains(out, "calendar weekdays refuses 48 instants of the schedule in that time") {
+		t.Errorf("of a weekend it says %q", out)
+	}
+	if out := w.says(append(args, "--lang", "zh")...); !strings.Contains(out, "将运行 1 次") || !strings.Contains(out, "此外，这段时间里计划有 48 个时刻是日历 weekdays 不允许的，不会运行") {
+		t.Errorf("of a weekend and the Monday it says %q", out)
+	}
+	if out := w.says(append(args, "--from", "2024-05-31")...); !strings.Contains(out, "would start 1 run,") || strings.Contains(out, "refuses") {
+		t.Errorf("of the first instant it says %q", out)
+	}
 	out, errOut, code := w.line("task", "backfill", "Bench/fills", "--from", from.Format(time.RFC3339), "--to", to.Add(48*time.Hour).Format(time.RFC3339))
 	refused(t, out, errOut, code, 4, "to: must not be later than now")
 }

@@ -191,19 +191,25 @@ func (o operator) Backfill(ctx context.Context, ask api.Backfill) (api.Backfille
 	}
 	var done api.Backfilled
 	limit := min(ask.Limit, core.MaxCatchUpLimit)
-	for at := ask.From.Add(-time.Microsecond); ; {
+	before, end := ask.From.Add(-time.Microsecond), ask.To.Add(-time.Microsecond)
+	for at := before; ; {
 		fire, ok := sched.NextStart(at)
-		if !ok || !fire.At.Before(ask.To) {
+		within := ok && !fire.At.After(end)
+		if within && len(done.Instants) == limit {
+			done.More, end = true, at
 			break
 		}
-		if len(done.Instants) == limit {
-			done.More = true
+		if first, some := sched.Next(at); some && !first.At.After(end) && first.Skip == core.ReasonCalendar && !slices.Contains(done.RefusedBy, first.Calendar) {
+			done.RefusedBy = append(done.RefusedBy, first.Calendar)
+		}
+		if !within {
 			break
 		}
 		done.Instants = append(done.Instants, fire.At.UTC())
 		at = fire.At
 	}
 	done.Count = len(done.Instants)
+	done.Refused = max(0, int(sched.Count(before, end))-done.Count) // Count has none for a schedule without instants
 	if done.Count == 0 {
 		return done, nil
 	}

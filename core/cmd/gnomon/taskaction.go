@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/spf13/cobra"
 )
@@ -63,6 +64,9 @@ func (s *session) taskBackfill() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if ask.Limit < 1 || ask.Limit > 1000 { // 0 is left out of what is sent
+				return &usageError{fmt.Errorf(s.say("--limit %d：须在 1 与 1000 之间", "--limit %d: must be between 1 and 1000"), ask.Limit)}
+			}
 			if ask.From.Time, err = s.readInstant("--from", from, t.Schedule.Zone); err != nil {
 				return err
 			}
@@ -75,6 +79,10 @@ func (s *session) taskBackfill() *cobra.Command {
 				return err
 			}
 			return s.show(raw, func() error {
+				if done.Count == 0 && done.Refused > 0 {
+					why := refusedInstants(done)
+					return s.nothing(why.Zh, why.En)
+				}
 				if done.Count == 0 {
 					return s.nothing("这段时间里计划没有任何时刻", "the schedule has no instant in that time")
 				}
@@ -93,6 +101,20 @@ func (s *session) taskBackfill() *cobra.Command {
 	_ = cmd.MarkFlagRequired("to")
 	s.outputFlag(cmd, "table", "json", "yaml")
 	return cmd
+}
+
+// refusedInstants says which instants of the schedule a backfill leaves out, and why.
+func refusedInstants(done api.BackfillAnswer) core.Text {
+	n := strconv.Itoa(done.Refused)
+	instants := count(done.Refused, "instant", "instants")
+	switch names := strings.Join(done.RefusedBy, ", "); len(done.RefusedBy) {
+	case 0:
+		return core.Text{Zh: "这段时间里计划有 " + n + " 个时刻的当地时间不存在，不会运行", En: instants + " of the schedule in that time never run: no such local time"}
+	case 1:
+		return core.Text{Zh: "这段时间里计划有 " + n + " 个时刻是日历 " + names + " 不允许的，不会运行", En: "calendar " + names + " refuses " + instants + " of the schedule in that time"}
+	default:
+		return core.Text{Zh: "这段时间里计划有 " + n + " 个时刻是日历 " + names + " 不允许的，不会运行", En: "calendars " + names + " refuse " + instants + " of the schedule in that time"}
+	}
 }
 
 // shownInstants is how many instants of a backfill are shown to a person.
@@ -130,6 +152,10 @@ func (s *session) backfillForPeople(done api.BackfillAnswer, where *time.Locatio
 		for _, e := range done.Earlier {
 			lines = append(lines, fmt.Sprintf(s.say("  %d 个，%s（%s）", "  %d, %s (%s)"), e.Instants, e.At.In(where).Format(form), e.Series))
 		}
+	}
+	if done.Refused > 0 {
+		why := refusedInstants(done)
+		lines = append(lines, s.say("此外，"+why.Zh, "besides, "+why.En))
 	}
 	_, err := fmt.Fprintln(s.out, strings.Join(lines, "\n"))
 	return err
