@@ -204,12 +204,13 @@ func (a *API) forecasts() {
 					return nil, wrong(ctx, "query.to", core.Text{Zh: "须晚于 from（未写则为现在），最多晚 31 天", En: "must be after from (absent: now), by at most 31 days"})
 				}
 			}
-			namespaces, some := visible(ctx, "task:read", in.Namespace)
-			f := Forecast{From: instant(in.From), To: instant(in.From), Bucket: duration(bucket)}
-			if some {
-				if f, err = a.opts.Insight.Forecast(ctx, ForecastQuery{namespaces, utc(in.From), utc(in.To), in.Days, bucket, in.TaskID, in.Fires}); err != nil {
-					return nil, err
-				}
+			namespaces, err := a.visible(ctx, "task:read", in.Namespace)
+			if err != nil {
+				return nil, err
+			}
+			f, err := a.opts.Insight.Forecast(ctx, ForecastQuery{namespaces, utc(in.From), utc(in.To), in.Days, bucket, in.TaskID, in.Fires})
+			if err != nil {
+				return nil, err
 			}
 			f.Buckets, f.Groups = append([]Bucket{}, f.Buckets...), append([]Load{}, f.Groups...)
 			f.Collisions, f.Tasks = append([]Collision{}, f.Collisions...), append([]TaskForecast{}, f.Tasks...)

@@ -113,12 +113,13 @@ func (a *API) insights() {
 			if err != nil {
 				return nil, err
 			}
-			namespaces, some := visible(ctx, "run:read", in.Namespace)
-			r := Reconciliation{From: instant(from), To: instant(to), Sound: true}
-			if some {
-				if r, err = a.opts.Insight.Reconcile(ctx, namespaces, from, to); err != nil {
-					return nil, err
-				}
+			namespaces, err := a.visible(ctx, "run:read", in.Namespace)
+			if err != nil {
+				return nil, err
+			}
+			r, err := a.opts.Insight.Reconcile(ctx, namespaces, from, to)
+			if err != nil {
+				return nil, err
 			}
 			r.Items = append([]Reconciled{}, r.Items...)
 			for i := range r.Items {

@@ -78,9 +78,9 @@ func (a *API) interventions() {
 		}) (*paged[Intervention], error) {
 			out := page[Intervention]()
 			filter := core.InterventionFilter{TaskID: in.TaskID, Resolved: in.Resolved, BeforeID: in.Cursor, Limit: in.Limit}
-			var some bool
-			if filter.Namespaces, some = visible(ctx, "run:read", in.Namespace); !some {
-				return out, nil
+			var err error
+			if filter.Namespaces, err = a.visible(ctx, "run:read", in.Namespace); err != nil {
+				return nil, err
 			}
 			list, err := a.opts.Live.Interventions(ctx, filter)
 			if err != nil {

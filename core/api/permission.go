@@ -208,6 +208,30 @@ func permit(who Principal, r rule, namespace string, hctx huma.Context) error {
 	return denied(who, r, "namespace "+namespace)
 }
 
+// visible gives the namespaces a list may cover: what the caller may see, narrowed to one if asked; nil means every
+// namespace. One that does not exist is an error, so that a wrong name is not taken for good news, and one in which the caller
+// has no right at all is the same error.
+func (a *API) visible(ctx context.Context, permission, asked string) ([]string, error) {
+	req := requestOf(ctx)
+	if asked == "" {
+		all, namespaces := req.principal.Scope(permission)
+		if all {
+			return nil, nil
+		}
+		return append([]string{}, namespaces...), nil // the gate let only those pass who may see some
+	}
+	if !req.principal.Can(permission, asked) && req.principal.Can("namespace:read", asked) {
+		return nil, denied(req.principal, rule{permission: permission}, "namespace "+asked)
+	}
+	_, err := a.opts.Definitions.Namespace(ctx, asked)
+	if !req.principal.Can(permission, asked) || core.KindOf(err) == core.KindNotFound {
+		return nil, req.refuse(http.StatusNotFound, core.KindNotFound, core.Text{
+			Zh: "没有命名空间 " + asked + "，或您无权查看", En: "there is no namespace " + asked + ", or none you may see",
+		})
+	}
+	return []string{asked}, err
+}
+
 func denied(who Principal, r rule, where string) error {
 	return core.Errorf(core.KindDenied, "", "%s lacks the permission %s in %s", who, r.permission, where)
 }

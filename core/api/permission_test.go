@@ -208,6 +208,28 @@ func (w *world) shared(ns, id string) {
 	}
 }
 
+// TestANamespaceThatIsNotThereIsSaid: a name that is mistyped is not answered as one in which all is well, and one that the caller
+// may not see looks the same.
+func TestANamespaceThatIsNotThereIsSaid(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	viewer := w.token(access.Viewer, "Common")
+	for _, path := range []string{"/v1/tasks", "/v1/runs", "/v1/queue", "/v1/interventions", "/v1/forecast", "/v1/reconciliation", "/v1/task-types"} {
+		for _, token := range []string{viewer, w.admin} {
+			w.must(200, w.do(token, "GET", path+"?namespace=Common", ""))
+			a := w.must(404, w.do(token, "GET", path+"?namespace=Nope", ""))
+			if a.body["kind"] != "not_found" || a.body["detail"] != "there is no namespace Nope, or none you may see" {
+				t.Errorf("%s: %s", path, a.raw)
+			}
+		}
+		w.must(200, w.do(w.admin, "GET", path+"?namespace=Foreign", ""))
+		unseen := w.must(404, w.do(viewer, "GET", path+"?namespace=Foreign", "", "Accept-Language", "zh"))
+		if unseen.body["detail"] != "没有命名空间 Foreign，或您无权查看" {
+			t.Errorf("%s: %s", path, unseen.raw)
+		}
+	}
+}
+
 func (s *tables) named(ns string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

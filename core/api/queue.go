@@ -156,9 +156,9 @@ func (a *API) queue() {
 			Limit     int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"How many at most"`
 		}) (*paged[Waiting], error) {
 			out := page[Waiting]()
-			namespaces, some := visible(ctx, "run:read", in.Namespace)
-			if !some {
-				return out, nil
+			namespaces, err := a.visible(ctx, "run:read", in.Namespace)
+			if err != nil {
+				return nil, err
 			}
 			list, err := a.waiting(ctx)
 			if err != nil {

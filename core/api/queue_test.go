@@ -47,7 +47,6 @@ func TestTheQueueSaysWhoWaitsForWhatInWhichOrder(t *testing.T) {
 		"key=pool:erp":                "r5:1 r0:4 r1:5 r2:6",
 		"gate=breaker":                "b1:1",
 		"gate=overlap&key=pool:erp":   "",
-		"namespace=Foreign":           "",
 		"namespace=Common&limit=1000": "o0:1 o1:2 o2:1 b1:1 r5:1 r0:4 r1:5 r2:6",
 		"cursor=7":                    "r2:6",
 		"cursor=600":                  "",
@@ -144,7 +143,7 @@ func TestAPersonDecidesAboutAnInterventionOnce(t *testing.T) {
 	if open, resolved := count("task_id=t"), count("resolved=true"); open+resolved != 5 || resolved < 4 {
 		t.Errorf("%d open and %d resolved", open, resolved)
 	}
-	if count("namespace=Foreign") != 0 || count("resolved=true&limit=2") != 2 {
+	if count("resolved=true&limit=2") != 2 {
 		t.Error("the list is not filtered")
 	}
 	for _, query := range []string{"limit=0", "limit=5000", "resolved=perhaps"} {

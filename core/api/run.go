@@ -191,9 +191,9 @@ func (a *API) runs() {
 			for _, v := range in.Outcome {
 				filter.Verdicts = append(filter.Verdicts, core.Verdict(v))
 			}
-			var some bool
-			if filter.Namespaces, some = visible(ctx, "run:read", in.Namespace); !some {
-				return out, nil
+			var err error
+			if filter.Namespaces, err = a.visible(ctx, "run:read", in.Namespace); err != nil {
+				return nil, err
 			}
 			list, away, err := a.listRuns(ctx, filter)
 			if err != nil {

@@ -260,9 +260,9 @@ func (a *API) tasks() {
 		}) (*paged[Task], error) {
 			out := page[Task]()
 			filter := core.TaskFilter{Type: in.Type, Search: in.Search, AfterID: in.Cursor, Limit: in.Limit}
-			var some bool
-			if filter.Namespaces, some = visible(ctx, "task:read", in.Namespace); !some {
-				return out, nil
+			var err error
+			if filter.Namespaces, err = a.visible(ctx, "task:read", in.Namespace); err != nil {
+				return nil, err
 			}
 			if in.Enabled != "" {
 				enabled := in.Enabled == "true"

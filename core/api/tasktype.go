@@ -44,11 +44,11 @@ func (a *API) taskTypes() {
 		func(ctx context.Context, in *struct {
 			Namespace string `query:"namespace" doc:"Only what tasks of this namespace may use"`
 		}) (*listed[TaskType], error) {
-			namespaces, some := visible(ctx, "type:read", in.Namespace)
-			var seen []TaskType
-			if !some {
-				return list(seen), nil
+			namespaces, err := a.visible(ctx, "type:read", in.Namespace)
+			if err != nil {
+				return nil, err
 			}
+			var seen []TaskType
 			for _, t := range a.opts.Catalog.Types(namespaces) {
 				seen = append(seen, taskTypeOut(t))
 			}
@@ -67,18 +67,4 @@ func (a *API) taskTypes() {
 			}
 			return &struct{ Body TaskType }{taskTypeOut(t)}, nil
 		})
-}
-
-// visible gives the namespaces a list may cover: what the caller may see, narrowed to one if asked; nil means every
-// namespace. some is false if nothing is left.
-func visible(ctx context.Context, permission, asked string) (namespaces []string, some bool) {
-	who := requestOf(ctx).principal
-	if asked != "" {
-		return []string{asked}, who.Can(permission, asked)
-	}
-	all, namespaces := who.Scope(permission)
-	if all {
-		return nil, true
-	}
-	return namespaces, len(namespaces) > 0
 }
