@@ -29,8 +29,8 @@ type CalendarInput struct {
 
 // DateRange is one day or several.
 type DateRange struct {
-	From string `json:"from" doc:"A day; --10-01 is 1 October of every year" example:"2026-10-01" pattern:"^([0-9]{4}|-)-[0-9]{2}-[0-9]{2}$"`
-	To   string `json:"to,omitempty" doc:"The last day, of the same form; absent: the same day" example:"2026-10-07" pattern:"^([0-9]{4}|-)-[0-9]{2}-[0-9]{2}$"`
+	From string `json:"from" doc:"A day; --10-01 is 1 October of every year" example:"2026-10-01" pattern:"^([0-9]{4}|-)-[0-9]{2}-[0-9]{2}$" patternDescription:"a day: 2026-10-01, or --10-01 for 1 October of every year"`
+	To   string `json:"to,omitempty" doc:"The last day, of the same form; absent: the same day" example:"2026-10-07" pattern:"^([0-9]{4}|-)-[0-9]{2}-[0-9]{2}$" patternDescription:"a day: 2026-10-01, or --10-01 for 1 October of every year"`
 	Note string `json:"note,omitempty" doc:"Why; said when a fire is moved or skipped for it" example:"stocktaking" maxLength:"1024"`
 }
 
@@ -43,8 +43,8 @@ type TimeSpan struct {
 
 // DayTime is a part of each day.
 type DayTime struct {
-	From string `json:"from" doc:"Local time, which is in it" example:"22:00" pattern:"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"`
-	To   string `json:"to" doc:"Local time, which is not in it; past midnight if it is not after from; 24:00 is the end of the day" example:"06:00" pattern:"^(([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?|24:00)$"`
+	From string `json:"from" doc:"Local time, which is in it" example:"22:00" pattern:"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$" patternDescription:"a time of day: 00:00 to 23:59, with seconds if need be"`
+	To   string `json:"to" doc:"Local time, which is not in it; past midnight if it is not after from; 24:00 is the end of the day" example:"06:00" pattern:"^(([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?|24:00)$" patternDescription:"a time of day or the end of it: 00:00 to 24:00, with seconds if need be"`
 }
 
 // Calendar is a set of days, or of parts of days, that schedules of any namespace name.

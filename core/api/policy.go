@@ -82,7 +82,7 @@ type HTTPCheck struct {
 type SLA struct {
 	StartWithin  string   `json:"start_within,omitempty" doc:"After its instant a run must have started; 0s: not watched" example:"1m" minLength:"1" maxLength:"32"`
 	FinishWithin string   `json:"finish_within,omitempty" doc:"After its instant it must have ended; 0s: not watched" example:"15m" minLength:"1" maxLength:"32"`
-	FinishBy     *string  `json:"finish_by,omitempty" pattern:"^(([01][0-9]|2[0-3]):[0-5][0-9])?$" doc:"By this time in the schedule's zone, the first at or after its instant, it must have ended; empty: none" example:"06:00"`
+	FinishBy     *string  `json:"finish_by,omitempty" pattern:"^(([01][0-9]|2[0-3]):[0-5][0-9])?$" patternDescription:"a time of day: 00:00 to 23:59" doc:"By this time in the schedule's zone, the first at or after its instant, it must have ended; empty: none" example:"06:00"`
 	MaxDuration  string   `json:"max_duration,omitempty" doc:"An attempt may take this long; 0s: not watched" example:"10m" minLength:"1" maxLength:"32"`
 	P95Factor    *float64 `json:"p95_factor,omitempty" minimum:"0" maximum:"1000" doc:"An attempt may take this many times the p95 of the task's last 30 days; at least 1, or 0: not watched" example:"3"`
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -185,7 +186,17 @@ func fromHuma(hctx huma.Context, status int, message string, errs ...error) huma
 		if m := missing.FindStringSubmatch(detail.Message); m != nil { // huma names only the object it is missing from
 			location += "." + m[1]
 		}
-		p.Errors = append(p.Errors, req.located(location, bilingual(detail.Message)))
+		said := bilingual(detail.Message)
+		if detail.Message == "expected string" {
+			switch detail.Value.(type) {
+			case float64, int, int64, json.Number: // huma tells only the type; most who write a number mean a duration
+				said = core.Text{Zh: `类型应为 string，要加引号（时长要有单位："30s"）`, En: `must be of type string, in quotes (a duration with its unit: "30s")`}
+			}
+		}
+		p.Errors = append(p.Errors, req.located(location, said))
+	}
+	if len(p.Errors) == 0 && kind == core.KindInvalid {
+		p.Detail = req.say(bilingual(message))
 	}
 	return p
 }
@@ -204,6 +215,10 @@ var phrases = []struct {
 	{regexp.MustCompile(`^expected (boolean|number|integer|string|array|object)$`), "类型应为 $1", "must be of type $1"},
 	{regexp.MustCompile(`^expected value to be one of "(.*)"$`), "只能是以下之一：$1", "must be one of: $1"},
 	{regexp.MustCompile(`^expected (?:number|length|array length) (>=|<=|>|<) (\S+)$`), "长度或数值须 $1 $2", "length or value must be $1 $2"},
+	{regexp.MustCompile(`^expected string to be (a time of day: .*)$`), "须是一天中的时间（00:00 至 23:59）：06:00", "must be $1"},
+	{regexp.MustCompile(`^expected string to be (a time of day or .*)$`), "须是一天中的时间（00:00 至 23:59，也可写秒），或表示一天结束的 24:00", "must be $1"},
+	{regexp.MustCompile(`^expected string to be (a day: .*)$`), "须是日期：2026-10-01；或每年的这一天：--10-01", "must be $1"},
+	{regexp.MustCompile(`^expected string to be (days: .*)$`), "须是天数或 forever：90d", "must be $1"},
 	{regexp.MustCompile(`^expected string to match pattern (.*)$`), "须匹配 $1", "must match $1"},
 	{regexp.MustCompile(`^expected string to be RFC 3339 date-time$`), "须为 RFC 3339 时间，例如 2026-12-01T08:00:00+08:00", "must be an RFC 3339 time: 2026-12-01T08:00:00+08:00"},
 	{regexp.MustCompile(`^request body is required$`), "缺少请求正文", "a request body is needed"},

@@ -157,7 +157,7 @@ func TestHolidaysAreTakenInThreeForms(t *testing.T) {
 		`{"year":2026,"holidays":{"2027-10-01":"x"}}`:                               "body.holidays.2027-10-01",
 		`[{"year":2026,"holidays":{"2026-10-01":"x"}},{"year":2027}]`:               "body[1].holidays",
 		`{"year":2026,"holidays":{"2026-10-01":"x"},"workdays":{"2026-10-01":"x"}}`: "body.workdays.2026-10-01",
-		`7`:   "body.line 1, column 2",
+		`7`:   "body.line 1, column 1",
 		`[7]`: "body.line 1, column 3",
 		`{"year":2026,"holidays":["2026-10-01"]}`: "body.line 1, column 26",
 	} {

@@ -30,6 +30,11 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 		"a duration without unit":         {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"timeout":"30"}}`, "body.policies.timeout", "30s"},
 		"a level nobody knows":            {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"log_level":"loud"}}`, "body.policies.log_level", "debug"},
 		"a policy nobody knows":           {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"overlap":"wait"}}`, "body.policies.overlap", "queue(3)"},
+		"a duration that is a number":     {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"timeout":5}}`, "body.policies.timeout", `"30s"`},
+		"a duration without end":          {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"timeout":"99999999h"}}`, "body.policies.timeout", "between 0 and 720h"},
+		"a jitter without end":            {`{"type":"Common.Echo","schedule":{"spec":"@hourly","jitter":"99999999h"}}`, "body.schedule.jitter", "the most is 24h"},
+		"an interval without end":         {`{"type":"Common.Echo","schedule":{"spec":"@every 99999999h"}}`, "body.schedule.spec", "is too long; the longest is 2562047h"},
+		"a time of day there is not":      {`{"type":"Common.Echo","schedule":{"spec":"@hourly"},"policies":{"sla":{"finish_by":"25:00"}}}`, "body.policies.sla.finish_by", "must be a time of day: 00:00 to 23:59"},
 		"a number for a text":             {`{"type":"Common.Echo","schedule":{"spec":5}}`, "body.schedule.spec", "string"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,6 +56,18 @@ func TestBadInputIsRefusedWithItsPlace(t *testing.T) {
 				t.Error("the request id is not in both places")
 			}
 		})
+	}
+}
+
+// TestAMissingBodyIsSaid: where nothing has a place, the detail says what is wrong.
+func TestAMissingBodyIsSaid(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for lang, says := range map[string]string{"en": "a request body is needed", "zh": "缺少请求正文"} {
+		a := w.do(w.admin, "PUT", "/v1/namespaces/Common/tasks/zz", "", "Accept-Language", lang)
+		if a.body["detail"] != says || a.body["errors"] != nil {
+			t.Error(a.raw)
+		}
 	}
 }
 

@@ -91,12 +91,18 @@ func (a *API) tokens() {
 		})
 }
 
+// maxExpiry is a hundred years.
+const maxExpiry = 876_000 * time.Hour
+
 // expiry gives when a token that works for a while stops; zero: never.
 func (a *API) expiry(in string, findings *[]core.Finding) time.Time {
 	works := span(in, "expires_in", findings)
 	switch {
 	case works < 0:
 		*findings = append(*findings, core.Finding{Path: "expires_in", Message: core.Text{Zh: "有效期必须为正，例如 720h", En: "the time it works must be positive, like 720h"}})
+	case works > maxExpiry:
+		*findings = append(*findings, core.Finding{Path: "expires_in", Message: core.Text{
+			Zh: "有效期最长 " + duration(maxExpiry) + "；不写就一直有效", En: "the time it works is at most " + duration(maxExpiry) + "; leave it out to have it work for good"}})
 	case works > 0:
 		return a.opts.Clock.Now().UTC().Add(works)
 	}

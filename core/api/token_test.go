@@ -28,11 +28,12 @@ func TestATokenWithASlipOfThePenIsRefused(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	for body, place := range map[string]string{
-		`{"principal":"li","grants":{}}`:                                          "body.grants",
-		`{"principal":"li","grants":{"Comon":"analyst"}}`:                         "body.grants.Comon",
-		`{"principal":"li","grants":{"Common":"analist"}}`:                        "body.grants.Common",
-		`{"principal":"li","grants":{"Common":"analyst"},"expires_in":"30 days"}`: "body.expires_in",
-		`{"principal":"li","grants":{"Common":"analyst"},"expires_in":"-1h"}`:     "body.expires_in",
+		`{"principal":"li","grants":{}}`:                                           "body.grants",
+		`{"principal":"li","grants":{"Comon":"analyst"}}`:                          "body.grants.Comon",
+		`{"principal":"li","grants":{"Common":"analist"}}`:                         "body.grants.Common",
+		`{"principal":"li","grants":{"Common":"analyst"},"expires_in":"30 days"}`:  "body.expires_in",
+		`{"principal":"li","grants":{"Common":"analyst"},"expires_in":"-1h"}`:      "body.expires_in",
+		`{"principal":"li","grants":{"Common":"analyst"},"expires_in":"9999999h"}`: "body.expires_in",
 	} {
 		if a := w.must(422, w.do(w.admin, "POST", "/v1/tokens", body)); a.problem()[place] == "" {
 			t.Errorf("%s: %s", body, a.raw)

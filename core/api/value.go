@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/json"
+	"math"
+	"regexp"
 	"strings"
 	"time"
 
@@ -68,13 +70,22 @@ func duration(d time.Duration) string {
 	return s
 }
 
-// span reads a duration; a mistake is added to the findings under path.
+// durations is the form of a duration, whatever its size.
+var durations = regexp.MustCompile(`^[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
+
+// span reads a duration; a mistake is added to the findings under path. One that is too long to be held is the longest there is,
+// so that the limit of the field is what is said about it.
 func span(text, path string, findings *[]core.Finding) time.Duration {
 	if text == "" || text == "0" {
 		return 0
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil {
+	switch {
+	case err != nil && durations.MatchString(text):
+		if d = math.MaxInt64; text[0] == '-' {
+			d = math.MinInt64
+		}
+	case err != nil:
 		*findings = append(*findings, core.Finding{Path: path, Message: core.Text{
 			Zh: "“" + text + "”不是时长；请写成 30s、10m 或 1h30m 的形式",
 			En: `"` + text + `" is not a duration; write it like 30s, 10m or 1h30m`,

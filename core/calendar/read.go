@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,6 +20,9 @@ func ParseHolidays(data []byte) ([]core.Holidays, error) {
 	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
 	if len(data) == 0 {
 		return nil, core.Invalid(op, core.Finding{Message: text("文件是空的", "the file is empty")})
+	}
+	if data[0] != '{' && data[0] != '[' {
+		return nil, core.Invalid(op, core.Finding{Path: "line 1, column 1", Message: noHolidays})
 	}
 	if data[0] == '[' {
 		var years []core.Holidays
@@ -62,9 +66,7 @@ func ParseHolidays(data []byte) ([]core.Holidays, error) {
 		return nil, core.Invalid(op, findings...)
 	}
 	if len(years) == 0 {
-		return nil, core.Invalid(op, core.Finding{Message: text(
-			"没有 holidays；请给出 {region, year, holidays, workdays}、它的列表，或 chinese-days 的 JSON",
-			"has no holidays; give {region, year, holidays, workdays}, a list of those, or the JSON of chinese-days")})
+		return nil, core.Invalid(op, core.Finding{Message: noHolidays})
 	}
 	list := make([]core.Holidays, 0, len(years))
 	for _, n := range slices.Sorted(maps.Keys(years)) {
@@ -72,6 +74,9 @@ func ParseHolidays(data []byte) ([]core.Holidays, error) {
 	}
 	return checked(op, list, false)
 }
+
+var noHolidays = text("没有 holidays；请给出 {region, year, holidays, workdays}、它的列表，或 chinese-days 的 JSON",
+	"has no holidays; give {region, year, holidays, workdays}, a list of those, or the JSON of chinese-days")
 
 // chineseName takes the Chinese name out of what chinese-days writes: "New Year's Day,元旦,1".
 func chineseName(s string) string {
@@ -133,9 +138,27 @@ func strict(data []byte, into any) *core.Finding {
 	before := data[:min(max(at, 0), int64(len(data)))]
 	line := bytes.Count(before, []byte("\n")) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n')
-	why := strings.TrimPrefix(err.Error(), "json: ")
+	why := core.Text{Zh: strings.TrimPrefix(err.Error(), "json: "), En: strings.TrimPrefix(err.Error(), "json: ")}
+	if e, ok := err.(*json.UnmarshalTypeError); ok { //nolint:errorlint // as above
+		field, want := strings.TrimPrefix(e.Field+": ", ": "), form(e.Type.Kind())
+		why = core.Text{Zh: field + "这里须是" + want.Zh, En: field + want.En + " belongs here"}
+	}
 	return &core.Finding{
 		Path:    fmt.Sprintf("line %d, column %d", line, column),
-		Message: text("读不懂：%s", "cannot be read: %s", why),
+		Message: core.Text{Zh: "读不懂：" + why.Zh, En: "cannot be read: " + why.En},
+	}
+}
+
+// form says what a Go kind is in a file.
+func form(kind reflect.Kind) core.Text {
+	switch kind {
+	case reflect.Int:
+		return text("整数", "a whole number")
+	case reflect.String:
+		return text("文字", "text")
+	case reflect.Slice:
+		return text("列表", "a list")
+	default:
+		return text("由字段组成的对象", "an object of fields")
 	}
 }

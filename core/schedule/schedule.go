@@ -4,6 +4,7 @@
 package schedule
 
 import (
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -418,6 +419,9 @@ func (p *parser) parseAt(s core.Schedule, spec string) {
 	}
 }
 
+// durations is the form of a duration, whatever its size.
+var durations = regexp.MustCompile(`^\+?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`)
+
 func (p *parser) parseInterval(s core.Schedule, word string, args []string) {
 	p.schedule.kind = Every
 	if word == "@after" {
@@ -430,6 +434,8 @@ func (p *parser) parseInterval(s core.Schedule, word string, args []string) {
 	}
 	d, err := time.ParseDuration(args[0])
 	switch {
+	case err != nil && durations.MatchString(args[0]):
+		p.refuse("spec", "时长 %s 太长；最长 2562047h", "the duration %s is too long; the longest is 2562047h", args[0])
 	case err != nil:
 		p.refuse("spec", "%q 不是时长；请写 90s、15m、1h30m 等（没有“天”：一天写 24h，按当地时间每天一次请用 cron）",
 			"%q is not a duration; write 90s, 15m, 1h30m (there are no days: write 24h, or use cron for once per local day)", args[0])

@@ -444,6 +444,7 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 	}
 	file, twice := written("bad.yaml", "name: x\n  type: y\n"), written("twice.yaml", "name: x\nname: y\n")
 	list, none, unnamed := written("list.yaml", "- x\n"), written("none.yaml", "# nothing\n"), written("unnamed.yaml", "type: x\n")
+	named := written("named.yaml", "name: b\n")
 	create := []string{"task", "create", "-n", "Common", "--name", "x", "--type", "Common.Echo", "--schedule", "0 0 30 2 *"}
 	for _, c := range []struct {
 		m    *remote
@@ -472,6 +473,8 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"task", "apply", "-f", twice, "--lang", "zh"}, exitRefused, `twice.yaml: [2:1] 字段 "name" 在 [1:1] 已经写过`},
 		{m, []string{"task", "apply", "-f", list, "--lang", "zh"}, exitRefused, "list.yaml: [1:1] 这里须是字段（名称: 值）"},
 		{m, []string{"pool", "put", "erp", "-f", list}, exitRefused, "list.yaml: [1:1] a mapping (name: value) belongs here"},
+		{m, []string{"calendar", "put", "a", "-f", named}, exitRefused, "named.yaml: its name is b, the command line says a; make them the same, or leave name out of the file"},
+		{m, []string{"namespace", "put", "a", "-f", named, "--lang", "zh"}, exitRefused, "named.yaml: 其中 name 是 b，命令行写的是 a；请改成一致"},
 		{m, []string{"pool", "put", "erp", "-f", none}, exitRefused, "none.yaml: it is empty"},
 		{m, []string{"task", "apply", "-f", none, "--lang", "zh"}, exitRefused, "none.yaml: 文件中没有任务"},
 		{m, []string{"task", "apply", "-f", unnamed}, exitRefused, "unnamed.yaml: every task needs a namespace and a name"},

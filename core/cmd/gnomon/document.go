@@ -45,6 +45,18 @@ func (s *session) readDocument(file string) (map[string]any, error) {
 	return doc, nil
 }
 
+// readNamed reads the document of a thing that is named on the command line: what the file calls it must be the same.
+func (s *session) readNamed(file, name string) (map[string]any, error) {
+	doc, err := s.readDocument(file)
+	if other, said := doc["name"]; err == nil && said && other != name {
+		err = refusedFile(file, core.Text{
+			Zh: fmt.Sprintf("其中 name 是 %v，命令行写的是 %s；请改成一致，或从文件里去掉 name", other, name),
+			En: fmt.Sprintf("its name is %v, the command line says %s; make them the same, or leave name out of the file", other, name),
+		})
+	}
+	return doc, err
+}
+
 // readAny reads a JSON or YAML document of any form as JSON.
 func (s *session) readAny(file string) (json.RawMessage, error) {
 	text, err := s.read(file)

@@ -109,7 +109,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	put := &cobra.Command{
 		Use: "put NAME -f FILE", Short: "Create a namespace, or make it what a YAML or JSON file says: title, defaults, limits, retention", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := s.readDocument(file)
+			body, err := s.readNamed(file, args[0])
 			if err != nil {
 				return err
 			}

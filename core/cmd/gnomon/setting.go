@@ -58,7 +58,7 @@ func (s *session) settingCommand(one, many, short string, headings func() []stri
 	put := &cobra.Command{
 		Use: "put NAME -f FILE", Short: "Create one, or make it what a YAML or JSON file says", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := s.readDocument(file)
+			body, err := s.readNamed(file, args[0])
 			if err != nil {
 				return err
 			}
