@@ -31,7 +31,7 @@ type environment struct {
 type taskFacts struct {
 	Enabled     bool      `expr:"enabled"`
 	Paused      bool      `expr:"paused"`
-	Live        int       `expr:"live"` // runs that have not ended
+	Live        int       `expr:"live"` // runs that have not ended, but for the one that asks
 	Failures    int       `expr:"failures"`
 	LastOutcome string    `expr:"last_outcome"` // "" if no run has ended
 	LastStart   time.Time `expr:"last_start"`
@@ -178,6 +178,9 @@ func (e *evaluation) askTask(name string) (taskFacts, error) {
 		return taskFacts{}, err
 	}
 	s := t.State
+	if t.ID == e.facts.TaskID && t.ID != "" && s.Live > 0 { // else a task could never wait until none of its own is live
+		s.Live--
+	}
 	f := taskFacts{
 		Enabled: t.Enabled, Paused: t.Pause.Holds(e.facts.Now), Live: s.Live, Failures: s.Failures, LastOutcome: string(s.LastOutcome),
 		LastStart: e.local(s.LastStart), LastEnd: e.local(s.LastEnd), LastSuccess: e.local(s.LastSuccess), NextFire: e.local(s.NextFire),

@@ -92,6 +92,10 @@ func compile(text string) (*program, []core.Finding) {
 		}
 		return nil, list
 	}
+	if operator := arithmetic(tree.Node); operator != "" {
+		s.never = append(s.never, s.finding(tree.Node, "“"+operator+"”的结果不是真或假；请写成比较，例如 params.n + 1 > 3",
+			`"`+operator+`" gives neither true nor false; write a comparison: params.n + 1 > 3`))
+	}
 	p := &program{patterns: s.patterns, host: s.host, mentions: s.mentions, never: s.never}
 	if p.run, err = expr.Compile(text, expr.Env(&environment{}), expr.MaxNodes(maxNodes), expr.Patch(guard{}), expr.AsAny()); err != nil {
 		return nil, []core.Finding{libraryFinding(text, err)}
@@ -123,6 +127,22 @@ func compile(text string) (*program, []core.Finding) {
 	}
 	gather(tree.Node)
 	return p, nil
+}
+
+// arithmetic gives the operator whose result a whole expression is, if that gives no truth whatever it works on: expr-lang does
+// not know the types of parameters, and so cannot tell.
+func arithmetic(n ast.Node) string {
+	operator := ""
+	switch n := n.(type) {
+	case *ast.BinaryNode:
+		operator = n.Operator
+	case *ast.UnaryNode:
+		operator = n.Operator
+	}
+	if slices.Contains([]string{"+", "-", "*", "/", "%", "**", "^"}, operator) {
+		return operator
+	}
+	return ""
 }
 
 func kindOf(t reflect.Type) string {

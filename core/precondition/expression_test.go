@@ -12,6 +12,29 @@ import (
 	"github.com/gnomon-scheduler/gnomon/core/precondition"
 )
 
+// TestARunDoesNotWaitForItself: a task may ask about its own live runs; the one that asks is none of them.
+func TestARunDoesNotWaitForItself(t *testing.T) {
+	t.Parallel()
+	w := stats()
+	w.tasks["Lab/own"] = core.Task{ID: "own", State: core.TaskState{Live: 1}}
+	w.tasks["Lab/other"] = core.Task{ID: "other", State: core.TaskState{Live: 1}}
+	asks := facts(``)
+	asks.TaskID = "own"
+	for text, wanted := range map[string]bool{
+		`task("own").live == 0`:   true,
+		`task("other").live == 0`: false,
+	} {
+		r, err := setup(w).Evaluate(t.Context(), expression(text), asks)
+		if err != nil || r.True != wanted {
+			t.Errorf("%s: %+v %v, want %v", text, r, err, wanted)
+		}
+	}
+	w.tasks["Lab/own"] = core.Task{ID: "own", State: core.TaskState{Live: 2}}
+	if r, err := setup(w).Evaluate(t.Context(), expression(`task("own").live == 0`), asks); err != nil || r.True || r.Detail != `task("own").live == 1` {
+		t.Errorf("another run of the task is live: %+v %v", r, err)
+	}
+}
+
 func TestExpressionsSeeParametersTimeCalendarsTasksAndHost(t *testing.T) {
 	t.Parallel()
 	const params = `{"region": "east", "limit": 5, "list": ["a", "b"], "when": "2026-11-20", "flag": true, "gone": null}`
@@ -97,7 +120,9 @@ func TestCheckSaysWhatIsWrongAndWhatThereIs(t *testing.T) {
 		`host.nonsense > 1`:                      {"cores, disk_free_bytes"},
 		`workdy(fire_at)`:                        {"did you mean workday?"},
 		`params.x`:                               nil,
-		`params.x + 1`:                           nil,
+		`params.x + 1`:                           {`line 1, column 10: "+" gives neither true nor false; write a comparison`},
+		`-params.x`:                              {`"-" gives neither true nor false`},
+		`params.x + 1 > 3`:                       nil,
 		`1 + 1`:                                  {"must give true or false, and this gives int"},
 		`"yes"`:                                  {"this gives text"},
 		`task("x")`:                              {"must give true or false"},

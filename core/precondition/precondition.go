@@ -79,6 +79,7 @@ func New(opts Options) *Preconditions {
 // Facts are what a precondition is judged on.
 type Facts struct {
 	Namespace string
+	TaskID    string // of the run that asks; it is among the live runs of this task
 	TaskType  string // what grants are given to
 	Params    json.RawMessage
 	FireAt    time.Time

@@ -48,7 +48,7 @@ func (a *app) forRun(ctx context.Context, id string, params json.RawMessage) (co
 // check looks at a precondition of a run.
 func (a *app) check(ctx context.Context, task *core.Task, run core.Run, p core.Precondition) (bool, string) {
 	result, err := a.preconditions.Evaluate(ctx, p, precondition.Facts{
-		Namespace: run.Namespace, TaskType: run.TaskType, Params: a.definitions.Complete(run.TaskType, run.Params), FireAt: run.FireAt, Now: a.clock.Now(), Zone: task.Schedule.Zone,
+		Namespace: run.Namespace, TaskID: run.TaskID, TaskType: run.TaskType, Params: a.definitions.Complete(run.TaskType, run.Params), FireAt: run.FireAt, Now: a.clock.Now(), Zone: task.Schedule.Zone,
 	})
 	if err != nil && ctx.Err() == nil {
 		a.log.Debug("precondition not judged", "run_id", run.ID, "task", run.Namespace+"/"+run.TaskName, "err", err)
