@@ -250,9 +250,9 @@ func (a *asker) gaveUp(run *core.Run, wait time.Duration) time.Time {
 	case run.Trigger == core.TriggerSchedule && (r == nil || r.task.Schedule.Jitter == 0):
 		return run.FireAt.Add(wait)
 	case run.WaitSince.IsZero() || run.WaitSince.Add(wait).After(run.DecidedAt):
-		return run.DecidedAt
+		return run.DecidedAt.Truncate(time.Second) // more would say more than is known
 	default:
-		return run.WaitSince.Add(wait)
+		return run.WaitSince.Add(wait).Truncate(time.Second)
 	}
 }
 

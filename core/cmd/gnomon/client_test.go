@@ -471,6 +471,7 @@ func TestRefusalsAreOneReadableLineAndACode(t *testing.T) {
 		{m, []string{"task", "create", "-f", file, "--lang", "zh"}, exitRefused, "bad.yaml: [1:7] 这里不能写“名称: 值”；请检查缩进"},
 		{m, []string{"task", "apply", "-f", twice}, exitRefused, `twice.yaml: [2:1] mapping key "name" already defined at [1:1]`},
 		{m, []string{"task", "apply", "-f", twice, "--lang", "zh"}, exitRefused, `twice.yaml: [2:1] 字段 "name" 在 [1:1] 已经写过`},
+		{m, []string{"task", "apply", "-f", written("tab.yaml", "name: x\n\ttype: y\n"), "--lang", "zh"}, exitRefused, "tab.yaml: [2:1] 缩进不能用制表符，请用空格"},
 		{m, []string{"task", "apply", "-f", list, "--lang", "zh"}, exitRefused, "list.yaml: [1:1] 这里须是字段（名称: 值）"},
 		{m, []string{"pool", "put", "erp", "-f", list}, exitRefused, "list.yaml: [1:1] a mapping (name: value) belongs here"},
 		{m, []string{"calendar", "put", "a", "-f", named}, exitRefused, "named.yaml: its name is b, the command line says a; make them the same, or leave name out of the file"},

@@ -134,7 +134,7 @@ var mistakes = []struct {
 	{regexp.MustCompile(`^mapping value is not allowed in this context$`), "这里不能写“名称: 值”；请检查缩进"},
 	{regexp.MustCompile(`^non-map value is specified$`), "这里须写“名称: 值”；请检查缩进"},
 	{regexp.MustCompile(`^unexpected key name$`), "“名称: 值”没有写完；请检查冒号和缩进"},
-	{regexp.MustCompile(`^found a tab character.*$`), "缩进不能用制表符，请用空格"},
+	{regexp.MustCompile(`^found (?:a tab character|character '\t').*$`), "缩进不能用制表符，请用空格"},
 	{regexp.MustCompile(`^(?:sequence end token '\]' not found|',' or '\]' must be specified)$`), "缺少 ] 或逗号"},
 	{regexp.MustCompile(`^(?:could not find flow mapping end token '\}'|',' or '\}' must be specified)$`), "缺少 } 或逗号"},
 	{regexp.MustCompile(`^could not find end character of (?:double|single)-quoted text$`), "引号没有成对"},

@@ -215,7 +215,8 @@ func (s *session) runForPeople(ctx context.Context, r api.Run) error {
 	message := ledger.Detail(r.Message)
 	missed := make([]string, 0, len(r.Breaches))
 	for _, b := range r.Breaches {
-		missed = append(missed, b.Kind+": "+b.Limit+", "+clock(b.At))
+		limit := ledger.Detail(b.Limit)
+		missed = append(missed, b.Kind+": "+s.say(limit.Zh, limit.En)+", "+clock(b.At))
 	}
 	return s.pairs("run", r.ID, "task", r.Namespace+"/"+r.TaskName, "type", r.TaskType, "trigger", r.Trigger+" "+r.CreatedBy, "caused_by", caused,
 		"params", compact(r.Params), "fire", clockMillis(r.FireAt), "moved_from", clockMillis(r.MovedFrom), "outcome", standing(r), "why", s.skipped(ctx, r), "waits_for", waits,
