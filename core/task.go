@@ -19,8 +19,8 @@ type Namespace struct {
 	Retention Retention // how long its history is kept
 }
 
-// Retention is how long history is kept, in whole days after the nominal instant (of samples of plugins: after they were
-// taken). 0: the default; KeepForever: for ever.
+// Retention is how long history is kept, in whole days after the nominal instant, or after it happened if that is later, as in
+// a backfill (of samples of plugins: after they were taken). 0: the default; KeepForever: for ever.
 type Retention struct {
 	RunsDays    int // fires, runs and attempts
 	LinesDays   int // log lines

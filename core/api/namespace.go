@@ -25,8 +25,8 @@ type Namespace struct {
 	Warnings    []Text         `json:"warnings" readOnly:"true" doc:"What is allowed and may not be what was meant: a limit of a task type that nobody offers"`
 }
 
-// Retention is how long history is kept. Days are counted from the nominal instant; what is gone is gone in whole days, of
-// runs in whole months.
+// Retention is how long history is kept. Days are counted from the nominal instant, or from when it happened if that is later,
+// as in a backfill; what is gone is gone in whole days, of runs in whole months.
 type Retention struct {
 	Runs    string `json:"runs,omitempty" doc:"Fires, runs and attempts: days, or forever; absent: forever" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"730d"`
 	Lines   string `json:"lines,omitempty" doc:"Log lines: days, or forever; absent: 90d" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"90d"`

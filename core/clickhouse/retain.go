@@ -16,21 +16,22 @@ import (
 
 // retained is a table whose rows go when they are old.
 type retained struct {
-	table string
-	at    string // the column that its partitions are cut by
-	days  func(core.Retention) int
-	host  bool // it has no namespaces
+	table    string
+	at       string // the column that its partitions are cut by
+	happened string // the column that says when it happened, where that may be long after at, as in a backfill
+	days     func(core.Retention) int
+	host     bool // it has no namespaces
 
 	thinning string // the statement that thins a day of it, while Thin is at it
 }
 
 var allRetained = []retained{
-	{table: "run_logs", at: "fire_at", days: func(r core.Retention) int { return r.LinesDays }},
-	{table: "run_samples", at: "fire_at", days: func(r core.Retention) int { return r.SamplesDays }},
+	{table: "run_logs", at: "fire_at", happened: "at", days: func(r core.Retention) int { return r.LinesDays }},
+	{table: "run_samples", at: "fire_at", happened: "at", days: func(r core.Retention) int { return r.SamplesDays }},
 	{table: "plugin_samples", at: "at", days: func(r core.Retention) int { return r.SamplesDays }},
-	{table: "attempts", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
-	{table: "runs", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
-	{table: "fires", at: "fire_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "attempts", at: "fire_at", happened: "ended_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "runs", at: "fire_at", happened: "ended_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "fires", at: "fire_at", happened: "decided_at", days: func(r core.Retention) int { return r.RunsDays }},
 	{table: "host_samples", at: "at", host: true},
 }
 
@@ -38,17 +39,19 @@ var allRetained = []retained{
 type Removal struct {
 	Table      string
 	Partition  string   // 202611 or 20261129
-	Namespaces []string // whose rows went; nil: the whole partition
+	Namespaces []string // of which rows went; nil: the whole partition
 }
 
 // removeTime bounds the rewriting of one partition.
 const removeTime = 30 * time.Minute
 
-// Retain removes what is older than each namespace keeps it. A namespace that is not in kept, and rows without one, follow
-// the default. It works by partitions: one goes as a whole once all in it is over, at no cost; while others' rows stay, those
-// that are over are deleted from it, which rewrites it once. So rows stay for the time said and at most a partition longer:
-// a day, of fires, runs and attempts a month. Doing it again, or on two servers at once, does nothing more. What was removed
-// before an error is given with it. On a cluster the shards have been told to when it returns, and go on by themselves.
+// Retain removes what is older than each namespace keeps it, by its nominal instant and by when it happened: what a backfill
+// of last year leaves today is of today. A namespace that is not in kept, and rows without one, follow the default. It works
+// by partitions: one goes as a whole once all in it is over, at no cost; while other rows stay, those that are over are
+// deleted from it, which rewrites it, once for each day on which some of them happened. So rows stay for the time said and at
+// most a partition longer: a day, of fires, runs and attempts a month. Doing it again, or on two servers at once, does nothing
+// more. What was removed before an error is given with it. On a cluster the shards have been told to when it returns, and go on
+// by themselves.
 //
 // It is not done by ClickHouse's TTL because a part with rows that expire is merged again each four hours: a month of runs
 // would be rewritten six times a day for as long as it has rows of two namespaces.
@@ -66,11 +69,11 @@ func (c *Client) Retain(ctx context.Context, now time.Time, kept map[string]core
 			continue
 		}
 		for _, id := range partitions {
-			from, to, ok := partitionTime(id)
+			_, to, ok := partitionTime(id)
 			if !ok || !overAt(to, now, t.shortest(kept)) {
 				continue
 			}
-			r, err := c.retain(ctx, t, id, from, to, now, kept)
+			r, err := c.retain(ctx, t, id, to, now, kept)
 			if err != nil {
 				return removed, serverError(op+": "+t.table+" "+id, err)
 			}
@@ -101,34 +104,26 @@ func overAt(at, now time.Time, days int) bool {
 	return days != core.KeepForever && !at.AddDate(0, 0, days).After(now)
 }
 
-func (c *Client) retain(ctx context.Context, t retained, id string, from, to, now time.Time, kept map[string]core.Retention) (*Removal, error) {
+// overUntil is the end of the last day of which all is over now if it is kept for some days.
+func overUntil(now time.Time, days int) time.Time {
+	return now.UTC().AddDate(0, 0, -days).Truncate(24 * time.Hour)
+}
+
+func (c *Client) retain(ctx context.Context, t retained, id string, to, now time.Time, kept map[string]core.Retention) (*Removal, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, removeTime, core.Errorf(core.KindExhausted, "rewrite partition "+id, "it took more than %s", removeTime))
 	defer cancel()
 	parts, err := c.parts(ctx, t.table, id) // before it is looked what they hold: what arrives meanwhile stays
 	if err != nil {
 		return nil, err
 	}
-	var over, stay []string
+	over, stays := map[string]string{}, false
 	if !t.host {
-		err := c.each(ctx, "SELECT DISTINCT namespace FROM "+t.table+" WHERE "+t.at+" >= {from:"+inUTC+"} AND "+t.at+" < {to:"+inUTC+"}",
-			[]any{instant("from", from), instant("to", to)}, func(rows driver.Rows) error {
-				var namespace string
-				if err := rows.Scan(&namespace); err != nil {
-					return err
-				}
-				if overAt(to, now, t.days(kept[namespace].OrDefault())) {
-					over = append(over, namespace)
-				} else {
-					stay = append(stay, namespace)
-				}
-				return nil
-			})
-		if err != nil {
+		if over, stays, err = c.over(ctx, t, id, to, now, kept); err != nil {
 			return nil, err
 		}
 	}
 	switch {
-	case len(stay) == 0 && c.cluster.local(t.table) == t.table:
+	case !stays && c.cluster.local(t.table) == t.table:
 		for _, part := range parts {
 			err := c.conn.Exec(ctx, c.cluster.alter(t.table)+" DROP PART '"+part+"'")
 			if exception, ok := errors.AsType[*ch.Exception](err); ok && exception.Code == noSuchPart { // merged meanwhile: the next time
@@ -142,17 +137,55 @@ func (c *Client) retain(ctx context.Context, t retained, id string, from, to, no
 	case len(over) == 0:
 		return nil, nil
 	}
-	slices.Sort(over)
-	quoted := make([]string, len(over)) // an ALTER takes no parameters
-	for i, namespace := range over {
-		quoted[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(namespace) + "'"
+	removed := &Removal{Table: t.table, Partition: id, Namespaces: slices.Sorted(maps.Keys(over))}
+	if !stays { // parts have other names on each shard, so that they are emptied and not dropped
+		removed.Namespaces = nil
 	}
-	err = c.conn.Exec(settings(ctx, c.cluster.mutations()),
-		c.cluster.alter(t.table)+" DELETE IN PARTITION ID '"+id+"' WHERE namespace IN ("+strings.Join(quoted, ", ")+")")
-	if len(stay) == 0 { // parts have other names on each shard, so that they are emptied and not dropped
-		over = nil
+	return removed, c.conn.Exec(settings(ctx, c.cluster.mutations()), c.cluster.alter(t.table)+" DELETE IN PARTITION ID '"+id+"' WHERE "+strings.Join(slices.Sorted(maps.Values(over)), " OR "))
+}
+
+// over gives the namespaces that have rows in a partition which are over, each with a condition that holds for those, and
+// whether rows of anybody stay.
+func (c *Client) over(ctx context.Context, t retained, id string, to, now time.Time, kept map[string]core.Retention) (over map[string]string, stays bool, err error) {
+	over = make(map[string]string)
+	partition := ch.Named("partition", id)
+	err = c.each(ctx, "SELECT DISTINCT namespace FROM "+t.table+" WHERE _partition_id = {partition:String}", []any{partition}, func(rows driver.Rows) error {
+		var namespace string
+		if err := rows.Scan(&namespace); err != nil {
+			return err
+		}
+		if overAt(to, now, t.days(kept[namespace].OrDefault())) {
+			over[namespace] = "namespace = " + literal(namespace) // an ALTER takes no parameters
+		} else {
+			stays = true
+		}
+		return nil
+	})
+	if err != nil || t.happened == "" || len(over) == 0 {
+		return over, stays, err
 	}
-	return &Removal{Table: t.table, Partition: id, Namespaces: over}, err
+	// When it happened is read of these namespaces only: most of it goes now, and where it does not it is a backfill's. What is
+	// said to be of the future happened at no time that is known: the clock is that of whoever said it.
+	when := func(at time.Time) string {
+		return "toDateTime64('" + at.UTC().Format("2006-01-02 15:04:05.000000") + "', 6, 'UTC')"
+	}
+	happened := "if(" + t.happened + " > " + when(now.AddDate(0, 0, 1)) + ", " + when(time.Unix(0, 0)) + ", " + t.happened + ")"
+	err = c.each(ctx, "SELECT namespace, min("+happened+"), max("+happened+") FROM "+t.table+" WHERE _partition_id = {partition:String} AND namespace IN {namespaces:Array(String)} GROUP BY namespace",
+		[]any{partition, ch.Named("namespaces", slices.Sorted(maps.Keys(over)))}, func(rows driver.Rows) error {
+			var namespace string
+			var first, last time.Time
+			if err := rows.Scan(&namespace, &first, &last); err != nil {
+				return err
+			}
+			until := overUntil(now, t.days(kept[namespace].OrDefault()))
+			over[namespace] += " AND " + happened + " < " + when(until)
+			if !first.Before(until) {
+				delete(over, namespace)
+			}
+			stays = stays || !last.Before(until)
+			return nil
+		})
+	return over, stays, err
 }
 
 // rewritten says whether shards are still at work on what an earlier Retain has told them to remove from a table.

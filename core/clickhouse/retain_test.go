@@ -11,6 +11,23 @@ import (
 func TestRetain(t *testing.T) {
 	t.Parallel()
 	today := now().Truncate(24 * time.Hour).Add(12 * time.Hour)
+	// leave adds what a run of an instant has left, which was decided and carried out at a time.
+	leave := func(s *core.Segment, runs *[]core.Run, ns string, fireAt, at time.Time) {
+		o := core.Origin{RunID: newID(), Attempt: 1, TaskID: newID(), Namespace: ns, TaskName: "x", TaskType: ns + ".X", FireAt: fireAt}
+		s.Logs = append(s.Logs, core.LoggedLine{Origin: &o, LogLine: core.LogLine{At: at, Level: core.LevelInfo, Stream: core.StreamLog, Seq: 1, Message: "said"}})
+		s.RunSamples = append(s.RunSamples, core.RunSample{Origin: o, At: at})
+		s.Attempts = append(s.Attempts, core.AttemptRecord{Origin: o, StartedAt: at, EndedAt: at, Verdict: core.Failed})
+		*runs = append(*runs, core.Run{ID: o.RunID, TaskID: o.TaskID, Namespace: ns, TaskName: "x", TaskType: o.TaskType, FireAt: fireAt, FireThrough: fireAt, FireCount: 1, DecidedAt: at, StartedAt: at, EndedAt: at, State: core.RunEnded, Verdict: core.Failed, Message: "no answer about " + ns, Attempt: 1})
+	}
+	write := func(t *testing.T, w *world, s core.Segment, runs []core.Run) {
+		t.Helper()
+		if err := w.WriteSegment(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteRuns(t.Context(), s.ID, runs); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// fill writes for each namespace a run with a line, a sample and an attempt so many days ago, and samples of plugins and hosts.
 	fill := func(t *testing.T, w *world, days ...int) {
 		t.Helper()
@@ -19,21 +36,12 @@ func TestRetain(t *testing.T) {
 		for _, ago := range days {
 			at := today.AddDate(0, 0, -ago)
 			for _, ns := range []string{"Short", "Long", "O'Neill"} {
-				o := core.Origin{RunID: newID(), Attempt: 1, TaskID: newID(), Namespace: ns, TaskName: "x", TaskType: ns + ".X", FireAt: at}
-				s.Logs = append(s.Logs, core.LoggedLine{Origin: &o, LogLine: core.LogLine{At: at, Level: core.LevelInfo, Stream: core.StreamLog, Seq: 1, Message: "said"}})
-				s.RunSamples = append(s.RunSamples, core.RunSample{Origin: o, At: at})
-				s.Attempts = append(s.Attempts, core.AttemptRecord{Origin: o, StartedAt: at, EndedAt: at, Verdict: core.Succeeded})
+				leave(&s, &runs, ns, at, at)
 				s.PluginSamples = append(s.PluginSamples, core.PluginSample{Plugin: "lua-worker", Namespace: ns, PID: 1, ProcSample: core.ProcSample{At: at}})
-				runs = append(runs, core.Run{ID: o.RunID, TaskID: o.TaskID, Namespace: ns, TaskName: "x", TaskType: o.TaskType, FireAt: at, FireThrough: at, FireCount: 1, DecidedAt: at, StartedAt: at, EndedAt: at, State: core.RunEnded, Verdict: core.Succeeded, Attempt: 1})
 			}
 			s.HostSamples = append(s.HostSamples, core.HostSample{Host: "h", At: at})
 		}
-		if err := w.WriteSegment(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.WriteRuns(t.Context(), "retain", runs); err != nil {
-			t.Fatal(err)
-		}
+		write(t, w, s, runs)
 	}
 	ages := func(t *testing.T, w *world, table, column string) string {
 		t.Helper()
@@ -72,6 +80,54 @@ func TestRetain(t *testing.T) {
 		}
 		if again, err := w.Retain(t.Context(), today, kept); err != nil || len(again) != 0 {
 			t.Errorf("the second time: %v %v", again, err)
+		}
+	})
+	t.Run("WhatABackfillOfThePastLeftIsOfTheDayItRan", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		old := today.AddDate(0, 0, -200)
+		short := core.Retention{RunsDays: 30, LinesDays: 30, SamplesDays: 30}
+		s := core.Segment{ID: "backfill"}
+		var runs []core.Run
+		for _, ns := range []string{"Short", "Late", "O'Neill"} {
+			for _, ago := range []int{0, 29, 31, 200} {
+				if at := today.AddDate(0, 0, -ago); ns != "Late" || ago < 30 { // all of Late's is backfilled
+					leave(&s, &runs, ns, old, at)
+				}
+			}
+		}
+		leave(&s, &runs, "Short", old, today.AddDate(50, 0, 0)) // by a clock that is wrong: of the past, by all that is known
+		write(t, w, s, runs)
+		// left gives from how many days ago rows happened.
+		left := func() map[string]string {
+			all := make(map[string]string)
+			for table, at := range map[string]string{"run_logs": "at", "run_samples": "at", "attempts": "ended_at", "runs": "ended_at", "fires": "decided_at"} {
+				all[table] = fmt.Sprint(w.ask(t, "SELECT namespace, arraySort(groupArray(dateDiff('day', "+at+", toDateTime64('"+today.Format(time.DateTime)+"', 6, 'UTC')))) FROM "+table+" GROUP BY namespace ORDER BY namespace"))
+			}
+			return all
+		}
+		for _, pass := range []struct {
+			now  time.Time
+			kept map[string]core.Retention
+			want string
+		}{
+			{today, map[string]core.Retention{"Short": short, "Late": short, "O'Neill": {LinesDays: core.KeepForever, SamplesDays: core.KeepForever}}, "[[Late [0 29]] [O'Neill [0 29 31 200]] [Short [0 29]]]"},
+			{today, map[string]core.Retention{"Short": short, "Late": short, "O'Neill": short}, "[[Late [0 29]] [O'Neill [0 29]] [Short [0 29]]]"},
+			{today.AddDate(0, 0, 2), map[string]core.Retention{"Short": short, "Late": short, "O'Neill": short}, "[[Late [0]] [O'Neill [0]] [Short [0]]]"},
+			{today.AddDate(0, 0, 31), map[string]core.Retention{"Short": short, "Late": short, "O'Neill": short}, "[]"},
+		} {
+			removed, err := w.Retain(t.Context(), pass.now, pass.kept)
+			if err != nil || len(removed) != 5 {
+				t.Errorf("%v %v", removed, err)
+			}
+			for table, got := range left() {
+				if got != pass.want {
+					t.Errorf("%s, %s: %s, want %s", pass.now.Format(time.DateOnly), table, got, pass.want)
+				}
+			}
+			if again, err := w.Retain(t.Context(), pass.now, pass.kept); err != nil || len(again) != 0 {
+				t.Errorf("the second time: %v %v", again, err)
+			}
 		}
 	})
 	t.Run("APartitionThatIsOverForAllIsDroppedWhole", func(t *testing.T) {

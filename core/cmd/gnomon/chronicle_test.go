@@ -85,7 +85,7 @@ func TestNamespacesKeepTheirHistoryForTheirTime(t *testing.T) {
 	client := http.Client{Transport: &http.Transport{DialContext: unixDialer(filepath.Join(w.data, "run", "engine.sock"))}}
 	defer client.CloseIdleConnections()
 	answer, err := client.Post("http://engine/?database=gnomon", "text/plain", strings.NewReader(
-		"INSERT INTO run_logs (namespace, task, run_id, attempt, seq, fire_at, at, message) SELECT ['Bench', 'Kept'][1 + number % 2], 'old', 'r', 1, number, now64(6) - toIntervalDay(20), now64(6), 'old' FROM numbers(10)"))
+		"INSERT INTO run_logs (namespace, task, run_id, attempt, seq, fire_at, at, message) SELECT ['Bench', 'Kept'][1 + number % 2], 'old', 'r', 1, number, now64(6) - toIntervalDay(20), now64(6) - toIntervalDay(20), 'old' FROM numbers(10)"))
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatal(err, answer)
 	}

@@ -44,6 +44,9 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	var keep api.Retention
 	create := &cobra.Command{
 		Use: "create NAME", Short: "Create a namespace, or change its title, description and retention", Args: cobra.ExactArgs(1),
+		Long: "Create a namespace, or change its title, description and retention.\n\n" +
+			"Days of retention are counted from the nominal instant or from when it happened, whichever is later: what a backfill of last year leaves\n" +
+			"is kept as long as what runs today.",
 		Example: "  gnomon namespace create ImageArchive --title-zh 影像归档 --title-en 'Image archive'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/namespaces/" + url.PathEscape(args[0])
