@@ -139,6 +139,39 @@ func TestCost(t *testing.T) {
 	})
 }
 
+// TestCostOfABackfill holds that what a backfill of the past cost is counted once, on the day it ran, while history is removed by age.
+func TestCostOfABackfill(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	at := midnight().Add(time.Hour)
+	tried := func(task string, fireAt time.Time, cpu time.Duration) core.AttemptRecord {
+		a := tried(task, at, at.Add(time.Minute), "common", core.Usage{CPU: cpu, CPUSource: core.SourceMeasured, RSSSource: core.SourceUnknown, IOSource: core.SourceUnknown})
+		a.FireAt, a.TaskType = fireAt, "Common."+task
+		return a
+	}
+	write := func(s core.Segment) {
+		t.Helper()
+		if err := w.WriteSegment(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		rollUp(t, w.Client)
+		for _, view := range []string{"v_cost", "v_cost_by_hour"} {
+			if got := w.one(t, "SELECT sum(cpu_s) FROM "+view); got != "100" {
+				t.Errorf("%s after %s: %s s of CPU; the plugin used 100", view, s.ID, got)
+			}
+		}
+	}
+	write(core.Segment{ID: "the backfill", Attempts: []core.AttemptRecord{tried("backfilled", at.AddDate(0, 0, -100), 100*time.Second)},
+		PluginSamples: []core.PluginSample{tree(at, core.TreePlugin, "common", "", 5, 100*time.Second, 100*time.Second, 100*time.Second, true)}})
+	if _, err := w.Retain(t.Context(), time.Now(), map[string]core.Retention{"Common": {RunsDays: 30}}); err != nil {
+		t.Fatal(err)
+	}
+	write(core.Segment{ID: "what came after", Attempts: []core.AttemptRecord{tried("one", at, 0), tried("other", at, 0)}})
+	if got := w.one(t, "SELECT sum(cpu_s) FROM v_cost WHERE task = 'backfilled'"); got != "100" {
+		t.Errorf("the backfill used 100 s of CPU, and is given %s", got)
+	}
+}
+
 func TestNoisyNeighbours(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
