@@ -22,7 +22,7 @@ type Namespace struct {
 // Retention is how long history is kept, in whole days after the nominal instant, or after it happened if that is later, as in
 // a backfill (of samples of plugins: after they were taken). 0: the default; KeepForever: for ever.
 type Retention struct {
-	RunsDays    int // fires, runs and attempts
+	RunsDays    int // fires, runs and attempts, and what has messages of theirs
 	LinesDays   int // log lines
 	SamplesDays int // samples of runs, plugins and Lua workers
 	FineDays    int // of those days, for how many samples stay as they were measured; later one row stands for five minutes

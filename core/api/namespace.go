@@ -28,7 +28,7 @@ type Namespace struct {
 // Retention is how long history is kept. Days are counted from the nominal instant, or from when it happened if that is later,
 // as in a backfill; what is gone is gone in whole days, of runs in whole months.
 type Retention struct {
-	Runs    string `json:"runs,omitempty" doc:"Fires, runs and attempts: days, or forever; absent: forever" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"730d"`
+	Runs    string `json:"runs,omitempty" doc:"Fires, runs and attempts, and the messages of errors by day and of breakers: days, or forever; absent: forever" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"730d"`
 	Lines   string `json:"lines,omitempty" doc:"Log lines: days, or forever; absent: 90d" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"90d"`
 	Samples string `json:"samples,omitempty" doc:"Samples of runs and Lua workers: days, or forever; absent: 30d" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"30d"`
 	Fine    string `json:"fine,omitempty" doc:"Of these, how long samples stay as they were measured, every second or so; then one row stands for five minutes. Days, at least 8d, or forever; absent: 14d" pattern:"^([1-9][0-9]{0,4}d|forever)$" patternDescription:"days: 90d, or forever" example:"14d"`

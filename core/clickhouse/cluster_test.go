@@ -312,10 +312,13 @@ func TestOnACluster(t *testing.T) {
 		for _, ago := range []int{1, 100, 400} {
 			at := today.AddDate(0, 0, -ago)
 			for _, namespace := range []string{"Short", "Long"} {
-				runs = append(runs, core.Run{ID: newID(), TaskID: "t", Namespace: namespace, TaskName: "x", TaskType: namespace + ".X", FireAt: at, FireThrough: at, FireCount: 1, DecidedAt: at, StartedAt: at, EndedAt: at, State: core.RunEnded, Verdict: core.Succeeded, Attempt: 1})
+				runs = append(runs, core.Run{ID: newID(), TaskID: "t", Namespace: namespace, TaskName: "x", TaskType: namespace + ".X", FireAt: at, FireThrough: at, FireCount: 1, DecidedAt: at, StartedAt: at, EndedAt: at, State: core.RunEnded, Verdict: core.Failed, Message: "no answer", Attempt: 1})
 			}
 		}
 		if err := w.WriteRuns(t.Context(), "old", runs); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.RollUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		hosts := core.Segment{ID: "hosts", HostSamples: []core.HostSample{{Host: "h", At: today}, {Host: "h", At: today.AddDate(-2, 0, 0)}}}
@@ -332,6 +335,9 @@ func TestOnACluster(t *testing.T) {
 			}
 			if got := w.one(t, "SELECT count() FROM fires"); got != "3" {
 				return fmt.Errorf("fires left: %s", got)
+			}
+			if got := w.one(t, "SELECT count() FROM errors_day"); got != "3" {
+				return fmt.Errorf("errors left: %s", got)
 			}
 			return nil
 		})

@@ -25,6 +25,7 @@ type retained struct {
 	thinning string // the statement that thins a day of it, while Thin is at it
 }
 
+// allRetained are all tables of single rows, and the roll-ups that have what a run said in them. Those that only count stay.
 var allRetained = []retained{
 	{table: "run_logs", at: "fire_at", happened: "at", days: func(r core.Retention) int { return r.LinesDays }},
 	{table: "run_samples", at: "fire_at", happened: "at", days: func(r core.Retention) int { return r.SamplesDays }},
@@ -32,6 +33,8 @@ var allRetained = []retained{
 	{table: "attempts", at: "fire_at", happened: "ended_at", days: func(r core.Retention) int { return r.RunsDays }},
 	{table: "runs", at: "fire_at", happened: "ended_at", days: func(r core.Retention) int { return r.RunsDays }},
 	{table: "fires", at: "fire_at", happened: "decided_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "errors_day", at: "day", happened: "last_at", days: func(r core.Retention) int { return r.RunsDays }},
+	{table: "breaker_changes", at: "at", days: func(r core.Retention) int { return r.RunsDays }},
 	{table: "host_samples", at: "at", host: true},
 }
 

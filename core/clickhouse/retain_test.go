@@ -130,6 +130,49 @@ func TestRetain(t *testing.T) {
 			}
 		}
 	})
+	t.Run("WhatRunsSaidGoesWithThemAndTheirFiguresStay", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		old := today.AddDate(0, 0, -200)
+		s := core.Segment{ID: "messages"}
+		var runs []core.Run
+		leave(&s, &runs, "Short", old, old)
+		leave(&s, &runs, "Short", today, today)
+		leave(&s, &runs, "Backfilled", old, today)
+		leave(&s, &runs, "Long", old, old)
+		write(t, w, s, runs)
+		var changes []core.BreakerChange
+		for _, r := range runs {
+			changes = append(changes, core.BreakerChange{Breaker: core.Breaker{Name: "task:" + r.TaskID, State: core.BreakerOpen, Because: r.Message, UpdatedAt: r.EndedAt}, Namespace: r.Namespace, TaskName: r.TaskName, RunID: r.ID})
+		}
+		if err := w.WriteBreakerChanges(t.Context(), "messages", changes); err != nil {
+			t.Fatal(err)
+		}
+		rollUp(t, w.Client)
+		short := core.Retention{RunsDays: 30}
+		kept := map[string]core.Retention{"Short": short, "Backfilled": short, "Long": {}}
+		if _, err := w.Retain(t.Context(), today, kept); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"last_message FROM errors_day", "because FROM breaker_changes", "message FROM runs"} {
+			want := "[[no answer about Backfilled] [no answer about Long] [no answer about Short]]"
+			if got := fmt.Sprint(w.ask(t, "SELECT "+text+" ORDER BY ALL")); got != want {
+				t.Errorf("%s: %s, want %s", text, got, want)
+			}
+		}
+		if got := w.one(t, "SELECT sum(failed) FROM v_success_by_day"); got != "4" {
+			t.Errorf("%s runs failed, says the roll-up", got)
+		}
+		if again, err := w.Retain(t.Context(), today, kept); err != nil || len(again) != 0 {
+			t.Errorf("the second time: %v %v", again, err)
+		}
+		if _, err := w.Retain(t.Context(), today.AddDate(0, 2, 0), map[string]core.Retention{"Short": short, "Backfilled": short, "Long": short}); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.one(t, "SELECT (SELECT count() FROM errors_day) + (SELECT count() FROM breaker_changes) + (SELECT count() FROM runs)"); got != "0" {
+			t.Errorf("%s rows left", got)
+		}
+	})
 	t.Run("APartitionThatIsOverForAllIsDroppedWhole", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)

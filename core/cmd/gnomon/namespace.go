@@ -46,7 +46,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 		Use: "create NAME", Short: "Create a namespace, or change its title, description and retention", Args: cobra.ExactArgs(1),
 		Long: "Create a namespace, or change its title, description and retention.\n\n" +
 			"Days of retention are counted from the nominal instant or from when it happened, whichever is later: what a backfill of last year leaves\n" +
-			"is kept as long as what runs today.",
+			"is kept as long as what runs today. With the runs of a namespace goes all that has their messages; figures that were added up stay for ever.",
 		Example: "  gnomon namespace create ImageArchive --title-zh 影像归档 --title-en 'Image archive'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "/v1/namespaces/" + url.PathEscape(args[0])
@@ -90,7 +90,7 @@ func newNamespaceCommand(s *session) *cobra.Command {
 	create.Flags().StringVar(&title.Zh, "title-zh", "", "title in Chinese")
 	create.Flags().StringVar(&title.En, "title-en", "", "title in English")
 	create.Flags().StringVar(&description, "description", "", "what it is")
-	create.Flags().StringVar(&keep.Runs, "keep-runs", "", "how long fires, runs and attempts are kept: 730d, or forever (default forever)")
+	create.Flags().StringVar(&keep.Runs, "keep-runs", "", "how long fires, runs, attempts and messages of errors are kept: 730d, or forever (default forever)")
 	create.Flags().StringVar(&keep.Lines, "keep-lines", "", "how long log lines are kept (default 90d)")
 	create.Flags().StringVar(&keep.Samples, "keep-samples", "", "how long samples are kept (default 30d)")
 	create.Flags().StringVar(&keep.Fine, "keep-fine", "", "of these, how long as measured; then one row for five minutes: 8d or more, or forever (default 14d)")
