@@ -242,6 +242,33 @@ func TestRollUps(t *testing.T) {
 			t.Errorf("%s runs, before %s", got, before)
 		}
 	})
+	t.Run("ADayWhoseRunsAreGoneKeepsItsFiguresUntilAsManyAreBackfilled", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		day := midnight().AddDate(0, 0, -400)
+		write := func(name string, runs int, ran time.Time, want string) {
+			t.Helper()
+			var all []core.Run
+			for i := range runs {
+				at := day.Add(time.Duration(i) * time.Hour)
+				all = append(all, core.Run{ID: newID(), TaskID: "t", TaskVersion: 1, Namespace: "Common", TaskName: "x", TaskType: "Common.X", Trigger: core.TriggerSchedule, FireAt: at, FireThrough: at, FireCount: 1,
+					State: core.RunEnded, DecidedAt: ran, CreatedBy: "gnomon", Attempt: 1, StartedAt: ran, EndedAt: ran.Add(time.Second), Verdict: core.Succeeded})
+			}
+			if err := w.WriteRuns(t.Context(), name, all); err != nil {
+				t.Fatal(err)
+			}
+			rollUp(t, w.Client)
+			if got := fmt.Sprint(w.one(t, "SELECT sum(runs) FROM v_success_by_day"), " ", w.one(t, "SELECT count() FROM runs")); got != want {
+				t.Errorf("%s: the view and the table have %s runs, want %s", name, got, want)
+			}
+		}
+		write("a day", 12, day.AddDate(0, 0, 1), "12 12")
+		if _, err := w.Retain(t.Context(), time.Now(), map[string]core.Retention{"Common": {RunsDays: 30}}); err != nil {
+			t.Fatal(err)
+		}
+		write("two of it again", 2, time.Now(), "12 2")
+		write("the day again", 11, time.Now(), "13 13")
+	})
 	t.Run("WhatWasSeenLateIsMadeOnceMore", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)

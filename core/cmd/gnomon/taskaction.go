@@ -57,6 +57,9 @@ func (s *session) taskBackfill() *cobra.Command {
 	var from, to string
 	cmd := &cobra.Command{
 		Use: "backfill NAMESPACE/NAME --from INSTANT --to INSTANT", Short: "Run a task for the instants of a past time", Args: cobra.ExactArgs(1),
+		Long: "Run a task for the instants of a past time.\n\n" +
+			"What it leaves in history is kept from the day it runs. A day whose runs have been removed by age keeps its figures in the v_* views until as\n" +
+			"many are backfilled into it; single runs are in the tables all the same.",
 		Example: "  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01 --to 2026-11-08 --dry-run\n" +
 			"  gnomon task backfill Manufacturing/daily-health-snapshot --from 2026-11-01T06:00 --to 2026-11-01T18:00 --overlap 'allow(3)'",
 		RunE: func(cmd *cobra.Command, args []string) error {
