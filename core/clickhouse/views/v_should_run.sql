@@ -21,7 +21,7 @@ CREATE OR REPLACE VIEW v_should_run
     missing     UInt32 COMMENT 'of them not decided about; from reconciliations',
     doubled     UInt32 COMMENT 'of them decided about more than once; from reconciliations',
     unexpected  UInt32 COMMENT 'fires at instants that the schedule does not have; from reconciliations',
-    reasons     Map(String, UInt64) COMMENT 'nominal instants skipped, by reason, those of backfills and chains included; a range counts on the day it begins; from fires',
+    reasons     Map(String, UInt64) COMMENT 'nominal instants skipped, by reason, those of backfills and chains included; a range counts on the day it begins; if a task was deleted on the day and another made under its name, all are with the later one; from fires',
     complete    Bool COMMENT 'true: every expected instant was decided exactly once, and no other',
     checked_at  DateTime64(6, 'UTC') COMMENT 'when the day was checked; clock of the server'
 )
