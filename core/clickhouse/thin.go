@@ -214,11 +214,12 @@ func (c *Client) fine(ctx context.Context, t retained, s span, now time.Time, ke
 		namespace = "''"
 	}
 	none = true
-	err = c.each(ctx, "SELECT toString("+namespace+"), countIf(thinned_s = 0) FROM "+t.table+" WHERE "+t.at+" >= {from:"+inUTC+"} AND "+t.at+" < {to:"+inUTC+"} GROUP BY 1",
+	err = c.each(ctx, "SELECT toString("+namespace+"), countIf(thinned_s = 0), maxIf(at, thinned_s = 0) FROM "+t.table+" WHERE "+t.at+" >= {from:"+inUTC+"} AND "+t.at+" < {to:"+inUTC+"} GROUP BY 1",
 		[]any{instant("from", s.from), instant("to", s.to)}, func(rows driver.Rows) error {
 			var name string
 			var measured uint64
-			if err := rows.Scan(&name, &measured); err != nil {
+			var last time.Time // of a backfill long after the partition's time
+			if err := rows.Scan(&name, &measured, &last); err != nil {
 				return err
 			}
 			days := longestFine(kept)
@@ -226,7 +227,7 @@ func (c *Client) fine(ctx context.Context, t retained, s span, now time.Time, ke
 				days = fineDays(kept[name])
 			}
 			none = none && measured == 0
-			if measured > 0 && overAt(s.to, now, days) {
+			if measured > 0 && overAt(s.to, now, days) && overAt(last, now, days) {
 				over = append(over, name)
 			}
 			return nil

@@ -246,6 +246,28 @@ func TestThin(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("WhatABackfillUsedStaysFineFromTheDayItRan", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		now := time.Now().UTC().Truncate(5 * time.Minute)
+		var s core.Segment
+		for i := range 60 {
+			o := core.Origin{RunID: "r", Attempt: 1, TaskID: "t", Namespace: "Thin", TaskName: "x", TaskType: "Thin.X", FireAt: old}
+			s.ID, s.RunSamples = "backfill", append(s.RunSamples, core.RunSample{Origin: o, At: now.Add(time.Duration(i) * time.Second)})
+		}
+		if err := w.WriteSegment(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		for _, pass := range []struct{ days, rows int }{{1, 60}, {13, 60}, {15, 1}} {
+			var gate sync.RWMutex
+			if _, _, err := w.Thin(t.Context(), now.AddDate(0, 0, pass.days), kept, &gate); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.one(t, "SELECT toString((count(), sum(readings))) FROM run_samples"); got != fmt.Sprintf("(%d,60)", pass.rows) {
+				t.Errorf("after %d days: %s rows and readings, want %d", pass.days, got, pass.rows)
+			}
+		}
+	})
 	t.Run("RowsThatComeMeanwhileAreNotLost", func(t *testing.T) {
 		t.Parallel()
 		w, _ := begin(t)
