@@ -195,7 +195,8 @@ func TestThin(t *testing.T) {
 			t.Errorf("again: %d partitions, %s", n, rows(t, w))
 		}
 		rollUp(t, w.Client)
-		if got := w.one(t, "SELECT toString((count(), countIf(state = 'replaced'), sum(rows_before), countIf(rows_after * 20 < rows_before))) FROM thinnings"); got != "(3,3,4320,3)" {
+		// On a busy machine what was replaced is gone from disk by now.
+		if got := w.one(t, "SELECT toString((count(), countIf(state IN ('replaced', 'done')), sum(rows_before), countIf(rows_after * 20 < rows_before))) FROM thinnings"); got != "(3,3,4320,3)" {
 			t.Error(got)
 		}
 		state, err := w.ThinState(t.Context())
