@@ -33,7 +33,7 @@ type QueryRequest struct {
 }
 
 // QueryAnswer is the answer as JSON. It is written while it is read: if something goes wrong after the first row, the
-// answer is cut off and so is not valid JSON.
+// answer is cut off and so is not valid JSON. Why is in its last line.
 type QueryAnswer struct {
 	Columns []Column `json:"columns" doc:"In the order of the statement"`
 	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339, with the offset of the column's zone"`
@@ -47,7 +47,7 @@ func (a *API) queries() {
 		MaxBodyBytes: maxQuery,
 	}
 	schemas := a.huma.OpenAPI().Components.Schemas
-	op.Responses = map[string]*huma.Response{"200": {Description: "The answer", Content: map[string]*huma.MediaType{
+	op.Responses = map[string]*huma.Response{"200": {Description: `The answer. If it is cut off after its first rows, its last line, in any form, says why: {"gnomon_query":"<X-Gnomon-Query-Id>","error":<a problem>}; then the connection breaks`, Content: map[string]*huma.MediaType{
 		"application/json": {Schema: schemas.Schema(reflect.TypeFor[QueryAnswer](), true, "QueryAnswer")},
 		ndjson:             {Schema: &huma.Schema{Type: huma.TypeString, Description: "One object a line"}},
 		"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString, Description: "With a line of names; values as they are, also text that a spreadsheet could take for a formula"}},
@@ -100,16 +100,40 @@ func (a *API) queries() {
 						panic(http.ErrAbortHandler) // what is missing must not look as if it had never been
 					}
 				case !late.begun:
-					if stopped, ok := errors.AsType[*stoppedError](context.Cause(ctx)); ok {
-						err = stopped.problem(ctx)
-					}
-					a.answer(hctx, aboutStatement(err))
+					a.answer(hctx, aboutStatement(stoppedOr(ctx, err)))
 				default:
 					requestOf(ctx).log.Warn("query cut off", "request_id", requestOf(ctx).id, "err", err)
+					out.breakOff(late, problem(ctx, aboutStatement(stoppedOr(ctx, err))))
 					panic(http.ErrAbortHandler) // the caller must not take half an answer for a whole one
 				}
 			}}, nil
 		})
+}
+
+// QueryEnd is the last line of an answer that is cut off, in any form; then the connection breaks, so that nobody who does not look
+// for it takes half an answer for a whole one. As it begins with the query's id, no row can be made to look like it.
+type QueryEnd struct {
+	ID    string  `json:"gnomon_query" doc:"X-Gnomon-Query-Id"`
+	Error Problem `json:"error" doc:"Why there are no more rows"`
+}
+
+// QueryEndMark is what the line of QueryEnd begins with.
+func QueryEndMark(id string) string { return `{"gnomon_query":"` + id + `"` }
+
+// breakOff says why no more comes. What can still not be sent is lost: the connection breaks anyway.
+func (o *answer) breakOff(late *lateWriter, why *Problem) {
+	line, err := json.Marshal(QueryEnd{late.id, *why})
+	if err != nil {
+		return
+	}
+	if o.table != nil {
+		o.table.Flush()
+	}
+	if o.mediaType == "application/json" || o.mediaType == parquet {
+		_ = o.w.WriteByte('\n') // the other forms end each row with one
+	}
+	_, _ = o.w.Write(append(line, '\n'))
+	o.send(late)
 }
 
 // takePlace waits for the caller's place among the statements that are under way.

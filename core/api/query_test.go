@@ -1,12 +1,14 @@
 package api_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/gnomon-scheduler/gnomon/core/access"
+	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
 func TestQueryAnswersInFourForms(t *testing.T) {
@@ -67,6 +69,37 @@ func TestQueryThatBreaksIsCutOff(t *testing.T) {
 		}
 		if err == nil {
 			t.Errorf("%s looks whole", accept)
+		}
+	}
+}
+
+// Why an answer breaks off is its last line, so that nobody has to look into the server's log.
+func TestQueryThatBreaksSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const id = "0198c0de-0000-7000-8000-000000000001"
+	for accept, before := range map[string]string{"application/json": ",[1]\n", "application/x-ndjson": "{\"n\":1}\n", "text/csv": "\n1\n", "text/tab-separated-values": "\n1\n", parquet: "PAR1\n"} {
+		for lang, want := range map[string]string{"en": "the statement takes too long", "zh": "语句的执行时间太长"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/v1/query", strings.NewReader(`{"sql":"stopped","id":"`+id+`"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+w.admin)
+			req.Header.Set("Accept", accept)
+			req.Header.Set("Accept-Language", lang)
+			resp, err := w.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			rows, end, _ := strings.Cut(string(raw), api.QueryEndMark(id))
+			var why struct {
+				Error api.Problem `json:"error"`
+			}
+			if bad := json.Unmarshal([]byte("{"+strings.TrimPrefix(end, ",")), &why); bad != nil || err == nil || !strings.HasSuffix(rows, before) || why.Error.Kind != "exhausted" || len(why.Error.Errors) != 1 || why.Error.Errors[0].Message != want {
+				t.Errorf("%s %s: %v %v %q %+v", accept, lang, err, bad, rows[max(0, len(rows)-40):], why)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -181,4 +182,12 @@ func (e *stoppedError) StoppedBy() string { return e.by }
 
 func (e *stoppedError) problem(ctx context.Context) *Problem {
 	return requestOf(ctx).refuse(499, core.KindUnavailable, core.Text{Zh: fmt.Sprintf("查询已被 %s 取消", e.by), En: e.Error()})
+}
+
+// stoppedOr gives who cancelled a query as the cause of what went wrong with it; err: nobody did.
+func stoppedOr(ctx context.Context, err error) error {
+	if stopped, ok := errors.AsType[*stoppedError](context.Cause(ctx)); ok {
+		return stopped.problem(ctx)
+	}
+	return err
 }

@@ -559,6 +559,18 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 			err = errors.Join(err, row([]any{uint64(1)}))
 		}
 		return false, errors.Join(err, errDown)
+	case "stopped":
+		slow := core.Text{Zh: "语句的执行时间太长", En: "the statement takes too long"}
+		err := &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(slow.En), Findings: []core.Finding{{Path: "sql", Message: slow}}}
+		if q.Format != "" {
+			_, _ = q.Into.Write([]byte(strings.Repeat("PAR1", 50000)))
+			return false, err
+		}
+		_ = head([]api.Column{{Name: "n", Type: "UInt64"}})
+		for range 50000 {
+			_ = row([]any{uint64(1)})
+		}
+		return false, err
 	case "wordy":
 		return false, core.Errorf(core.KindInvalid, "query history",
 			"Code: 62. DB::Exception: Syntax error: failed at position 1 (SELEC). Expected one of: a, b, c, d, e, f, g, h. (SYNTAX_ERROR)")

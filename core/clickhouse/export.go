@@ -39,7 +39,7 @@ func (c *Client) Export(ctx context.Context, sql, format string, limits QueryLim
 		cancel()
 		return nil, limits.explained(tooMany(serverError(op, err), limits.MaxRows))
 	}
-	return &export{body: body, cancel: cancel, limit: limits.MaxRows}, nil
+	return &export{body: body, cancel: cancel, limits: limits}, nil
 }
 
 // tooMany says what to do about a file that would have more rows than asked for.
@@ -64,14 +64,14 @@ func codeOf(e *core.Error) int {
 type export struct {
 	body   io.ReadCloser
 	cancel context.CancelFunc
-	limit  int
+	limits QueryLimits
 }
 
 // Read gives the next bytes of the file.
 func (e *export) Read(p []byte) (int, error) {
 	n, err := e.body.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // only a plain EOF is the end
-		err = tooMany(serverError("query history", err), e.limit)
+		err = e.limits.explained(tooMany(serverError("query history", err), e.limits.MaxRows))
 	}
 	return n, err
 }

@@ -191,6 +191,56 @@ func TestQuery(t *testing.T) {
 	})
 }
 
+// What ClickHouse says when it breaks an answer off reaches the asker, a limit as our own words about it.
+func TestAnAnswerThatBreaksOffSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for _, c := range []struct {
+		sql    string
+		limits clickhouse.QueryLimits
+		kind   core.Kind
+		want   string
+	}{
+		{"SELECT number, throwIf(number = 200000, 'enough \\r\\n') FROM numbers(300000)", clickhouse.QueryLimits{MaxRows: 300_000}, core.KindInvalid, "enough"},
+		{"SELECT number FROM numbers(1000000000000) WHERE sipHash64(number) % 20000 = 1", clickhouse.QueryLimits{MaxRows: 1_000_000, MaxDuration: 2 * time.Second}, core.KindExhausted, "takes longer than 2s"},
+	} {
+		rows, err := w.Query(t.Context(), c.sql, c.limits, nil, everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for rows.Next() {
+			if _, err = rows.Scan(nil); err != nil {
+				t.Fatalf("%s: after %d rows: %v", c.sql, got, err)
+			}
+			got++
+		}
+		if err = rows.Err(); got == 0 || core.KindOf(err) != c.kind || !strings.Contains(told(err), c.want) || !strings.Contains(told(err), "Code: ") {
+			t.Errorf("%s: after %d rows: %v", c.sql, got, err)
+		}
+		rows.Close()
+		body, err := w.Export(t.Context(), c.sql, "Parquet", c.limits, nil, everything)
+		if err == nil {
+			_, err = io.Copy(io.Discard, body)
+			_ = body.Close()
+		}
+		if core.KindOf(err) != c.kind || !strings.Contains(told(err), c.want) {
+			t.Errorf("%s as a file: %v", c.sql, err)
+		}
+	}
+}
+
+// told gives an error with all that it says to a person.
+func told(err error) string {
+	text := fmt.Sprint(err)
+	if e, ok := errors.AsType[*core.Error](err); ok {
+		for _, f := range e.Findings {
+			text += " " + f.Message.En
+		}
+	}
+	return text
+}
+
 func TestExport(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

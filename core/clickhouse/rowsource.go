@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,6 +106,10 @@ func askLines(ctx context.Context, sql string, ask asking, options []ch.QueryOpt
 	return l, columns, nil
 }
 
+// crlf stands between rows and ClickHouse's words about why it gives no more (src/Server/HTTP/WriteBufferFromHTTPServerResponse.cpp), of
+// which clickhouse-go makes an error. Rows end in a plain newline.
+var crlf = []byte("\r\n")
+
 // errCut is an answer that is not what it should be.
 var errCut = core.Errorf(core.KindInternal, "query history", "ClickHouse's answer cannot be read")
 
@@ -124,6 +129,11 @@ func (l *rowLines) next() bool {
 		}
 		l.line = append(l.line, part...)
 		switch {
+		case err == nil && bytes.HasSuffix(l.line, crlf):
+			if _, l.failed = l.r.Peek(1); l.failed == nil || l.failed == io.EOF { //nolint:errorlint // a wrapped one is an answer that broke off
+				l.failed = errCut
+			}
+			return false
 		case err == nil:
 			return true
 		case err == io.EOF && len(l.line) > 0:

@@ -111,7 +111,7 @@ type remoteError struct{ problem api.Problem }
 
 func (e *remoteError) Error() string { return e.problem.Error() }
 
-// placedError says where in the user's files the cause of an error stands.
+// placedError says where in the user's files, or in an answer, the cause of an error stands.
 type placedError struct {
 	place string
 	err   error

@@ -770,6 +770,40 @@ func TestSQLFilesAppearWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
+// An answer that breaks off says why, in the reader's language, and what says it is no part of the answer.
+func TestASQLAnswerThatBreaksOffSaysWhy(t *testing.T) {
+	m := newRemote(t)
+	m.answers["POST /v1/query"] = func(w http.ResponseWriter, r *http.Request) {
+		var asked api.QueryRequest
+		if err := json.Unmarshal([]byte(m.bodies["POST /v1/query"]), &asked); err != nil {
+			t.Error(err)
+		}
+		rows := map[string]string{"text/csv": "n\n1\n{\"gnomon_query\":\"another\"}\n", "application/json": `{"columns":[{"name":"n","type":"UInt8"}],"rows":[[1]` + "\n"}[r.Header.Get("Accept")]
+		raw, err := json.Marshal(api.QueryEnd{ID: asked.ID, Error: api.Problem{Status: 429, Kind: "exhausted", Errors: []api.ProblemError{{Location: "body.sql", MessageEn: "takes longer than 30s", MessageZh: "执行时间超过 30s"}}}})
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write([]byte(rows + string(raw) + "\n"))
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	for form, want := range map[string]string{"csv": "n\n1\n{\"gnomon_query\":\"another\"}\n", "table": ""} {
+		for lang, said := range map[string]string{"en": "gnomon: sql: the answer is not complete: takes longer than 30s\n", "zh": "gnomon: sql: 结果不完整: 执行时间超过 30s\n"} {
+			out, errOut, code := gnomon(t, m, "", "--lang", lang, "sql", "SELECT 1", "-o", form)
+			if code != exitFailed || out != want || errOut != said {
+				t.Errorf("%s: %d %q %q", form, code, out, errOut)
+			}
+		}
+	}
+	path := filepath.Join(t.TempDir(), "a.csv")
+	if _, errOut, code := gnomon(t, m, "", "sql", "SELECT 1", "--file", path); code != exitFailed || !strings.Contains(errOut, "takes longer than 30s") {
+		t.Errorf("%d %q", code, errOut)
+	}
+	if left, _ := filepath.Glob(path + "*"); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestAnInterruptedQueryIsCancelled(t *testing.T) {
 	m := newRemote(t)
 	ctx, interrupt := context.WithCancel(t.Context())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,12 +168,50 @@ func (s *session) fetch(ctx context.Context, q inquiry) (rows int, more bool, er
 	}
 	defer func() { _ = resp.Body.Close() }()
 	got.from = resp.Body
-	rows, err = s.rows(&got)
+	rows, err = s.rows(&untilEnd{r: bufio.NewReaderSize(&got, 64<<10), mark: []byte(api.QueryEndMark(q.id))})
 	endProgress()
 	if err != nil {
-		return -1, false, s.unanswered(ctx, q, fmt.Errorf("%s: %w", s.say("结果不完整", "the answer is not complete"), err))
+		return -1, false, s.unanswered(ctx, q, &placedError{s.say("结果不完整", "the answer is not complete"), err})
 	}
 	return rows, resp.Trailer.Get("X-Gnomon-More") == "true", nil
+}
+
+// untilEnd is an answer whose last line, if that says why there is no more, is an error and no part of it.
+type untilEnd struct {
+	r     *bufio.Reader
+	mark  []byte // what that line begins with
+	part  []byte // of a line, not yet given
+	err   error  // what comes behind it
+	inner bool   // the line goes on
+}
+
+// Read gives what has come.
+func (u *untilEnd) Read(p []byte) (n int, err error) {
+	for n < len(p) && (len(u.part) > 0 || u.err == nil && (n == 0 || u.r.Buffered() >= len(u.mark))) {
+		if len(u.part) == 0 {
+			u.next()
+		}
+		taken := copy(p[n:], u.part)
+		n, u.part = n+taken, u.part[taken:]
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, u.err
+}
+
+func (u *untilEnd) next() {
+	if begins, _ := u.r.Peek(len(u.mark)); !u.inner && bytes.Equal(begins, u.mark) {
+		var end api.QueryEnd
+		if u.err = json.NewDecoder(u.r).Decode(&end); u.err == nil {
+			u.err = &remoteError{end.Error}
+		}
+		return
+	}
+	u.part, u.err = u.r.ReadSlice('\n')
+	if u.inner = errors.Is(u.err, bufio.ErrBufferFull); u.inner {
+		u.err = nil
+	}
 }
 
 // unanswered makes sure that a query whose answer nobody waits for is not running on: closing the connection ends it, but
