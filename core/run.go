@@ -86,6 +86,9 @@ func (t Trigger) Patient() bool {
 	return t == TriggerCatchUp || t == TriggerBackfill || t == TriggerWorkflow || t == TriggerRetry
 }
 
+// OfThePast says that a run's instant was past when somebody wanted it: how late it began is no news.
+func (t Trigger) OfThePast() bool { return t == TriggerBackfill || t == TriggerRetry }
+
 // Run is one fire and what became of it. A skipped fire is a Run with Verdict Skipped, so that each fire is one row.
 type Run struct {
 	ID          string // UUIDv7; the idempotency key handed to the task

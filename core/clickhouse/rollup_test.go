@@ -51,6 +51,9 @@ func makePast(seed uint64, tasks, days, perDay int) *past {
 				p.runs = append(p.runs, r)
 				continue
 			}
+			if i%11 == 5 {
+				r.Trigger = []core.Trigger{core.TriggerBackfill, core.TriggerRetry}[i%2]
+			}
 			if random.IntN(7) == 0 {
 				failing = !failing
 			}

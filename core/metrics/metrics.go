@@ -51,7 +51,7 @@ func New(o Options) (*Metrics, error) {
 	}
 	m := &Metrics{opts: o, own: prometheus.NewRegistry(), scrapes: make(chan struct{}, o.MaxScrapes), duration: make(map[core.Verdict]prometheus.Observer)}
 	m.lateness = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "gnomon_run_lateness_seconds", Help: "From the nominal instant of a run to the hand-over of its first attempt.",
+		Name: "gnomon_run_lateness_seconds", Help: "From the nominal instant of a run to the hand-over of its first attempt; without backfills and retries, whose instants were past when they were wanted.",
 		Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600},
 	})
 	durations := prometheus.NewHistogramVec(prometheus.HistogramOpts{

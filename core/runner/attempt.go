@@ -82,7 +82,7 @@ func (r *Runner) execute(l *liveRun) {
 	r.mu.Lock()
 	l.startedAt = cmp.Or(l.began, now)
 	r.mu.Unlock()
-	if l.run.Attempt == 1 && l.began.IsZero() {
+	if l.run.Attempt == 1 && l.began.IsZero() && !l.run.Trigger.OfThePast() {
 		r.opts.Started(l.startedAt.Sub(l.run.FireAt))
 	}
 	log := r.opts.Recorder.Attempt(originOf(l.run), l.task.Policies.LogLevel, l.task.Policies.LogFull)

@@ -38,7 +38,7 @@ FROM
     (
         SELECT namespace, task_type, toStartOfHour(fire_at) AS hour, fire_at, run_id, task_version, toString(outcome) AS outcome, ended_at, toUInt64(attempts) AS tries,
             dateDiff('microsecond', started_at, ended_at) AS duration,
-            if(attempts <= 1, dateDiff('microsecond', fire_at, started_at), NULL) AS lateness,
+            if(attempts <= 1 AND trigger NOT IN ('backfill', 'retry'), dateDiff('microsecond', fire_at, started_at), NULL) AS lateness,
             if(attempts <= 1, dateDiff('microsecond', wait_since, coalesce(started_at, ended_at)), NULL) AS waited,
             NULL AS queue, cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source, '' AS decision, '' AS reason, toUInt64(0) AS fire_count
         FROM runs FINAL

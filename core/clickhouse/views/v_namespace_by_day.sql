@@ -26,10 +26,10 @@ CREATE OR REPLACE VIEW v_namespace_by_day
     duration_p95_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: 95 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
     duration_p99_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: 99 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
     duration_max_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: longest, milliseconds; NULL: no figure; from runs',
-    lateness_p50_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: median, within 2.2 %, milliseconds; NULL: no figure; from runs',
-    lateness_p95_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: 95 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
-    lateness_p99_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: 99 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
-    lateness_max_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: longest, milliseconds; NULL: no figure; from runs',
+    lateness_p50_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: median, within 2.2 %, milliseconds; NULL: no figure; from runs',
+    lateness_p95_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: 95 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
+    lateness_p99_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: 99 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
+    lateness_max_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: longest, milliseconds; NULL: no figure; from runs',
     waited_p50_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: median, within 2.2 %, milliseconds; NULL: no figure; from runs',
     waited_p95_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: 95 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
     waited_p99_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: 99 % are below it, within 2.2 %, milliseconds; NULL: no figure; from runs',
@@ -40,13 +40,13 @@ CREATE OR REPLACE VIEW v_namespace_by_day
     queue_max_ms    Nullable(Float64) COMMENT 'from hand-over to the beginning of the handler, of attempts: longest, milliseconds; NULL: no figure; from attempts'
 )
 AS WITH
-    (hist, p) -> if(empty(hist), NULL, pow(2, (mapKeys(hist)[arrayFirstIndex(n -> n > floor(p * arraySum(mapValues(hist))), arrayCumSum(mapValues(hist)))] + 0.5) / 16) / 1000) AS q
+    (hist, p, most) -> if(empty(hist), NULL, least(pow(2, (mapKeys(hist)[arrayFirstIndex(n -> n > floor(p * arraySum(mapValues(hist))), arrayCumSum(mapValues(hist)))] + 0.5) / 16), toFloat64(most)) / 1000) AS q -- the middle of a bucket may lie beyond the greatest value
 SELECT day, namespace, tasks, runs, succeeded, failed + timed_out + crashed + lost AS failures, failed, timed_out, crashed, lost, cancelled, retried, attempts,
     if(runs = cancelled, NULL, succeeded / (runs - cancelled)) AS success_rate,
-    q(duration_hist, 0.5) AS duration_p50_ms, q(duration_hist, 0.95) AS duration_p95_ms, q(duration_hist, 0.99) AS duration_p99_ms, if(empty(duration_hist), NULL, duration_max_us / 1000) AS duration_max_ms,
-    q(lateness_hist, 0.5) AS lateness_p50_ms, q(lateness_hist, 0.95) AS lateness_p95_ms, q(lateness_hist, 0.99) AS lateness_p99_ms, if(empty(lateness_hist), NULL, lateness_max_us / 1000) AS lateness_max_ms,
-    q(waited_hist, 0.5) AS waited_p50_ms, q(waited_hist, 0.95) AS waited_p95_ms, q(waited_hist, 0.99) AS waited_p99_ms, if(empty(waited_hist), NULL, waited_max_us / 1000) AS waited_max_ms,
-    q(queue_hist, 0.5) AS queue_p50_ms, q(queue_hist, 0.95) AS queue_p95_ms, q(queue_hist, 0.99) AS queue_p99_ms, if(empty(queue_hist), NULL, queue_max_us / 1000) AS queue_max_ms
+    q(duration_hist, 0.5, duration_max_us) AS duration_p50_ms, q(duration_hist, 0.95, duration_max_us) AS duration_p95_ms, q(duration_hist, 0.99, duration_max_us) AS duration_p99_ms, if(empty(duration_hist), NULL, duration_max_us / 1000) AS duration_max_ms,
+    q(lateness_hist, 0.5, lateness_max_us) AS lateness_p50_ms, q(lateness_hist, 0.95, lateness_max_us) AS lateness_p95_ms, q(lateness_hist, 0.99, lateness_max_us) AS lateness_p99_ms, if(empty(lateness_hist), NULL, lateness_max_us / 1000) AS lateness_max_ms,
+    q(waited_hist, 0.5, waited_max_us) AS waited_p50_ms, q(waited_hist, 0.95, waited_max_us) AS waited_p95_ms, q(waited_hist, 0.99, waited_max_us) AS waited_p99_ms, if(empty(waited_hist), NULL, waited_max_us / 1000) AS waited_max_ms,
+    q(queue_hist, 0.5, queue_max_us) AS queue_p50_ms, q(queue_hist, 0.95, queue_max_us) AS queue_p95_ms, q(queue_hist, 0.99, queue_max_us) AS queue_p99_ms, if(empty(queue_hist), NULL, queue_max_us / 1000) AS queue_max_ms
 FROM
 (
     SELECT day, namespace, count() AS tasks, sum(r.runs) AS runs, sum(r.succeeded) AS succeeded, sum(r.failed) AS failed, sum(r.timed_out) AS timed_out, sum(r.crashed) AS crashed, sum(r.lost) AS lost, sum(r.cancelled) AS cancelled, sum(r.retried) AS retried, sum(r.attempts) AS attempts,

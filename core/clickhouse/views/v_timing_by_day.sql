@@ -19,11 +19,11 @@ CREATE OR REPLACE VIEW v_timing_by_day
     duration_p95_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: 95 % are below it, exact, milliseconds; NULL: no figure; from runs',
     duration_p99_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: 99 % are below it, exact, milliseconds; NULL: no figure; from runs',
     duration_max_ms Nullable(Float64) COMMENT 'from the start of the last attempt to the end of the run: longest, milliseconds; NULL: no figure; from runs',
-    lateness_avg_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: mean, milliseconds; NULL: no figure; from runs',
-    lateness_p50_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: median, exact, milliseconds; NULL: no figure; from runs',
-    lateness_p95_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: 95 % are below it, exact, milliseconds; NULL: no figure; from runs',
-    lateness_p99_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: 99 % are below it, exact, milliseconds; NULL: no figure; from runs',
-    lateness_max_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once: longest, milliseconds; NULL: no figure; from runs',
+    lateness_avg_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: mean, milliseconds; NULL: no figure; from runs',
+    lateness_p50_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: median, exact, milliseconds; NULL: no figure; from runs',
+    lateness_p95_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: 95 % are below it, exact, milliseconds; NULL: no figure; from runs',
+    lateness_p99_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: 99 % are below it, exact, milliseconds; NULL: no figure; from runs',
+    lateness_max_ms Nullable(Float64) COMMENT 'from the nominal instant to the start, of runs tried once that are no backfill or retry: longest, milliseconds; NULL: no figure; from runs',
     waited_avg_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: mean, milliseconds; NULL: no figure; from runs',
     waited_p50_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: median, exact, milliseconds; NULL: no figure; from runs',
     waited_p95_ms   Nullable(Float64) COMMENT 'from the first gate (overlap, capacity, precondition, breaker) to the start, of runs that waited and were tried once: 95 % are below it, exact, milliseconds; NULL: no figure; from runs',
@@ -35,14 +35,16 @@ CREATE OR REPLACE VIEW v_timing_by_day
     queue_p99_ms    Nullable(Float64) COMMENT 'from hand-over to the beginning of the handler, of attempts: 99 % are below it, exact, milliseconds; NULL: no figure; from attempts',
     queue_max_ms    Nullable(Float64) COMMENT 'from hand-over to the beginning of the handler, of attempts: longest, milliseconds; NULL: no figure; from attempts'
 )
-AS SELECT day, namespace, task, task_type, runs,
-    if(empty(duration_hist), NULL, duration_sum_us / arraySum(mapValues(duration_hist)) / 1000) AS duration_avg_ms, duration_p50_us / 1000 AS duration_p50_ms, duration_p95_us / 1000 AS duration_p95_ms, duration_p99_us / 1000 AS duration_p99_ms,
+AS WITH
+    (us, most) -> if(us > most, toFloat64(most), us) / 1000 AS ms -- a Float32 may be rounded to beyond the greatest value
+SELECT day, namespace, task, task_type, runs,
+    if(empty(duration_hist), NULL, duration_sum_us / arraySum(mapValues(duration_hist)) / 1000) AS duration_avg_ms, ms(duration_p50_us, duration_max_us) AS duration_p50_ms, ms(duration_p95_us, duration_max_us) AS duration_p95_ms, ms(duration_p99_us, duration_max_us) AS duration_p99_ms,
     if(empty(duration_hist), NULL, duration_max_us / 1000) AS duration_max_ms,
-    if(empty(lateness_hist), NULL, lateness_sum_us / arraySum(mapValues(lateness_hist)) / 1000) AS lateness_avg_ms, lateness_p50_us / 1000 AS lateness_p50_ms, lateness_p95_us / 1000 AS lateness_p95_ms, lateness_p99_us / 1000 AS lateness_p99_ms,
+    if(empty(lateness_hist), NULL, lateness_sum_us / arraySum(mapValues(lateness_hist)) / 1000) AS lateness_avg_ms, ms(lateness_p50_us, lateness_max_us) AS lateness_p50_ms, ms(lateness_p95_us, lateness_max_us) AS lateness_p95_ms, ms(lateness_p99_us, lateness_max_us) AS lateness_p99_ms,
     if(empty(lateness_hist), NULL, lateness_max_us / 1000) AS lateness_max_ms,
-    if(empty(waited_hist), NULL, waited_sum_us / arraySum(mapValues(waited_hist)) / 1000) AS waited_avg_ms, waited_p50_us / 1000 AS waited_p50_ms, waited_p95_us / 1000 AS waited_p95_ms, waited_p99_us / 1000 AS waited_p99_ms,
+    if(empty(waited_hist), NULL, waited_sum_us / arraySum(mapValues(waited_hist)) / 1000) AS waited_avg_ms, ms(waited_p50_us, waited_max_us) AS waited_p50_ms, ms(waited_p95_us, waited_max_us) AS waited_p95_ms, ms(waited_p99_us, waited_max_us) AS waited_p99_ms,
     if(empty(waited_hist), NULL, waited_max_us / 1000) AS waited_max_ms,
-    if(empty(queue_hist), NULL, queue_sum_us / arraySum(mapValues(queue_hist)) / 1000) AS queue_avg_ms, queue_p50_us / 1000 AS queue_p50_ms, queue_p95_us / 1000 AS queue_p95_ms, queue_p99_us / 1000 AS queue_p99_ms,
+    if(empty(queue_hist), NULL, queue_sum_us / arraySum(mapValues(queue_hist)) / 1000) AS queue_avg_ms, ms(queue_p50_us, queue_max_us) AS queue_p50_ms, ms(queue_p95_us, queue_max_us) AS queue_p95_ms, ms(queue_p99_us, queue_max_us) AS queue_p99_ms,
     if(empty(queue_hist), NULL, queue_max_us / 1000) AS queue_max_ms
 FROM runs_day FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
