@@ -83,11 +83,21 @@ func TestEveryQueryOfTheDashboardsIsAnswered(t *testing.T) {
 		if i%7 == 3 && ended[i].Verdict == core.Succeeded {
 			ended[i].Verdict, ended[i].Message = core.Failed, fmt.Sprintf("patient %d not found", i)
 		}
+		switch {
+		case ended[i].Verdict == core.Skipped:
+		case i%6 == 0: // it waited half a second
+			ended[i].Gate, ended[i].GateKey, ended[i].WaitSince = core.GateCapacity, "namespace", ended[i].StartedAt.Add(-500*time.Millisecond)
+		case i%6 == 1:
+			ended[i].Attempt, ended[i].Gate, ended[i].WaitSince = 2, core.GateCapacity, ended[i].StartedAt.Add(-time.Hour)
+		case i%6 == 2:
+			ended[i].Trigger, ended[i].StartedAt, ended[i].EndedAt = core.TriggerBackfill, ended[i].StartedAt.Add(time.Hour), ended[i].EndedAt.Add(time.Hour)
+		}
 	}
 	if err := w.WriteRuns(t.Context(), "dashboards", ended); err != nil {
 		t.Fatal(err)
 	}
 	s := core.Segment{ID: "dashboards"}
+	var cpu time.Duration // of all attempts
 	for i, run := range ended {
 		if run.Verdict == core.Skipped {
 			continue
@@ -95,6 +105,13 @@ func TestEveryQueryOfTheDashboardsIsAnswered(t *testing.T) {
 		origin := core.Origin{RunID: run.ID, Attempt: 1, TaskID: run.TaskID, Namespace: run.Namespace, TaskName: run.TaskName, TaskType: run.TaskType, FireAt: run.FireAt}
 		s.Logs = append(s.Logs, core.LoggedLine{Origin: &origin, LogLine: core.LogLine{At: run.FireAt, Level: core.LevelWarn, Stream: core.StreamLog, Seq: 1, Message: "slow"}})
 		s.Attempts = append(s.Attempts, core.AttemptRecord{Origin: origin, Token: int64(i), StartedAt: run.StartedAt, EndedAt: run.EndedAt, Verdict: run.Verdict, Message: run.Message, Usage: run.Usage})
+		s.Attempts[len(s.Attempts)-1].Attempt = run.Attempt
+		cpu += run.Usage.CPU
+		if run.Attempt == 2 {
+			first := core.AttemptRecord{Origin: origin, Token: int64(i), StartedAt: run.FireAt, EndedAt: run.FireAt.Add(time.Second), Verdict: core.Failed, RetryAt: run.StartedAt, Usage: run.Usage}
+			first.Usage.CPU = 3 * time.Second
+			s.Attempts, cpu = append(s.Attempts, first), cpu+first.Usage.CPU
+		}
 		s.RunSamples = append(s.RunSamples, core.RunSample{Origin: origin, At: run.FireAt, CPU: time.Millisecond, CPUSource: core.SourceMeasured, RSSBytes: 1 << 20, RSSSource: core.SourceMeasured, IOSource: core.SourceUnknown})
 		s.PluginSamples = append(s.PluginSamples, core.PluginSample{ProcSample: core.ProcSample{At: run.FireAt, RSSBytes: 9 << 20, Threads: 5}, Plugin: "common", Version: "1.0.0", Namespace: run.Namespace, PID: 7})
 		s.HostSamples = append(s.HostSamples, core.HostSample{Host: "node-1", At: run.FireAt, CPU: time.Duration(i) * time.Second, Cores: 2, Load1: 1, MemTotalBytes: 8 << 30, MemUsedBytes: 4 << 30, DiskWriteBytes: uint64(i) << 20, NetRecvBytes: uint64(i) << 10, DataTotalBytes: 1 << 40, DataFreeBytes: 1 << 39})
@@ -165,6 +182,22 @@ func TestEveryQueryOfTheDashboardsIsAnswered(t *testing.T) {
 					if _, far := rows(where, grafana(target.SQL, from, to, 86400, values)); lastColumn(far) != lastColumn(near) {
 						t.Errorf("%s: %v of tables, %v of views", where, near, far)
 					}
+				}
+				switch where {
+				case `gnomon-overview panel "CPU"`:
+					holds(t, where, lastColumn(near)/1e6, cpu.Seconds(), 1e-6)
+				case `gnomon-namespace panel "CPU"`:
+					holds(t, where, lastColumn(near)/1e6, cpu.Seconds()/60, 1e-4)
+				case `gnomon-namespace panel "排队 / Waits"`:
+					holds(t, where, lastColumn(near)/1e6/float64(len(near)), 500, 1e-6)
+				case `gnomon-overview panel "迟到 p99 / Lateness p99"`:
+					holds(t, where, near[0][0], 1.5, 1e-6)
+				case `gnomon-overview panel "命名空间 / Namespaces"`, `gnomon-namespace panel "任务 / Tasks"`:
+					used := 0.0
+					for _, row := range near {
+						used += number(row[slices.IndexFunc(columns, func(c clickhouse.Column) bool { return c.Name == "cpu_seconds" })])
+					}
+					holds(t, where, used, cpu.Seconds(), 1e-6)
 				}
 				if target.Kind == "timeseries" && (len(columns) < 2 || columns[0].Name != "time" || !strings.HasPrefix(columns[0].Type, "DateTime")) {
 					t.Errorf("%s: the first column of a time series is its time, not %v", where, columns)
