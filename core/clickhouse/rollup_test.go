@@ -323,6 +323,22 @@ func TestRollUps(t *testing.T) {
 		rollUp(t, w.Client)
 		same("made anew")
 	})
+	t.Run("WhatWasFoldedOtherwiseIsForgotten", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		const group = "INSERT INTO gnomon.errors_day (namespace, task, day, fingerprint, task_type, pattern, runs, last_message, rows_seen, computed_at) SELECT 'Alpha', 't', today(), %d, 'Alpha.T', %s, 1, %s, 1, now64(6)"
+		for i, messages := range [][2]string{{`'can<text>a.csv\''`, `'can\'t open \'a.csv\''`}, {"'文件/data/a.csv不存在'", "'文件/data/a.csv不存在'"}, {"'打开 <path>'", "'打开 /data/a.csv不存在'"}, {"'order <n> failed'", "'order 7 failed'"}} {
+			post(t, w.engine.Socket(), fmt.Sprintf(group, i, messages[0], messages[1]))
+		}
+		migration, err := os.ReadFile("migrations/0045_forget_errors_folded.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		post(t, w.engine.Socket(), strings.Replace(string(migration), "ALTER TABLE errors_day", "ALTER TABLE gnomon.errors_day", 1))
+		if got := fmt.Sprint(w.ask(t, "SELECT pattern FROM errors_day")); got != "[[order <n> failed]]" {
+			t.Error(got)
+		}
+	})
 	t.Run("NothingNewCostsNothing", func(t *testing.T) {
 		t.Parallel()
 		w := setup(t)

@@ -10,11 +10,17 @@ SELECT
     argMax(run_id, (ended_at, run_id)) AS last_run_id, argMax(message, (ended_at, run_id)) AS last_message, count() AS rows_seen, now64(6, 'UTC') AS computed_at
 FROM
 (
+    WITH
+        '\\p{Han}\\p{Hiragana}\\p{Katakana}\\p{Hangul}' AS han, concat(han, '\\x{3000}-\\x{303F}\\x{FF00}-\\x{FFEF}“”‘’…—') AS wide, -- letters; and punctuation
+        concat('[^\\s:,;)', wide, ']') AS plain, concat('(?:(?:[', han, ']+[/.\\\\])+', plain, '+)*') AS onward,
+        concat('(?:', plain, '+|(?:[', han, ']+[/.\\\\])+', plain, '+)', onward) AS path
     SELECT namespace, task, task_type, toDate(fire_at) AS day, toString(outcome) AS outcome, ended_at, run_id, substringUTF8(message, 1, 400) AS message,
         replaceRegexpAll(message, '(?i)\\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\b', '<uuid>') AS p1,
         replaceRegexpAll(p1, '\\b\\d{4}-\\d\\d-\\d\\d([T ]\\d\\d:\\d\\d(:\\d\\d([.,]\\d+)?)?(Z|[+-]\\d\\d:?\\d\\d)?)?', '<time>') AS p2,
-        replaceRegexpAll(p2, '"[^"]*"|\'[^\']*\'|`[^`]*`|“[^”]*”|「[^」]*」', '<text>') AS p3,
-        replaceRegexpAll(p3, '([a-z][a-z0-9+.-]*://[^\\s,;)]*[^\\s:,;)])|([A-Za-z]:\\\\[^\\s:,;)]+)|((^|[\\s(=:])/[^\\s:,;)]+)', '\\4<path>') AS p4,
+        -- A ' is a quote where no ASCII letter touches it from outside: before and behind Chinese it is, in can't it is not; b'…' is Python's.
+        replaceRegexpAll(p2, '"[^"]*"|(\\b[bBrRuU]|\\B)\'([^\']|\\b\'\\b)*\'\\B|`[^`]*`|“[^”]*”|「[^」]*」', '<text>') AS p3,
+        -- Chinese is written without blanks: a path may begin behind it, and ends before it, unless a / or . follows, as in /data/报表.csv.
+        replaceRegexpAll(p3, concat('[a-z][a-z0-9+.-]*://(?:[^\\s,;)', wide, ']*', plain, '|[', han, ']+)', onward, '|[A-Za-z]:\\\\', path, '|(^|[\\s(=:', wide, '])/', path), '\\1<path>') AS p4,
         replaceRegexpAll(p4, '(?i)\\b(0x[0-9a-f]+|[0-9a-f]*[0-9][0-9a-f]*[a-f][0-9a-f]*|[0-9a-f]*[a-f][0-9a-f]*[0-9][0-9a-f]*)\\b', '<hex>') AS p5,
         replaceRegexpAll(p5, '[0-9]+([.,][0-9]+)*', '<n>') AS pattern
     FROM runs FINAL
