@@ -615,6 +615,15 @@ func TestFollowTakesUpWhereItWas(t *testing.T) {
 	}
 }
 
+// Lines are printed with their attributes, in which --grep does not look.
+func TestGrepSaysWhereItLooks(t *testing.T) {
+	for _, of := range []string{"run", "task"} {
+		if out, _, code := gnomon(t, newRemote(t), "", of, "logs", "--help"); code != exitOK || !strings.Contains(out, "whose message contains this, in whatever case; attributes are not searched") {
+			t.Errorf("%d %s", code, out)
+		}
+	}
+}
+
 func TestSQLForms(t *testing.T) {
 	m := newRemote(t)
 	m.answers["POST /v1/query"] = func(w http.ResponseWriter, r *http.Request) {

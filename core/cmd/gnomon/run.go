@@ -341,7 +341,7 @@ func (s *session) runLogs() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the run ends")
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "only of this attempt")
-	cmd.Flags().StringVar(&search, "grep", "", "only lines that contain this, in whatever case")
+	cmd.Flags().StringVar(&search, "grep", "", "only lines whose message contains this, in whatever case; attributes are not searched")
 	cmd.MarkFlagsMutuallyExclusive("follow", "grep")
 	cmd.Flags().StringVar(&level, "level", "", "only this severe or more: debug, info, warn, error")
 	cmd.Flags().StringVar(&file, "file", "", "write the whole log to this file, as text or, if its name ends in .ndjson, as JSON lines")

@@ -50,7 +50,7 @@ func (s *session) taskLogs() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&search, "grep", "", "only lines that contain this, in whatever case")
+	f.StringVar(&search, "grep", "", "only lines whose message contains this, in whatever case; attributes are not searched")
 	f.BoolVarP(&words, "word", "w", false, "letters and digits of --grep must be whole words: ten times as fast where there are very many lines")
 	f.StringVar(&from, "from", "", "only runs from this instant on, or from so long ago: 12h, 7d (default 31 days ago)")
 	f.StringVar(&to, "to", "", "only runs before this instant, or so long ago (default now)")
