@@ -209,7 +209,7 @@ type History interface {
 type Query struct {
 	ID      string // by which Progress knows it
 	SQL     string
-	Params  map[string]string // {name:Type} in the statement
+	Params  map[string]*string // {name:Type} in the statement; nil: NULL
 	MaxRows int
 	Export  bool // the answer is kept elsewhere as it comes: it may be larger and take longer than one that is looked at
 	// Format, if it is not empty, asks for a file in that format of ClickHouse, written to Into; head and row are not

@@ -25,18 +25,18 @@ import (
 
 // QueryRequest is a reading statement over history.
 type QueryRequest struct {
-	SQL     string            `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
-	Params  map[string]string `json:"params,omitempty" doc:"Values of {name:Type} in the statement: a text as it is, a list as ClickHouse writes one: ['a', 'b']"`
-	MaxRows int               `json:"max_rows,omitempty" minimum:"1" maximum:"10000000" default:"10000" doc:"How many rows at most; a sheet of Excel holds 1048575"`
-	ID      string            `json:"id,omitempty" format:"uuid" doc:"Names the query in /v1/queries while it runs; absent: the server chooses one and says it in X-Gnomon-Query-Id"`
-	File    string            `json:"file,omitempty" maxLength:"200" doc:"Offer the answer as a file of this name (Content-Disposition)" example:"runs.xlsx"`
+	SQL     string             `json:"sql" doc:"One SELECT in ClickHouse's SQL" example:"SELECT task_type, count() FROM runs GROUP BY 1" maxLength:"200000" minLength:"1"`
+	Params  map[string]*string `json:"params,omitempty" doc:"Values of {name:Type} in the statement: a text as it is, a list as ClickHouse writes one: ['a', 'b']; null, or the text \\N, for the NULL of a Nullable"`
+	MaxRows int                `json:"max_rows,omitempty" minimum:"1" maximum:"10000000" default:"10000" doc:"How many rows at most; a sheet of Excel holds 1048575"`
+	ID      string             `json:"id,omitempty" format:"uuid" doc:"Names the query in /v1/queries while it runs; absent: the server chooses one and says it in X-Gnomon-Query-Id"`
+	File    string             `json:"file,omitempty" maxLength:"200" doc:"Offer the answer as a file of this name (Content-Disposition)" example:"runs.xlsx"`
 }
 
 // QueryAnswer is the answer as JSON. It is written while it is read: if something goes wrong after the first row, the
 // answer is cut off and so is not valid JSON. Why is in its last line.
 type QueryAnswer struct {
 	Columns []Column `json:"columns" doc:"In the order of the statement"`
-	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings; times are RFC 3339, with the offset of the column's zone"`
+	Rows    [][]Any  `json:"rows" doc:"In the order of columns; 64-bit integers are numbers, larger ones and decimals are strings, and so are nan, inf and -inf; times are RFC 3339, with the offset of the column's zone"`
 	More    bool     `json:"more" doc:"There were more rows than max_rows"`
 }
 

@@ -51,6 +51,15 @@ func TestClickHousesOwnWordsAreShortened(t *testing.T) {
 	}
 }
 
+func TestAParameterMayBeNull(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if a := w.must(200, w.do(w.admin, "POST", "/v1/query", `{"sql":"params","params":{"a":null,"b":"x"}}`)); !strings.Contains(a.raw, `"rows":[["NULL","x"]]`) {
+		t.Error(a.raw)
+	}
+	w.must(422, w.do(w.admin, "POST", "/v1/query", `{"sql":"params","params":{"a":1}}`))
+}
+
 // An answer that breaks in the middle must not look whole in any form.
 func TestQueryThatBreaksIsCutOff(t *testing.T) {
 	t.Parallel()

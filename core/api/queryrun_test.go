@@ -57,6 +57,26 @@ func TestAWorkbookKeepsTypesAndHoldsNoFormulas(t *testing.T) {
 }
 
 // A time is the number of days that Excel's clock shows, to the millisecond.
+// What is no number is not nothing, and no formula either.
+func TestInfinitiesAreInEveryForm(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for accept, want := range map[string]string{"application/json": `[["-inf","nan"]]`, "application/x-ndjson": `{"a":"-inf","b":"nan"}`, "text/csv": "a,b\n-inf,nan\n"} {
+		if a := w.must(200, w.do(w.admin, "POST", "/v1/query", `{"sql":"infinite"}`, "Accept", accept)); !strings.Contains(a.raw, want) {
+			t.Errorf("%s: %s", accept, a.raw)
+		}
+	}
+	a := w.must(200, w.do(w.admin, "POST", "/v1/query", `{"sql":"infinite"}`, "Accept", xlsx))
+	book, err := excelize.OpenReader(bytes.NewReader([]byte(a.raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	if got, err := book.GetCellValue("Sheet1", "A2"); err != nil || got != "-inf" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 func TestATimeInAWorkbookIsThatOfItsZone(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

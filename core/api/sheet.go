@@ -116,6 +116,8 @@ func (s *sheet) cell(v any, kind string) (any, error) {
 			if cell, ok := s.time(x); ok {
 				return cell, nil
 			}
+		case strings.Contains(kind, "Float"): // -inf is no formula
+			return x, nil
 		case strings.HasPrefix(kind, "Decimal"), strings.HasPrefix(kind, "Int"), strings.HasPrefix(kind, "UInt"):
 			if n, err := strconv.ParseFloat(x, 64); err == nil && len(x) <= 15 {
 				return n, nil

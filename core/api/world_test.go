@@ -559,6 +559,18 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 			err = errors.Join(err, row([]any{uint64(1)}))
 		}
 		return false, errors.Join(err, errDown)
+	case "infinite":
+		return false, errors.Join(head([]api.Column{{Name: "a", Type: "Float64"}, {Name: "b", Type: "Nullable(Float32)"}}), row([]any{"-inf", "nan"}))
+	case "params":
+		var values []any
+		for _, name := range slices.Sorted(maps.Keys(q.Params)) {
+			if q.Params[name] == nil {
+				values = append(values, "NULL")
+			} else {
+				values = append(values, *q.Params[name])
+			}
+		}
+		return false, errors.Join(head([]api.Column{{Name: "a", Type: "String"}, {Name: "b", Type: "String"}}), row(values))
 	case "stopped":
 		slow := core.Text{Zh: "语句的执行时间太长", En: "the statement takes too long"}
 		err := &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(slow.En), Findings: []core.Finding{{Path: "sql", Message: slow}}}

@@ -347,8 +347,13 @@ func (s *shape) write(dst []byte, v reflect.Value) ([]byte, error) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return strconv.AppendUint(dst, v.Uint(), 10), nil
 	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return append(dst, "null"...), nil
+		switch f := v.Float(); {
+		case math.IsNaN(f):
+			return append(dst, `"nan"`...), nil
+		case math.IsInf(f, 1):
+			return append(dst, `"inf"`...), nil
+		case math.IsInf(f, -1):
+			return append(dst, `"-inf"`...), nil
 		}
 		return strconv.AppendFloat(dst, v.Float(), 'g', -1, v.Type().Bits()), nil
 	case reflect.String:

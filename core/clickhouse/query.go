@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,14 @@ func (l QueryLimits) options(sql string, params map[string]string) []ch.QueryOpt
 	return options
 }
 
+// Null is the value of a parameter that is NULL, if its type is Nullable.
+const Null = `\N`
+
+// TakesNull tells whether a statement declares a parameter to be Nullable.
+func TakesNull(sql, param string) bool {
+	return slices.ContainsFunc(nullable.FindAllStringSubmatch(sql, -1), func(m []string) bool { return m[1] == param })
+}
+
 // escaped gives values as ClickHouse reads parameters: as a field of a tab-separated line. What a statement declares to be
 // composed it reads as it is (SerializationArray::deserializeText).
 func escaped(sql string, params map[string]string) ch.Parameters {
@@ -70,7 +79,7 @@ func escaped(sql string, params map[string]string) ch.Parameters {
 	}
 	all := make(ch.Parameters, len(params))
 	for name, value := range params {
-		if !asIs[name] {
+		if !asIs[name] && (value != Null || !TakesNull(sql, name)) {
 			value = fieldEscaper.Replace(value)
 		}
 		all[name] = value
@@ -80,6 +89,7 @@ func escaped(sql string, params map[string]string) ch.Parameters {
 
 var (
 	readAsIs     = regexp.MustCompile(`\{\s*(\w+)\s*:\s*(?:Array|Map|Tuple|Nested|Point|Ring|LineString|Multi\w+|Polygon)\b`)
+	nullable     = regexp.MustCompile(`\{\s*(\w+)\s*:\s*(?:LowCardinality\(\s*)?Nullable\b`)
 	fieldEscaper = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\x00", `\0`)
 )
 
@@ -90,7 +100,7 @@ type Column struct {
 }
 
 // Query runs one reading statement in ClickHouse's SQL over the part of history that scope names, without repeats (final = 1).
-// params fill {name:Type} placeholders: a text is taken as it is, a list as ClickHouse writes one: ['a', 'b']. The statement can read tables and compute, nothing
+// params fill {name:Type} placeholders: a text is taken as it is, a list as ClickHouse writes one: ['a', 'b'], and Null. The statement can read tables and compute, nothing
 // else: no writing, no settings, no files, no network. It fails with KindInvalid and ClickHouse's own words (a
 // ServerError) if it is wrong or does more than read, with KindExhausted at a limit. Close the Rows.
 func (c *Client) Query(ctx context.Context, sql string, limits QueryLimits, params map[string]string, scope statement.Scope) (*Rows, error) {
@@ -177,7 +187,7 @@ func (r *Rows) Next() bool {
 
 // Scan gives the row's values in row, which is reused if it is long enough: nil, bool, int64, uint64, float64, string, and
 // json.RawMessage of what is composed. Integers of more than 64 bits, decimals, dates, addresses and times (RFC 3339, as
-// the clocks of the column's zone showed them) are strings, NaN and infinities are nil, bytes that are not UTF-8 are \x and
+// the clocks of the column's zone showed them) are strings, and so are "nan", "inf" and "-inf", bytes that are not UTF-8 are \x and
 // hexadecimal; also in what is composed. It fails with KindExhausted if the row is too long.
 func (r *Rows) Scan(row []any) ([]any, error) {
 	if r.from == nil {

@@ -43,7 +43,7 @@ func TestQuery(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []any{uint64(1), int64(-5), 1.5, "中文", nil, json.RawMessage(`[1,2]`), json.RawMessage(`{"k":"v"}`),
-			"2026-11-20T01:02:03.000004Z", "2026-11-20", true, "123456789012345678901234567890", "1.250", nil, "x", "0198c0de-0000-7000-8000-000000000001", json.RawMessage(`[1,"x"]`),
+			"2026-11-20T01:02:03.000004Z", "2026-11-20", true, "123456789012345678901234567890", "1.250", "nan", "x", "0198c0de-0000-7000-8000-000000000001", json.RawMessage(`[1,"x"]`),
 			uint64(18446744073709551615), "10.0.0.1", "warn", `\xff00`, json.RawMessage(`["z",null]`), "O'Neill"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

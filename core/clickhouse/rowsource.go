@@ -73,7 +73,7 @@ type rowLines struct {
 // askLines asks over HTTP.
 func askLines(ctx context.Context, sql string, ask asking, options []ch.QueryOption) (rowSource, []Column, error) {
 	for name, value := range map[string]any{
-		"output_format_json_quote_64bit_integers": 0, "output_format_json_quote_denormals": 0, "output_format_json_quote_decimals": 1,
+		"output_format_json_quote_64bit_integers": 0, "output_format_json_quote_denormals": 1, "output_format_json_quote_decimals": 1,
 		"output_format_decimal_trailing_zeros": 1, "output_format_json_named_tuples_as_objects": 1, "date_time_output_format": "iso",
 	} {
 		ask.settings[name] = value

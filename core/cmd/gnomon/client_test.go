@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
@@ -650,6 +652,40 @@ func TestSQLForms(t *testing.T) {
 	}
 }
 
+// More rows than a sheet holds cannot be had by asking for more.
+func TestAFullSheetSaysWhatHelps(t *testing.T) {
+	m := newRemote(t)
+	m.answers["POST /v1/query"] = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", "X-Gnomon-More")
+		fmt.Fprint(w, "PK")
+		w.Header().Set("X-Gnomon-More", "true")
+	}
+	for _, c := range []struct{ lang, rows, want string }{
+		{"en", "1048575", "there is more: a sheet of Excel holds 1048575 rows; ask for less, or write a .csv or .parquet file"},
+		{"zh", "5000000", "还有更多：Excel 的一张工作表最多 1048575 行；请缩小查询，或用 --file 写成 .csv 或 .parquet"},
+		{"en", "10", "the answer was cut at 10 rows or sooner; ask for more with --max-rows"},
+	} {
+		path := filepath.Join(t.TempDir(), "a.xlsx")
+		if _, errOut, code := gnomon(t, m, "", "--lang", c.lang, "sql", "SELECT 1", "--file", path, "--max-rows", c.rows); code != exitOK || !strings.Contains(errOut, c.want) {
+			t.Errorf("%v: %d %q", c, code, errOut)
+		}
+	}
+}
+
+// NULL is for parameters that are declared to take it.
+func TestAParameterMayBeNull(t *testing.T) {
+	t.Parallel()
+	text := "1"
+	got, err := given(api.Query{SQL: "SELECT {a:Nullable(UInt8)}, {b : LowCardinality(Nullable(String))}, {c:String}", Params: map[string]*string{"a": nil, "b": nil, "c": &text}})
+	if err != nil || fmt.Sprint(got) != `map[a:\N b:\N c:1]` {
+		t.Errorf("%q %v", got, err)
+	}
+	_, err = given(api.Query{SQL: "SELECT {a:Nullable(UInt8)}, {c:String}", Params: map[string]*string{"c": nil}})
+	if e, ok := errors.AsType[*core.Error](err); !ok || e.Kind != core.KindInvalid || e.Findings[0].Path != "params.c" {
+		t.Error(err)
+	}
+}
+
 func TestASQLTableIsAlignedAndCounted(t *testing.T) {
 	m := newRemote(t)
 	m.on("POST /v1/query", map[string]any{
@@ -757,6 +793,7 @@ func TestSQLFilesAppearWholeOrNotAtAll(t *testing.T) {
 		{[]string{" "}, "the statement is empty", "语句为空"},
 		{[]string{""}, "the statement is empty", "语句为空"},
 		{[]string{"SELECT 1", "-p", "a"}, "--param a: write name=value", "--param a：应写作 名称=值"},
+		{[]string{"SELECT 1", "-p", "a=1", "-p", "b=1", "-p", "a=2"}, "--param a is given twice: a parameter has one value", "--param a 给出了两次：每个参数只能给一个值"},
 		{[]string{"SELECT 1", "-o", "pdf"}, "-o pdf: must be one of table, json, ", "-o pdf：只能是 table, json, "},
 		{[]string{"SELECT 1", "--from", statement}, "give the statement or --from, not both", "语句与 --from 只能给出一个"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/gnomon-scheduler/gnomon/core"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 	"github.com/gnomon-scheduler/gnomon/core/clickhouse"
 	"github.com/gnomon-scheduler/gnomon/core/statement"
@@ -16,9 +17,13 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 	if q.Export {
 		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
 	}
+	params, err := given(q)
+	if err != nil {
+		return false, err
+	}
 	scope := statement.Scope{All: q.All, Namespaces: q.Namespaces}
 	if q.Format != "" {
-		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, q.Params, scope)
+		file, err := a.history.Export(ctx, q.SQL, q.Format, limits, params, scope)
 		if err != nil {
 			return false, err
 		}
@@ -26,7 +31,7 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 		_, err = io.Copy(q.Into, file)
 		return false, err
 	}
-	rows, err := a.history.Query(ctx, q.SQL, limits, q.Params, scope)
+	rows, err := a.history.Query(ctx, q.SQL, limits, params, scope)
 	if err != nil {
 		return false, err
 	}
@@ -48,6 +53,24 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 		}
 	}
 	return rows.More(), rows.Err()
+}
+
+// given gives the parameters of a statement as history takes them.
+func given(q api.Query) (map[string]string, error) {
+	params := make(map[string]string, len(q.Params))
+	for name, value := range q.Params {
+		if value == nil {
+			if !clickhouse.TakesNull(q.SQL, name) {
+				return nil, core.Invalid("query history", core.Finding{Path: "params." + name, Message: core.Text{
+					Zh: "语句没有把它声明为可空，不能为 null：写作 {" + name + ":Nullable(…)}", En: "the statement does not declare it Nullable, so that it cannot be null: write {" + name + ":Nullable(…)}",
+				}})
+			}
+			params[name] = clickhouse.Null
+			continue
+		}
+		params[name] = *value
+	}
+	return params, nil
 }
 
 // queryProgress gives how far the running queries are.

@@ -27,7 +27,7 @@ import (
 // inquiry is one statement and how its answer is wanted.
 type inquiry struct {
 	statement string
-	params    map[string]string
+	params    map[string]*string
 	maxRows   int
 	file      string // where the answer goes; "": standard output
 	id        string
@@ -59,10 +59,13 @@ func newSQLCommand(s *session) *cobra.Command {
 				if !ok || name == "" {
 					return &usageError{fmt.Errorf(s.say("--param %s：应写作 名称=值", "--param %s: write name=value"), param)}
 				}
-				if q.params == nil {
-					q.params = map[string]string{}
+				if _, twice := q.params[name]; twice {
+					return &usageError{fmt.Errorf(s.say("--param %s 给出了两次：每个参数只能给一个值", "--param %s is given twice: a parameter has one value"), name)}
 				}
-				q.params[name] = value
+				if q.params == nil {
+					q.params = map[string]*string{}
+				}
+				q.params[name] = &value
 			}
 			if q.file != "" && !cmd.Flags().Changed("output") {
 				if s.output = strings.TrimPrefix(filepath.Ext(q.file), "."); !slices.Contains(sqlForms, s.output) {
@@ -82,7 +85,7 @@ func newSQLCommand(s *session) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "read the statement from this file")
 	f.StringVar(&q.file, "file", "", "write the answer to this file; its ending gives the form where -o does not")
-	f.StringArrayVarP(&params, "param", "p", nil, "value of {name:Type} in the statement: name=value; once for each")
+	f.StringArrayVarP(&params, "param", "p", nil, "value of {name:Type} in the statement: name=value, \\N for the NULL of a Nullable; once for each")
 	f.IntVar(&q.maxRows, "max-rows", 10000, "rows at most, up to 10000000; with --file 1048575 if it is not given")
 	s.outputFlag(cmd, sqlForms...)
 	return cmd
@@ -142,7 +145,10 @@ func (s *session) answer(ctx context.Context, q inquiry) (err error) {
 	case rows >= 0 && s.output == "table":
 		fmt.Fprintf(s.err, s.say("%d 行，用时 %s\n", map[bool]string{true: "%d row in %s\n", false: "%d rows in %s\n"}[rows == 1]), rows, took)
 	}
-	if more {
+	switch {
+	case more && s.output == "xlsx" && q.maxRows >= rowsOfAFile:
+		fmt.Fprintf(s.err, s.say("还有更多：Excel 的一张工作表最多 %d 行；请缩小查询，或用 --file 写成 .csv 或 .parquet\n", "there is more: a sheet of Excel holds %d rows; ask for less, or write a .csv or .parquet file with --file\n"), rowsOfAFile)
+	case more:
 		fmt.Fprintf(s.err, s.say("还有更多：只给出了前 %d 行以内的结果；用 --max-rows 取更多\n", "there is more: the answer was cut at %d rows or sooner; ask for more with --max-rows\n"), q.maxRows)
 	}
 	return nil
