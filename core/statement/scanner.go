@@ -20,7 +20,8 @@ type Token struct {
 	Text    string
 	Quoted  bool
 	Escaped bool // there is a backslash between its quotes
-	End     int  // offset behind the token, bytes
+	Start   int  // offset of the token, bytes
+	End     int  // offset behind it
 }
 
 // Scanner cuts ClickHouse SQL into tokens (src/Parsers/Lexer.cpp), only as finely as is needed here. It never fails:
@@ -36,7 +37,7 @@ func Scan(sql string) *Scanner { return &Scanner{sql: sql} }
 // Next gives the next token; false at the end.
 func (s *Scanner) Next() (Token, bool) {
 	for s.at < len(s.sql) {
-		c := s.sql[s.at]
+		start, c := s.at, s.sql[s.at]
 		rest := s.sql[s.at:]
 		switch {
 		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v' || c == 0:
@@ -51,23 +52,24 @@ func (s *Scanner) Next() (Token, bool) {
 			s.comment()
 		case c == '\'':
 			text, escaped := s.quoted('\'')
-			return Token{Kind: Text, Text: text, Escaped: escaped, End: s.at}, true
+			return Token{Kind: Text, Text: text, Escaped: escaped, Start: start, End: s.at}, true
 		case c == '`' || c == '"':
 			text, escaped := s.quoted(c)
-			return Token{Kind: Word, Text: text, Quoted: true, Escaped: escaped, End: s.at}, true
+			return Token{Kind: Word, Text: text, Quoted: true, Escaped: escaped, Start: start, End: s.at}, true
 		case strings.HasPrefix(rest, "“"), strings.HasPrefix(rest, "‘"):
-			return s.typographic(rest), true
+			t := s.typographic(rest)
+			t.Start = start
+			return t, true
 		case c >= 0x80:
 			s.at++ // Unicode's white space, of which ClickHouse knows two dozen kinds; outside quotes it takes nothing else
 		case c == '$':
 			if body, ok := heredoc(rest); ok {
 				s.at += body
-				return Token{Kind: Text, End: s.at}, true
+				return Token{Kind: Text, Start: start, End: s.at}, true
 			}
 			s.at++
-			return Token{Kind: Symbol, Text: "$", End: s.at}, true
+			return Token{Kind: Symbol, Text: "$", Start: start, End: s.at}, true
 		case isWordByte(c):
-			start := s.at
 			for s.at < len(s.sql) && (isWordByte(s.sql[s.at]) || s.sql[s.at] == '$') {
 				s.at++
 			}
@@ -75,10 +77,10 @@ func (s *Scanner) Next() (Token, bool) {
 			if c >= '0' && c <= '9' {
 				kind = Text
 			}
-			return Token{Kind: kind, Text: s.sql[start:s.at], End: s.at}, true
+			return Token{Kind: kind, Text: s.sql[start:s.at], Start: start, End: s.at}, true
 		default:
 			s.at++
-			return Token{Kind: Symbol, Text: s.sql[s.at-1 : s.at], End: s.at}, true
+			return Token{Kind: Symbol, Text: s.sql[s.at-1 : s.at], Start: start, End: s.at}, true
 		}
 	}
 	return Token{}, false

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/gnomon-scheduler/gnomon/core/statement"
 )
 
 // statementError is what was said about a statement, so that its place can be shown.
@@ -65,32 +68,55 @@ func (e *statementError) excerpt(out io.Writer) {
 }
 
 // placeIn finds the byte of a statement that a message is about, and how many letters from there; -1: it names none.
-func placeIn(statement, message string) (at, length int) {
+func placeIn(sql, message string) (at, length int) {
 	if m := position.FindStringSubmatch(message); m != nil {
 		n, err := strconv.Atoi(m[1])
-		if err != nil || n < 1 || n > len(statement)+1 {
+		if err != nil || n < 1 || n > len(sql)+1 {
 			return -1, 0
 		}
 		at = n - 1
-		for at > 0 && at < len(statement) && !utf8.RuneStart(statement[at]) {
+		for at > 0 && at < len(sql) && !utf8.RuneStart(sql[at]) {
 			at--
 		}
 		return at, 1
 	}
+	words, texts := partsOf(sql)
 	for _, m := range quotedName.FindAllStringSubmatch(message, -1) {
 		name := m[1]
+		if at, ok := texts[name]; ok && !strings.Contains(words, name) {
+			return at, utf8.RuneCountInString(name)
+		}
 		for from := 0; ; {
-			i := strings.Index(statement[from:], name)
+			i := strings.Index(words[from:], name)
 			if i < 0 {
 				break
 			}
 			at, from = from+i, from+i+len(name)
-			if !wordAt(statement, at-1) && !wordAt(statement, from) {
+			if !wordAt(sql, at-1) && !wordAt(sql, from) {
 				return at, utf8.RuneCountInString(name)
 			}
 		}
 	}
 	return -1, 0
+}
+
+// partsOf gives a statement with blanks for all but its words and signs, and where its texts stand, inside their quotes: what
+// a message names is not looked for in comments and in the middle of texts.
+func partsOf(sql string) (words string, texts map[string]int) {
+	left, texts := bytes.Repeat([]byte{' '}, len(sql)), map[string]int{}
+	for scan := statement.Scan(sql); ; {
+		t, ok := scan.Next()
+		switch {
+		case !ok:
+			return string(left), texts
+		case t.Kind != statement.Text:
+			copy(left[t.Start:t.End], sql[t.Start:t.End])
+		case sql[t.Start] == '\'' && !t.Escaped:
+			if _, ok := texts[t.Text]; !ok {
+				texts[t.Text] = t.Start + 1
+			}
+		}
+	}
 }
 
 // wordAt tells whether a byte belongs to a word.
