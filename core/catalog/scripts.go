@@ -45,9 +45,17 @@ type Scripts struct {
 var scriptName = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*$`)
 
 type scriptFile struct {
-	size     int64
-	modified time.Time
-	hash     string
+	info   fs.FileInfo
+	looked time.Time // when it was read
+	hash   string
+}
+
+// settled is how old a change must be when a file is read, so that another within the tick of the file system's clock is not missed.
+const settled = time.Second
+
+// same says whether a file is certainly as it was read. Another file in its place may have its size and its time.
+func (f scriptFile) same(info fs.FileInfo) bool {
+	return os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime()) && f.looked.Sub(info.ModTime()) > settled
 }
 
 // NewScripts checks the options. Nothing happens before Start.
@@ -151,10 +159,10 @@ func providerOf(rel string) string { return "lua:" + filepath.ToSlash(rel) }
 // script is that script's problem.
 func (s *Scripts) refresh(ctx context.Context, rel string, info fs.FileInfo) error {
 	known, old := s.seen[rel]
-	if old && known.size == info.Size() && known.modified.Equal(info.ModTime()) {
+	if old && known.same(info) {
 		return nil
 	}
-	now := scriptFile{size: info.Size(), modified: info.ModTime()}
+	now := scriptFile{info: info, looked: time.Now()}
 	source, err := os.ReadFile(filepath.Join(s.opts.Dir, rel))
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed since it was listed: the next look sees it

@@ -159,6 +159,32 @@ func TestABrokenScriptHarmsOnlyItself(t *testing.T) {
 	}
 }
 
+// TestAScriptThatIsWrittenTwiceAtOnceIsReadAgain: the second writing may leave its size and its time as they were.
+func TestAScriptThatIsWrittenTwiceAtOnceIsReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "Lab/Count.lua")
+	for _, before := range []time.Duration{-time.Hour, time.Minute} { // just now, for as long as this takes; and old, as what copies files keeps times
+		write(t, dir, "Lab/Count.lua", "ok\n1")
+		written := time.Now().Add(-before)
+		if err := os.Chtimes(path, time.Time{}, written); err != nil {
+			t.Fatal(err)
+		}
+		f := watch(t, dir)
+		f.await(t, "Lab.Count:1")
+		if before > 0 { // in place of the one that was read
+			if err := os.Rename(path, filepath.Join(dir, "Lab/old.txt")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(t, dir, "Lab/Count.lua", "ok\n2")
+		if err := os.Chtimes(path, time.Time{}, written); err != nil {
+			t.Fatal(err)
+		}
+		f.await(t, "Lab.Count:2")
+	}
+}
+
 // TestLinkedScriptsAreFollowed: the folder, a namespace and a script may each be a link, and what changes behind it is seen.
 func TestLinkedScriptsAreFollowed(t *testing.T) {
 	t.Parallel()
@@ -176,6 +202,13 @@ func TestLinkedScriptsAreFollowed(t *testing.T) {
 	f.await(t, "Imaging.Sweep:5 Lab.Count:1 Lab.Linked:9")
 	write(t, top, "v1/Lab/shared.txt", "ok\nchanged")
 	f.await(t, "Imaging.Sweep:5 Lab.Count:1 Lab.Linked:changed")
+	was, err := os.Stat(filepath.Join(top, "v1/Lab/Count.lua"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(top, "v2/Lab/Count.lua"), time.Time{}, was.ModTime()); err != nil { // as an archive unpacks them
+		t.Fatal(err)
+	}
 	if err := os.Symlink("v2", filepath.Join(top, "next")); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func Breaches(sla core.SLA, run core.Run, startedAt, endedAt, now time.Time, ove
 		return at
 	}
 	late := !run.Trigger.OfThePast()
-	if d := sla.StartWithin; d > 0 && late && run.Attempt <= 1 {                    // with the first attempt it has started
+	if d := sla.StartWithin; d > 0 && late && run.Attempt <= 1 { // with the first attempt it has started
 		if limit := run.FireAt.Add(d); until(startedAt).After(limit) || over && startedAt.IsZero() {
 			missed(core.BreachStart, limit, "start within "+d.String())
 		}
