@@ -104,16 +104,16 @@ func (p *process) terminate(stream context.Context, end context.CancelFunc, c *c
 // enter puts the attempt among those in progress; false: the process takes no more.
 func (p *process) enter(c *call) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.killed != "" {
-		return false
+	open := p.killed == ""
+	if open {
+		head := &p.calls
+		c.prev, c.next = head.prev, head
+		head.prev.next, head.prev = c, c
+		p.running++
+		p.begun++
 	}
-	head := &p.calls
-	c.prev, c.next = head.prev, head
-	head.prev.next, head.prev = c, c
-	p.running++
-	p.begun++
-	return true
+	p.mu.Unlock()
+	return open
 }
 
 // leave takes it out again; from now on the process is not killed because of it.
@@ -197,9 +197,7 @@ func (p *process) overrun(c *call, why string, withOthers bool) bool {
 	holds := c.next != nil && (withOthers || others == 0)
 	if holds { // from now on it takes no attempt
 		c.overran = true
-		if p.killed == "" {
-			p.killed = fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why)
-		}
+		p.ends(fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why))
 	}
 	p.mu.Unlock()
 	if !holds {

@@ -52,6 +52,7 @@ type process struct {
 	api    pluginv1.PluginServiceClient
 	tail   *tail
 	ready  atomic.Bool // spawn is done
+	ending atomic.Bool // killed is set
 	said   atomic.Pointer[string]
 
 	exited chan struct{} // closed when the process has ended; exit is set
@@ -68,7 +69,7 @@ type process struct {
 	running int
 	begun   uint64              // attempts, since it started
 	granted map[string]struct{} // every value ever granted to it, to keep them out of messages
-	killed  string              // why the host killed it; "": it did not
+	killed  string              // why the host killed it, or asks it to exit; "": it does not
 	drained chan struct{}       // closed when no attempt is in progress; nil: nobody waits for that
 
 	killing   sync.Mutex
@@ -393,9 +394,7 @@ func (p *process) account(used *syscall.Rusage) {
 func (p *process) kill(why string) {
 	if why != "" {
 		p.mu.Lock()
-		if p.killed == "" {
-			p.killed = why
-		}
+		p.ends(why)
 		p.mu.Unlock()
 	}
 	p.killTree()
@@ -412,6 +411,14 @@ func (p *process) killTree() {
 	p.group.kill()
 }
 
+// ends notes why the process ends; the first reason counts. mu is held.
+func (p *process) ends(why string) {
+	if p.killed == "" {
+		p.killed = why
+		p.ending.Store(true)
+	}
+}
+
 func (p *process) killedBy() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -424,9 +431,7 @@ const stopping = "stopped because the server or the plugin is stopping"
 // stop asks the process to exit, and kills it after two seconds or when ctx ends. It returns when nothing of it is left.
 func (p *process) stop(ctx context.Context) {
 	p.mu.Lock()
-	if p.killed == "" {
-		p.killed = stopping
-	}
+	p.ends(stopping)
 	p.mu.Unlock()
 	asked := make(chan struct{})
 	go func() { // ends with the process at the latest
