@@ -263,6 +263,9 @@ type Breach struct {
 	Limit string     `json:"limit"` // what was demanded, in words: "start within 5m0s"
 }
 
+// Same says whether two tell of the same limit.
+func (b Breach) Same(other Breach) bool { return b.Kind == other.Kind && b.Limit == other.Limit }
+
 // Stop is how a live run was asked to stop.
 type Stop string
 

@@ -104,7 +104,7 @@ func (p *process) terminate(stream context.Context, end context.CancelFunc, c *c
 // enter puts the attempt among those in progress; false: the process takes no more.
 func (p *process) enter(c *call) bool {
 	p.mu.Lock()
-	open := p.killed == ""
+	open := p.killed.Load() == nil // under mu, as overrun looks whom else it would end
 	if open {
 		head := &p.calls
 		c.prev, c.next = head.prev, head
@@ -197,7 +197,8 @@ func (p *process) overrun(c *call, why string, withOthers bool) bool {
 	holds := c.next != nil && (withOthers || others == 0)
 	if holds { // from now on it takes no attempt
 		c.overran = true
-		p.ends(fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why))
+		because := fmt.Sprintf("killed because attempt %d of run %s of %s %s", c.attempt.Number, c.attempt.RunID, c.attempt.TaskType, why)
+		p.killed.CompareAndSwap(nil, &because)
 	}
 	p.mu.Unlock()
 	if !holds {

@@ -230,7 +230,7 @@ func (p *Plugin) current(ctx context.Context, op string) (*process, error) {
 		if stopped {
 			return nil, core.Errorf(core.KindUnavailable, op, "plugin %q is stopped", p.manifest.Name)
 		}
-		if proc != nil && !proc.dead() && !proc.ending.Load() {
+		if proc != nil && !proc.dead() && proc.killed.Load() == nil {
 			return proc, nil
 		}
 		if left := until.Sub(p.host.opts.Clock.Now()); open && left > 0 && proc == nil {

@@ -52,8 +52,9 @@ type process struct {
 	api    pluginv1.PluginServiceClient
 	tail   *tail
 	ready  atomic.Bool // spawn is done
-	ending atomic.Bool // killed is set
 	said   atomic.Pointer[string]
+	// killed is why the host killed it, or asks it to exit; nil: it does not. It takes no attempt any more then. The first reason counts.
+	killed atomic.Pointer[string]
 
 	exited chan struct{} // closed when the process has ended; exit is set
 	gone   chan struct{} // closed when all that belonged to it is cleared away
@@ -69,7 +70,6 @@ type process struct {
 	running int
 	begun   uint64              // attempts, since it started
 	granted map[string]struct{} // every value ever granted to it, to keep them out of messages
-	killed  string              // why the host killed it, or asks it to exit; "": it does not
 	drained chan struct{}       // closed when no attempt is in progress; nil: nobody waits for that
 
 	killing   sync.Mutex
@@ -393,9 +393,7 @@ func (p *process) account(used *syscall.Rusage) {
 // kill ends the process and its tree at once. why is told to the attempts that it ends; the first reason counts.
 func (p *process) kill(why string) {
 	if why != "" {
-		p.mu.Lock()
-		p.ends(why)
-		p.mu.Unlock()
+		p.killed.CompareAndSwap(nil, &why)
 	}
 	p.killTree()
 }
@@ -411,18 +409,12 @@ func (p *process) killTree() {
 	p.group.kill()
 }
 
-// ends notes why the process ends; the first reason counts. mu is held.
-func (p *process) ends(why string) {
-	if p.killed == "" {
-		p.killed = why
-		p.ending.Store(true)
-	}
-}
-
+// killedBy gives why the host ends the process; "": it does not.
 func (p *process) killedBy() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.killed
+	if why := p.killed.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // stopping is told to attempts that the end of a plugin, a pool or the host ends.
@@ -430,9 +422,8 @@ const stopping = "stopped because the server or the plugin is stopping"
 
 // stop asks the process to exit, and kills it after two seconds or when ctx ends. It returns when nothing of it is left.
 func (p *process) stop(ctx context.Context) {
-	p.mu.Lock()
-	p.ends(stopping)
-	p.mu.Unlock()
+	why := stopping
+	p.killed.CompareAndSwap(nil, &why)
 	asked := make(chan struct{})
 	go func() { // ends with the process at the latest
 		defer close(asked)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -93,10 +94,7 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run, turns map[string]ti
 	}
 	now := r.opts.Clock.Now()
 	resume := MayHaveStarted(run.State) && !deleted && r.resumable(&run)
-	var began time.Time
-	if run.State == core.RunRunning { // one that is not called so has run for a second at most
-		began = run.StartedAt
-	}
+	began := begun(&run)
 	goes := unasked(&run) && !resume
 	reason, facts, due := r.stillDue(&task, &run, now)
 	switch {
@@ -131,6 +129,14 @@ func (r *Runner) takeOver(ctx context.Context, run core.Run, turns map[string]ti
 	l.began = began
 	r.dispatch(l)
 	return true
+}
+
+// begun gives when the attempt that a run of another server is at began; zero: it is not known to run, and has for a second at most.
+func begun(run *core.Run) time.Time {
+	if run.State != core.RunRunning {
+		return time.Time{}
+	}
+	return run.StartedAt
 }
 
 // staysApart says whether a run is one of several that start a spread after each other: what is caught up, or was kept by a breaker.
@@ -196,10 +202,7 @@ func (r *Runner) settleLost(ctx context.Context, task *core.Task, run core.Run, 
 		message = "the server lost track of the attempt, which may have run: the store did not answer, or the lease had run out"
 	}
 	l := newLive(task, run)
-	l.startedAt = run.StartAt
-	if run.State == core.RunRunning {
-		l.startedAt = run.StartedAt
-	}
+	l.startedAt = cmp.Or(begun(&run), run.StartAt)
 	log, err := r.opts.Recorder.Resume(ctx, originOf(run), task.Policies.LogLevel, task.Policies.LogFull)
 	if err != nil {
 		r.opts.Log.Error("log of a lost attempt not reopened", "run_id", run.ID, "err", err)

@@ -101,8 +101,7 @@ func (r *Runner) watch(ctx context.Context) {
 			continue
 		}
 		missed := slices.DeleteFunc(r.breaches(l, now, false), func(b core.Breach) bool {
-			same := func(k core.Breach) bool { return k.Kind == b.Kind && k.Limit == b.Limit }
-			return slices.ContainsFunc(l.run.Breaches, same) || slices.ContainsFunc(l.told, same)
+			return slices.ContainsFunc(l.run.Breaches, b.Same) || slices.ContainsFunc(l.told, b.Same)
 		})
 		if len(missed) > 0 {
 			l.told = append(l.told, missed...)

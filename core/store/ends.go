@@ -334,8 +334,7 @@ func keepBreaches(ctx context.Context, t session, runID string, breaches []core.
 	}
 	all := breachesOf(row.Breaches)
 	for _, b := range breaches {
-		known := func(x core.Breach) bool { return x.Kind == b.Kind && x.Limit == b.Limit }
-		if !slices.ContainsFunc(all, known) {
+		if !slices.ContainsFunc(all, b.Same) {
 			b.At = b.At.UTC()
 			all = append(all, b)
 		}
