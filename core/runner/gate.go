@@ -407,7 +407,7 @@ func (r *Runner) next(d *door) {
 	d.waiting = slices.Delete(d.waiting, best, best+1)
 	d.asking, l.from, l.door, l.phase = l, d, nil, approaching
 	r.wake(l)
-	go r.begin(l) // ends with the attempt, or at a door
+	r.hand(l)
 }
 
 // makeWay ends the asking of a run taken from a door, which now waits at another (or the same: stays), starts or is

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -130,6 +131,8 @@ type Runner struct {
 	shares    map[share]int              // what is held of limits here
 	watchers  map[string][]chan struct{} // by workflow run: who wants to know that a step has changed
 
+	hands   chan *liveRun   // taken by goroutines that are free
+	free    atomic.Int32    // how many are
 	checks  chan struct{}   // a token for each precondition that is looked at
 	base    context.Context // of all attempts: outlives the context of Start, ends when draining is over
 	cancel  context.CancelCauseFunc
@@ -233,7 +236,7 @@ func New(opts Options) *Runner {
 	}
 	return &Runner{
 		opts: opts, live: make(map[string]*liveRun), doors: make(map[doorKey]*door), shares: make(map[share]int),
-		watchers: make(map[string][]chan struct{}), checks: make(chan struct{}, opts.MaxChecks),
+		watchers: make(map[string][]chan struct{}), hands: make(chan *liveRun), checks: make(chan struct{}, opts.MaxChecks),
 	}
 }
 
@@ -368,9 +371,9 @@ const maxSleep = 30 * time.Second
 func (r *Runner) arm(l *liveRun, wait time.Duration) {
 	switch {
 	case wait <= 0:
-		go r.begin(l) // ends with the attempt
+		r.hand(l)
 	case wait <= maxSleep:
-		l.stop = r.opts.Clock.AfterFunc(wait, func() { r.begin(l) })
+		l.stop = r.opts.Clock.AfterFunc(wait, func() { r.hand(l) })
 	default:
 		l.stop = r.opts.Clock.AfterFunc(maxSleep, func() {
 			r.mu.Lock()
