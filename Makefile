@@ -90,12 +90,13 @@ lint: $(TOOLS)/golangci-lint
 	$(call say,lint)
 	@$(TOOLS)/golangci-lint run ./...
 
-generate: tools-go $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-go-grpc sqlc) ## make generated files anew: contract, queries, holidays, OpenAPI
-	$(call say,generating contract and queries and holidays and OpenAPI document)
+generate: tools-go $(addprefix $(TOOLS)/,buf protoc-gen-go protoc-gen-go-grpc sqlc) ## make generated files anew: contract, queries, holidays, OpenAPI, schema
+	$(call say,generating contract and queries and holidays and OpenAPI document and schema)
 	@cd sdk/proto && export PATH="$(CURDIR)/$(TOOLS):$$PATH" && buf lint && buf generate
 	@cd core/store && $(CURDIR)/$(TOOLS)/sqlc generate
 	@node .ci/tools/holidays.mjs
 	@go run ./core/cmd/gnomon openapi > .cache/openapi.yaml && mv .cache/openapi.yaml openapi/openapi.yaml
+	@go run ./core/cmd/gnomon schema > .cache/schema.json && mv .cache/schema.json openapi/definitions.schema.json
 
 fresh: ## compare generated files with what make generate gives
 	@rm -rf .cache/fresh && mkdir -p .cache/fresh && cp -R --parents $(MADE) .cache/fresh

@@ -1,5 +1,5 @@
-// Package openapi embeds the reviewed copy of the REST API's OpenAPI 3.1 document. The types in core/api are the truth;
-// `gnomon openapi` prints the document and a test there compares it with this copy.
+// Package openapi embeds the reviewed copies of the REST API's OpenAPI 3.1 document and of the JSON Schema of definition files. The
+// types in core/api are the truth; `gnomon openapi` and `gnomon schema` print the two and a test there compares them with these copies.
 package openapi
 
 import _ "embed"
@@ -8,3 +8,8 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var Document []byte
+
+// DefinitionSchema is definitions.schema.json.
+//
+//go:embed definitions.schema.json
+var DefinitionSchema []byte

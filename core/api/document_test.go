@@ -13,7 +13,7 @@ import (
 	"github.com/gnomon-scheduler/gnomon/openapi"
 )
 
-var update = flag.Bool("update", false, "rewrite the reviewed copy of the OpenAPI document")
+var update = flag.Bool("update", false, "rewrite the reviewed copies of the OpenAPI document and of the definitions' schema")
 
 // What a field means, in which bounds and for example what, is read in the document by people and programs alike.
 func TestEveryFieldAndParameterIsDocumented(t *testing.T) {
@@ -50,23 +50,31 @@ func TestEveryFieldAndParameterIsDocumented(t *testing.T) {
 	}
 }
 
-func TestDocumentIsTheReviewedCopy(t *testing.T) {
+func TestDocumentsAreTheReviewedCopies(t *testing.T) {
 	t.Parallel()
-	document, err := api.Document(access.Permissions())
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := api.Document(access.Permissions())
-	if err != nil || !bytes.Equal(document, again) {
-		t.Fatalf("the document differs from one call to the next: %v", err)
-	}
-	if *update {
-		if err := os.WriteFile("../../openapi/openapi.yaml", document, 0o644); err != nil {
+	for file, of := range map[string]struct {
+		made     func([]string) ([]byte, error)
+		reviewed []byte
+	}{
+		"openapi.yaml":            {api.Document, openapi.Document},
+		"definitions.schema.json": {api.DefinitionSchema, openapi.DefinitionSchema},
+	} {
+		document, err := of.made(access.Permissions())
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	if !bytes.Equal(document, openapi.Document) {
-		t.Error("openapi/openapi.yaml is not what the API is; run go test ./core/api -run TestDocument -update and review the change")
+		again, err := of.made(access.Permissions())
+		if err != nil || !bytes.Equal(document, again) {
+			t.Fatalf("%s differs from one call to the next: %v", file, err)
+		}
+		if *update {
+			if err := os.WriteFile("../../openapi/"+file, document, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if !bytes.Equal(document, of.reviewed) {
+			t.Errorf("openapi/%s is not what the API is; run go test ./core/api -run TestDocument -update and review the change", file)
+		}
 	}
 }

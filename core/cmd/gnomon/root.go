@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.AddCommand(
 		newServerCommand(), newEngineCommand(), newLuaWorkerCommand(), newApplyCommand(s), newBenchCommand(s),
 		newTaskCommand(s), newRunCommand(s), newNamespaceCommand(s), newTypeCommand(s), newSQLCommand(s), newHistoryCommand(s),
-		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newVersionCommand(s),
+		newScheduleCommand(s), newScriptCommand(s), newOpenAPICommand(s), newSchemaCommand(s), newVersionCommand(s),
 		newWhyCommand(s), newForecastCommand(s), newDoctorCommand(s), newReconcileCommand(s), newCalendarCommand(s), newPoolCommand(s),
 		newDownstreamCommand(s), newBreakerCommand(s), newQueueCommand(s), newInterventionCommand(s), newTokenCommand(s),
 	)
