@@ -68,6 +68,23 @@ func Errorf(kind Kind, op, format string, args ...any) *Error {
 	return &Error{Kind: kind, Op: op, Err: fmt.Errorf(format, args...)}
 }
 
+// Refuse makes an Error of a kind whose cause a person reads: in both languages. The Chinese one is a sentence by itself, which names the
+// thing; the English one follows op.
+func Refuse(kind Kind, op string, why Text) *Error {
+	return &Error{Kind: kind, Op: op, Err: cause(why)}
+}
+
+// cause is a Text as an error.
+type cause Text
+
+func (c cause) Error() string { return c.En }
+
+// ChineseOf gives the cause of an error in Chinese; empty if nobody wrote it.
+func ChineseOf(err error) string {
+	c, _ := errors.AsType[cause](err)
+	return c.Zh
+}
+
 // Invalid makes a KindInvalid error out of findings.
 func Invalid(op string, findings ...Finding) *Error {
 	return &Error{Kind: KindInvalid, Op: op, Findings: findings}

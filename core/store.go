@@ -169,6 +169,12 @@ type Resource struct {
 	UpdatedBy string
 }
 
+// ResourceTitle is what a person calls a resource.
+func ResourceTitle(kind, name string) Text {
+	zh := map[string]string{"calendar": "日历", "holidays": "节假日数据", "pool": "池", "downstream": "下游"}
+	return Text{Zh: zh[kind] + " " + name, En: kind + " " + name}
+}
+
 // Reference says that a task names something: what must be planned anew, or refused, when that changes.
 type Reference struct {
 	TaskID    string

@@ -132,12 +132,12 @@ func (a *Access) Revoke(ctx context.Context, id string) error {
 			continue
 		}
 		if hash != "" {
-			return core.Errorf(core.KindConflict, op, "two tokens have this id")
+			return core.Refuse(core.KindConflict, op, core.Text{Zh: "有两个令牌的编号都以 " + id + " 开头", En: "two tokens have this id"})
 		}
 		hash = t.Hash
 	}
 	if hash == "" {
-		return core.Errorf(core.KindNotFound, op, "there is no such token")
+		return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有编号为 " + id + " 的令牌", En: "there is no such token"})
 	}
 	return a.store.RevokeToken(ctx, hash)
 }
@@ -151,7 +151,7 @@ func principalOf(kept core.Token) Principal {
 }
 
 // errUnknownToken is the one answer to every token that does not open anything, so that no two cases can be told apart.
-var errUnknownToken = core.Errorf(core.KindUnauthenticated, "", "the token is not known here, or has expired")
+var errUnknownToken = core.Refuse(core.KindUnauthenticated, "", core.Text{Zh: "此处没有这个令牌，或它已过期", En: "the token is not known here, or has expired"})
 
 // Authenticate gives the principal a token belongs to. It fails with KindUnauthenticated for any token that is not
 // known, and with KindUnavailable if the store does not answer.

@@ -141,12 +141,12 @@ func (c *candidate) read(k kind, document Object, who Principal) error {
 		}
 		delete(fields, part.path)
 	}
-	where, called := everywhere, "all namespaces"
+	where, called := everywhere, allNamespaces
 	switch k.name {
 	case "task":
-		where, called = c.namespace, "namespace "+c.namespace
+		where, called = c.namespace, namespaceText(c.namespace)
 	case "namespace":
-		where, called = c.name, "namespace "+c.name
+		where, called = c.name, namespaceText(c.name)
 	}
 	if !who.Can(k.permission, where) {
 		return denied(who, rule{permission: k.permission}, called)

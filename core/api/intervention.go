@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -154,5 +155,5 @@ func open(i core.Intervention, action string) error {
 	if i.ResolvedAt.IsZero() {
 		return nil
 	}
-	return core.Errorf(core.KindConflict, action+" intervention "+i.RunID, "it is resolved already: %s by %s", i.Action, i.By)
+	return core.Refuse(core.KindConflict, action+" intervention "+i.RunID, core.Text{Zh: fmt.Sprintf("运行 %s 已由 %s 处理：%s", i.RunID, i.By, i.Action), En: fmt.Sprintf("it is resolved already: %s by %s", i.Action, i.By)})
 }

@@ -159,7 +159,7 @@ func (a *API) namespaces() {
 					return nil, err
 				}
 				if tag := digest(namespaceOut(old)); err != nil || !in.names(tag) {
-					return nil, core.Errorf(core.KindStale, "put namespace "+in.Namespace, "it has changed meanwhile; read it again")
+					return nil, core.Refuse(core.KindStale, "put namespace "+in.Namespace, core.Text{Zh: "命名空间 " + in.Namespace + " 已被修改；请重新读取后再改", En: "it has changed meanwhile; read it again"})
 				}
 			}
 			stored, err := a.putNamespace(ctx, in.Namespace, in.Body)

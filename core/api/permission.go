@@ -129,7 +129,7 @@ func (a *API) authorize(hctx huma.Context, next func(huma.Context)) {
 	token, ok := bearer(hctx.Header("Authorization"))
 	if !ok {
 		hctx.SetHeader("WWW-Authenticate", `Bearer realm="gnomon"`)
-		a.answer(hctx, core.Errorf(core.KindUnauthenticated, "", "send a token: Authorization: Bearer …"))
+		a.answer(hctx, core.Refuse(core.KindUnauthenticated, "", core.Text{Zh: "请随请求发送令牌：Authorization: Bearer …", En: "send a token: Authorization: Bearer …"}))
 		return
 	}
 	who, err := a.opts.Authenticate(ctx, token)
@@ -194,7 +194,7 @@ func permit(who Principal, r rule, namespace string, hctx huma.Context) error {
 		if all, some := who.Scope(r.permission); all || len(some) > 0 {
 			return nil
 		}
-		return denied(who, r, "any namespace")
+		return denied(who, r, core.Text{Zh: "任何命名空间", En: "any namespace"})
 	}
 	if who.Can(r.permission, namespace) {
 		return nil
@@ -203,9 +203,9 @@ func permit(who Principal, r rule, namespace string, hctx huma.Context) error {
 		return absent(hctx)
 	}
 	if namespace == everywhere {
-		return denied(who, r, "all namespaces")
+		return denied(who, r, allNamespaces)
 	}
-	return denied(who, r, "namespace "+namespace)
+	return denied(who, r, namespaceText(namespace))
 }
 
 // visible gives the namespaces a list may cover: what the caller may see, narrowed to one if asked; nil means every
@@ -221,7 +221,7 @@ func (a *API) visible(ctx context.Context, permission, asked string) ([]string, 
 		return append([]string{}, namespaces...), nil // the gate let only those pass who may see some
 	}
 	if !req.principal.Can(permission, asked) && req.principal.Can("namespace:read", asked) {
-		return nil, denied(req.principal, rule{permission: permission}, "namespace "+asked)
+		return nil, denied(req.principal, rule{permission: permission}, namespaceText(asked))
 	}
 	_, err := a.opts.Definitions.Namespace(ctx, asked)
 	if !req.principal.Can(permission, asked) || core.KindOf(err) == core.KindNotFound {
@@ -232,14 +232,22 @@ func (a *API) visible(ctx context.Context, permission, asked string) ([]string, 
 	return []string{asked}, err
 }
 
-func denied(who Principal, r rule, where string) error {
-	return core.Errorf(core.KindDenied, "", "%s lacks the permission %s in %s", who, r.permission, where)
+var allNamespaces = core.Text{Zh: "全部命名空间", En: "all namespaces"}
+
+func namespaceText(name string) core.Text {
+	return core.Text{Zh: "命名空间 " + name + " ", En: "namespace " + name}
+}
+
+func denied(who Principal, r rule, where core.Text) error {
+	return core.Refuse(core.KindDenied, "", core.Text{
+		Zh: fmt.Sprintf("%s 在%s中没有权限 %s", who, where.Zh, r.permission), En: fmt.Sprintf("%s lacks the permission %s in %s", who, r.permission, where.En),
+	})
 }
 
 // absent is the one answer for what is not there and for what the caller may not know of.
 func absent(hctx huma.Context) error {
 	url := hctx.URL()
-	return core.Errorf(core.KindNotFound, "", "there is no %s, or none you may see", url.Path)
+	return core.Refuse(core.KindNotFound, "", core.Text{Zh: "没有 " + url.Path + "，或您无权查看", En: "there is no " + url.Path + ", or none you may see"})
 }
 
 func unseen(err error, hctx huma.Context) error {

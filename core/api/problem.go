@@ -113,7 +113,7 @@ func problem(ctx context.Context, err error) *Problem {
 			p.Errors = append(p.Errors, req.located(req.location(f.Path), f.Message))
 		}
 	default:
-		p.Detail = err.Error()
+		p.Detail = req.say(core.Text{Zh: core.ChineseOf(err), En: err.Error()})
 	}
 	return p
 }

@@ -124,7 +124,7 @@ func (r *queriesRunning) begin(ctx context.Context, q AskedQuery, door string) (
 	defer r.mu.Unlock()
 	if r.all[running.id] != nil {
 		cancel(nil)
-		return nil, nil, core.Errorf(core.KindConflict, "query history", "a query with the id %s is running", running.id)
+		return nil, nil, core.Refuse(core.KindConflict, "query history", core.Text{Zh: "编号为 " + running.id + " 的查询正在运行", En: "a query with the id " + running.id + " is running"})
 	}
 	if r.all == nil {
 		r.all = map[string]*runningQuery{}

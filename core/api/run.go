@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -247,7 +248,7 @@ func (a *API) runs() {
 			func(ctx context.Context, _ *RunPath) (*runOne, error) {
 				req := requestOf(ctx)
 				if req.run.Verdict != "" {
-					return nil, core.Errorf(core.KindConflict, to.id+" run "+req.run.ID, "it has ended already: %s", req.run.Verdict)
+					return nil, core.Refuse(core.KindConflict, to.id+" run "+req.run.ID, core.Text{Zh: fmt.Sprintf("运行 %s 已结束：%s", req.run.ID, req.run.Verdict), En: fmt.Sprintf("it has ended already: %s", req.run.Verdict)})
 				}
 				if err := to.stop(ctx, req.run.ID, req.principal.String()); err != nil {
 					return nil, err

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gnomon-scheduler/gnomon/core"
+	"github.com/gnomon-scheduler/gnomon/core/access"
 	"github.com/gnomon-scheduler/gnomon/core/api"
 )
 
@@ -133,6 +134,37 @@ func TestLanguageFollowsTheCaller(t *testing.T) {
 	} {
 		if a := w.do(w.admin, "GET", "/v1/tasks/none", "", "Accept-Language", header); a.body["title"] != title {
 			t.Errorf("%q: %v", header, a.body["title"])
+		}
+	}
+}
+
+// TestRefusalsAreInChinese: whoever asks in Chinese reads why in Chinese, whatever room refuses.
+func TestRefusalsAreInChinese(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	viewer := w.token(access.Viewer, "Common")
+	const task, pool = "/v1/namespaces/Common/tasks/told", "/v1/pools/told"
+	w.must(201, w.do(w.admin, "PUT", task, `{"type":"Common.Echo","schedule":{"spec":"@manual"}}`))
+	w.must(201, w.do(w.admin, "PUT", pool, `{"slots":2}`))
+	for _, c := range []struct {
+		token, method, path, body string
+		header                    []string
+		status                    int
+		detail                    string
+	}{
+		{w.admin, "GET", "/v1/tasks/none", "", nil, 404, "没有 /v1/tasks/none，或您无权查看"},
+		{w.admin, "GET", "/v1/task-types/None.Such", "", nil, 404, "没有插件或脚本提供任务类型 None.Such"},
+		{w.admin, "DELETE", "/v1/calendars/cn-holidays", "", nil, 409, "日历 cn-holidays 由系统提供，不能删除"},
+		{w.admin, "PUT", task, `{"type":"Common.Echo","schedule":{"spec":"@manual"}}`, []string{"If-Match", `"7"`}, 412, "它现在是版本 1，不是 \"7\"；请重新读取后再改"},
+		{w.admin, "PUT", task, `{"type":"Common.Echo","schedule":{"spec":"@manual"}}`, []string{"If-None-Match", "*"}, 412, "任务 Common/told 已存在，版本 1"},
+		{w.admin, "PUT", pool, `{"slots":3}`, []string{"If-None-Match", "*"}, 412, "told 已存在，版本 1"},
+		{viewer, "PUT", task, "{}", nil, 403, " 在命名空间 Common 中没有权限 task:write"},
+		{"", "GET", "/v1/tasks", "", nil, 401, "请随请求发送令牌：Authorization: Bearer …"},
+		{"nobody's", "GET", "/v1/tasks", "", nil, 401, "此处没有这个令牌，或它已过期"},
+	} {
+		a := w.do(c.token, c.method, c.path, c.body, append([]string{"Accept-Language", "zh"}, c.header...)...)
+		if said, _ := a.body["detail"].(string); a.status != c.status || !strings.Contains(said, c.detail) {
+			t.Errorf("%s %s: %d %q; want %d %q", c.method, c.path, a.status, said, c.status, c.detail)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (a *API) server() {
 			if err := a.opts.Health.Ready(ctx); err != nil {
 				// Open to anyone: that it is not ready, and no word about why.
 				requestOf(ctx).log.Debug("not ready", "err", err)
-				return nil, core.Errorf(core.KindUnavailable, "", "tasks are not being scheduled yet")
+				return nil, core.Refuse(core.KindUnavailable, "", core.Text{Zh: "尚未开始调度任务", En: "tasks are not being scheduled yet"})
 			}
 			return &plainText{"text/plain; charset=utf-8", []byte("ready\n")}, nil
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -137,9 +138,9 @@ func (s setting[T, In, Out]) store(ctx context.Context, name string, in In, matc
 	case err != nil && !fresh:
 		return h, 0, err
 	case fresh && match.IfMatch != "":
-		return h, 0, core.Errorf(core.KindStale, op, "there is none any more")
+		return h, 0, core.Refuse(core.KindStale, op, core.Text{Zh: name + " 已不存在", En: "there is none any more"})
 	case !fresh && onlyNew:
-		return h, 0, core.Errorf(core.KindStale, op, "there is one already, in version %d", old.Version)
+		return h, 0, core.Refuse(core.KindStale, op, core.Text{Zh: fmt.Sprintf("%s 已存在，版本 %d", name, old.Version), En: fmt.Sprintf("there is one already, in version %d", old.Version)})
 	case fresh:
 		status = http.StatusCreated
 	case match.IfMatch != "":

@@ -229,7 +229,7 @@ func (m Match) matches(version int64, op string) error {
 	if m.IfMatch == "" || m.names(etag(version)) {
 		return nil
 	}
-	return core.Errorf(core.KindStale, op, "it has version %d by now, not %s; read it again", version, m.IfMatch)
+	return core.Refuse(core.KindStale, op, core.Text{Zh: fmt.Sprintf("它现在是版本 %d，不是 %s；请重新读取后再改", version, m.IfMatch), En: fmt.Sprintf("it has version %d by now, not %s; read it again", version, m.IfMatch)})
 }
 
 // names reports whether a tag is among those of If-Match.
@@ -430,7 +430,7 @@ func (a *API) put(ctx context.Context, namespace, name string, match Match, only
 		case err != nil && core.KindOf(err) != core.KindNotFound:
 			return nil, err
 		case err != nil && match.IfMatch != "":
-			return nil, core.Errorf(core.KindStale, op, "there is no such task any more")
+			return nil, core.Refuse(core.KindStale, op, core.Text{Zh: "任务 " + namespace + "/" + name + " 已不存在", En: "there is no such task any more"})
 		case err != nil:
 			task, err := input.task(core.Task{Namespace: namespace, Name: name}, op)
 			if err != nil {
@@ -444,7 +444,7 @@ func (a *API) put(ctx context.Context, namespace, name string, match Match, only
 				return nil, err
 			}
 		case onlyNew:
-			return nil, core.Errorf(core.KindStale, op, "there is such a task already, in version %d", old.Version)
+			return nil, core.Refuse(core.KindStale, op, core.Text{Zh: fmt.Sprintf("任务 %s/%s 已存在，版本 %d", namespace, name, old.Version), En: fmt.Sprintf("there is such a task already, in version %d", old.Version)})
 		default:
 			changed, err := a.change(ctx, old, match, input)
 			if err == nil {

@@ -63,7 +63,7 @@ func (a *API) taskTypes() {
 		}) (*struct{ Body TaskType }, error) {
 			t, ok := a.opts.Catalog.Type(in.Type)
 			if !ok {
-				return nil, core.Errorf(core.KindNotFound, "get task type "+in.Type, "no plugin and no script offers it")
+				return nil, core.Refuse(core.KindNotFound, "get task type "+in.Type, core.Text{Zh: "没有插件或脚本提供任务类型 " + in.Type, En: "no plugin and no script offers it"})
 			}
 			return &struct{ Body TaskType }{taskTypeOut(t)}, nil
 		})

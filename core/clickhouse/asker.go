@@ -82,7 +82,7 @@ func scopeOf(scope statement.Scope) (string, error) {
 		return statement.Everything, nil
 	}
 	if len(scope.Namespaces) == 0 {
-		return "", core.Errorf(core.KindDenied, "query history", "no namespace was granted")
+		return "", core.Refuse(core.KindDenied, "query history", core.Text{Zh: "没有获得任何命名空间的权限", En: "no namespace was granted"})
 	}
 	for _, name := range scope.Namespaces {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool {

@@ -249,7 +249,7 @@ func (c *Client) Run(ctx context.Context, id string) (core.Run, error) {
 		return core.Run{}, serverError(op, err)
 	}
 	if !found {
-		return core.Run{}, core.Errorf(core.KindNotFound, op, "history has no run %q", id)
+		return core.Run{}, core.Refuse(core.KindNotFound, op, core.Text{Zh: "历史中没有运行 " + id, En: fmt.Sprintf("history has no run %q", id)})
 	}
 	var facts string
 	_, err = c.ofRun(ctx, "fires", id, "SELECT facts FROM fires WHERE $WHERE", where{}, func(rows driver.Rows) error { return rows.Scan(&facts) })

@@ -62,7 +62,7 @@ func (d *Definitions) Calendar(ctx context.Context, name string) (Held[core.Cale
 func (d *Definitions) PutCalendar(ctx context.Context, c core.Calendar, version int64, by string) (Held[core.Calendar], error) {
 	op := "put calendar " + c.Name
 	if builtIn(c.Name) {
-		return Held[core.Calendar]{}, core.Errorf(core.KindConflict, op, "every installation has a calendar of this name, and it cannot be changed; take another name")
+		return Held[core.Calendar]{}, core.Refuse(core.KindConflict, op, core.Text{Zh: "日历 " + c.Name + " 由系统提供，不能修改；请另取名称", En: "every installation has a calendar of this name, and it cannot be changed; take another name"})
 	}
 	d.linking.Lock()
 	defer d.linking.Unlock()
@@ -99,7 +99,7 @@ func (d *Definitions) PutCalendar(ctx context.Context, c core.Calendar, version 
 // built-in one.
 func (d *Definitions) DeleteCalendar(ctx context.Context, name string, version int64, by string) error {
 	if builtIn(name) {
-		return core.Errorf(core.KindConflict, "delete calendar "+name, "every installation has it")
+		return core.Refuse(core.KindConflict, "delete calendar "+name, core.Text{Zh: "日历 " + name + " 由系统提供，不能删除", En: "every installation has it, and it cannot be removed"})
 	}
 	return d.remove(ctx, kindCalendar, name, version, by)
 }
@@ -396,7 +396,7 @@ func (s *snapshot) why(fire schedule.Fire) core.Text {
 func (d *Definitions) Holds(_ context.Context, name string, at time.Time, zone *time.Location) (bool, error) {
 	days, ok := d.held.Load().days.Days(name, zone)
 	if !ok {
-		return false, core.Errorf(core.KindNotFound, "ask calendar "+name, "there is no such calendar")
+		return false, core.Refuse(core.KindNotFound, "ask calendar "+name, core.Text{Zh: "没有日历 " + name, En: "there is no such calendar"})
 	}
 	in, _, _ := days.Stretch(at)
 	return in, nil

@@ -200,8 +200,10 @@ func (d *Definitions) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	if len(users) > 0 {
-		return core.Errorf(core.KindConflict, "delete task "+task.Namespace+"/"+task.Name,
-			"other tasks name it: %s; take it out of their after, steps or preconditions first", some(users))
+		return core.Refuse(core.KindConflict, "delete task "+task.Namespace+"/"+task.Name, core.Text{
+			Zh: "其他任务引用了 " + task.Namespace + "/" + task.Name + "：" + some(users) + "；请先从它们的 after、steps 或 preconditions 中去掉",
+			En: "other tasks name it: " + some(users) + "; take it out of their after, steps or preconditions first",
+		})
 	}
 	if err := d.opts.Store.DeleteTask(ctx, id, d.undecided(task, core.ReasonEdited, d.opts.Clock.Now(), "gnomon")...); err != nil {
 		return err

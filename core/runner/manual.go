@@ -36,13 +36,13 @@ func (r *Runner) RunNow(ctx context.Context, taskID string, params json.RawMessa
 // wanted gives a task that somebody wants a run of, if this server can start one.
 func (r *Runner) wanted(ctx context.Context, op, taskID string, params json.RawMessage) (core.Task, error) {
 	if !r.opts.MayAct() {
-		return core.Task{}, core.Errorf(core.KindUnavailable, op, "this server does not hold its lease; try again")
+		return core.Task{}, core.Refuse(core.KindUnavailable, op, core.Text{Zh: "本服务器暂时没有租约；请稍后再试", En: "this server does not hold its lease; try again"})
 	}
 	r.mu.Lock()
 	stopping := r.stopping
 	r.mu.Unlock()
 	if stopping {
-		return core.Task{}, core.Errorf(core.KindUnavailable, op, "this server is stopping; try again")
+		return core.Task{}, core.Refuse(core.KindUnavailable, op, core.Text{Zh: "本服务器正在停止；请稍后再试", En: "this server is stopping; try again"})
 	}
 	return r.opts.ForRun(ctx, taskID, params)
 }
@@ -72,7 +72,7 @@ type Backfill struct {
 func (r *Runner) Backfill(ctx context.Context, b Backfill) ([]core.Run, error) {
 	op := "backfill task " + b.TaskID
 	if len(b.Fires) > core.MaxCatchUpLimit {
-		return nil, core.Errorf(core.KindExhausted, op, "%d runs are wanted, the most is %d; split the range", len(b.Fires), core.MaxCatchUpLimit)
+		return nil, core.Refuse(core.KindExhausted, op, core.Text{Zh: fmt.Sprintf("共有 %d 次运行，一次最多 %d 次；请把区间分开", len(b.Fires), core.MaxCatchUpLimit), En: fmt.Sprintf("%d runs are wanted, the most is %d; split the range", len(b.Fires), core.MaxCatchUpLimit)})
 	}
 	task, err := r.wanted(ctx, op, b.TaskID, nil)
 	if err != nil {

@@ -102,9 +102,9 @@ func (r *Runner) stopHere(ctx context.Context, runID string, how core.Stop, by s
 	result, ok := r.endUnstarted(l, core.Outcome{Verdict: core.Cancelled, Message: "cancelled by " + by + " before it began"})
 	switch {
 	case result.Stale:
-		return settled, core.Errorf(core.KindConflict, "stop run "+runID, "it has begun meanwhile; stop it again")
+		return settled, core.Refuse(core.KindConflict, "stop run "+runID, core.Text{Zh: "运行 " + runID + " 刚刚开始；请再停止一次", En: "it has begun meanwhile; stop it again"})
 	case !ok:
-		return settled, core.Errorf(core.KindUnavailable, "stop run "+runID, "the store does not answer and the lease is over; stop it again when another server has it")
+		return settled, core.Refuse(core.KindUnavailable, "stop run "+runID, core.Text{Zh: "存储没有应答，租约已到期；请待另一服务器接手后再停止一次", En: "the store does not answer and the lease is over; stop it again when another server has it"})
 	}
 	return settled, nil
 }

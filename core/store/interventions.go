@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gnomon-scheduler/gnomon/core"
@@ -70,7 +71,7 @@ func (s *Store) Intervention(ctx context.Context, runID string) (core.Interventi
 		return err
 	})
 	if notFound(err) {
-		return core.Intervention{}, core.Errorf(core.KindNotFound, op, "no person was asked about this run")
+		return core.Intervention{}, core.Refuse(core.KindNotFound, op, core.Text{Zh: "运行 " + runID + " 没有等待人工处理", En: "no person was asked about this run"})
 	}
 	return interventionOf(&row), err
 }
@@ -90,7 +91,7 @@ func (s *Store) ResolveIntervention(ctx context.Context, runID string, action, n
 		q := t.queries()
 		var err error
 		if row, err = q.ReadIntervention(ctx, runID); notFound(err) {
-			return core.Errorf(core.KindNotFound, op, "no person was asked about this run")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "运行 " + runID + " 没有等待人工处理", En: "no person was asked about this run"})
 		} else if err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func (s *Store) ResolveIntervention(ctx context.Context, runID string, action, n
 			return err
 		}
 		if resolved == 0 {
-			return core.Errorf(core.KindConflict, op, "it is resolved already: %s, by %s", row.Action, row.ResolvedBy)
+			return core.Refuse(core.KindConflict, op, core.Text{Zh: fmt.Sprintf("运行 %s 已由 %s 处理：%s", runID, row.ResolvedBy, row.Action), En: fmt.Sprintf("it is resolved already: %s, by %s", row.Action, row.ResolvedBy)})
 		}
 		if again != nil {
 			stored, err := enqueue(ctx, t, op, []core.Run{*again}, counts)

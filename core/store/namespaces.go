@@ -71,7 +71,7 @@ func (s *Store) Namespace(ctx context.Context, name string) (core.Namespace, err
 		return err
 	})
 	if notFound(err) {
-		return core.Namespace{}, core.Errorf(core.KindNotFound, op, "no such namespace")
+		return core.Namespace{}, core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有命名空间 " + name, En: "no such namespace"})
 	}
 	return s.namespaceOf(row), err
 }
@@ -99,13 +99,13 @@ func (s *Store) DeleteNamespace(ctx context.Context, name string) error {
 	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
 		switch task, err := q.TaskOfNamespace(ctx, name); {
 		case err == nil:
-			return core.Errorf(core.KindConflict, op, "it still has tasks (%q for one); delete them first", task)
+			return core.Refuse(core.KindConflict, op, core.Text{Zh: fmt.Sprintf("命名空间 %s 中还有任务（例如 %s）；请先删除它们", name, task), En: fmt.Sprintf("it still has tasks (%q for one); delete them first", task)})
 		case !notFound(err):
 			return err
 		}
 		gone, err := q.DeleteNamespace(ctx, name)
 		if err == nil && gone == 0 {
-			return core.Errorf(core.KindNotFound, op, "no such namespace")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有命名空间 " + name, En: "no such namespace"})
 		}
 		return err
 	})

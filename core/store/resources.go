@@ -12,6 +12,10 @@ func resourceOf(r *sqlcgen.Resource) core.Resource {
 	return core.Resource{Kind: r.Kind, Name: r.Name, Version: r.Version, Doc: document(r.Doc), UpdatedAt: instant(r.UpdatedAt), UpdatedBy: r.UpdatedBy}
 }
 
+func noResource(op, kind, name string) error {
+	return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有" + core.ResourceTitle(kind, name).Zh, En: "no such " + kind})
+}
+
 func resourceOp(verb, kind, name string) string { return fmt.Sprintf("%s %s %q", verb, kind, name) }
 
 // PutResource stores a resource and gives it with its new version. With Version 0 it is created or replaced; any other
@@ -30,7 +34,10 @@ func (s *Store) PutResource(ctx context.Context, r core.Resource) (core.Resource
 			return err
 		}
 		if seen != 0 && stored != seen {
-			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read it again and repeat the change", seen, stored)
+			return core.Refuse(core.KindStale, op, core.Text{
+				Zh: fmt.Sprintf("%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", core.ResourceTitle(r.Kind, r.Name).Zh, stored, seen),
+				En: fmt.Sprintf("version %d was seen, but version %d is stored; read it again and repeat the change", seen, stored),
+			})
 		}
 		r.Version, err = q.PutResource(ctx, sqlcgen.PutResourceParams{Kind: clean(r.Kind), Name: clean(r.Name), Doc: clean(r.Doc),
 			UpdatedAt: micros(r.UpdatedAt), UpdatedBy: clean(r.UpdatedBy)})
@@ -51,7 +58,7 @@ func (s *Store) Resource(ctx context.Context, kind, name string) (core.Resource,
 		return err
 	})
 	if notFound(err) {
-		return core.Resource{}, core.Errorf(core.KindNotFound, op, "no such %s", kind)
+		return core.Resource{}, noResource(op, kind, name)
 	}
 	return resourceOf(&row), err
 }
@@ -76,7 +83,7 @@ func (s *Store) DeleteResource(ctx context.Context, kind, name string) error {
 	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
 		gone, err := q.DeleteResource(ctx, kind, name)
 		if err == nil && gone == 0 {
-			return core.Errorf(core.KindNotFound, op, "no such %s", kind)
+			return noResource(op, kind, name)
 		}
 		return err
 	})

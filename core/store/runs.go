@@ -88,7 +88,7 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 		q := t.queries()
 		count, err := q.TaskCounters(ctx, run.TaskID)
 		if notFound(err) {
-			return core.Errorf(core.KindNotFound, op, "no such task")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + run.Namespace + "/" + run.TaskName, En: "no such task"})
 		}
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ func (s *Store) InsertManual(ctx context.Context, run core.Run, onlyAlone bool) 
 				return err
 			}
 			if live != "" {
-				return core.Errorf(core.KindConflict, op, "run %s of the task is still live", live)
+				return core.Refuse(core.KindConflict, op, core.Text{Zh: "任务 " + run.Namespace + "/" + run.TaskName + " 的运行 " + live + " 尚未结束", En: "run " + live + " of the task is still live"})
 			}
 		}
 		run.Token, run.PrevSuccess = count.Token+1, instant(count.LastSuccess)
@@ -198,7 +198,7 @@ func countsOf(ctx context.Context, t session, op string, tasks []string) (map[st
 		}
 		row, err := t.queries().TaskCounters(ctx, id)
 		if notFound(err) {
-			return nil, core.Errorf(core.KindNotFound, op, "no such task: %s", id)
+			return nil, core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + id, En: "no such task: " + id})
 		}
 		if err != nil {
 			return nil, err
@@ -274,7 +274,7 @@ func (s *Store) Run(ctx context.Context, id string) (core.Run, error) {
 		return err
 	})
 	if notFound(err) {
-		return core.Run{}, core.Errorf(core.KindNotFound, op, "no such run")
+		return core.Run{}, core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有运行 " + id, En: "no such run"})
 	}
 	return runOf(&row), err
 }

@@ -252,7 +252,7 @@ func (s *Store) RevokeToken(ctx context.Context, hash string) error {
 	return s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
 		held, err := q.RevokeToken(ctx, hash, micros(s.clock.Now()))
 		if err == nil && held == 0 {
-			return core.Errorf(core.KindNotFound, op, "no such token")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有这个令牌", En: "no such token"})
 		}
 		return err
 	})

@@ -30,7 +30,7 @@ func (s *Store) RequestStop(ctx context.Context, ids []string, how core.Stop, by
 		return err
 	}
 	if len(tasks) == 0 {
-		return core.Errorf(core.KindNotFound, op, "none of them is live")
+		return core.Refuse(core.KindNotFound, op, core.Text{Zh: "要停止的运行都已结束", En: "none of them is live"})
 	}
 	return s.alter(ctx, op, tasks, func(ctx context.Context, t session) error {
 		return t.many(ctx, stopRun, len(ids), func(i int, args []any) []any {

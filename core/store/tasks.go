@@ -143,7 +143,7 @@ func (s *Store) createTasks(ctx context.Context, op string, tasks []core.Task, b
 		for ns := range namespaces {
 			_, err := t.queries().ReadNamespace(ctx, ns)
 			if notFound(err) {
-				return core.Errorf(core.KindNotFound, op, "namespace %q does not exist; create it first", ns)
+				return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有命名空间 " + ns + "；请先创建", En: fmt.Sprintf("namespace %q does not exist; create it first", ns)})
 			}
 			if err != nil {
 				return err
@@ -173,8 +173,10 @@ func insertTasks(ctx context.Context, s session, op string, tasks []core.Task, d
 			return err
 		}
 		if taken >= 0 {
-			err := core.Errorf(core.KindConflict, op, "a task %q, or one with id %s, exists already",
-				part[taken].Namespace+"/"+part[taken].Name, part[taken].ID)
+			err := core.Refuse(core.KindConflict, op, core.Text{
+				Zh: fmt.Sprintf("任务 %s/%s（或编号为 %s 的任务）已存在", part[taken].Namespace, part[taken].Name, part[taken].ID),
+				En: fmt.Sprintf("a task %q, or one with id %s, exists already", part[taken].Namespace+"/"+part[taken].Name, part[taken].ID),
+			})
 			if len(tasks) > 1 {
 				return partial{err}
 			}
@@ -219,17 +221,20 @@ func (s *Store) UpdateTask(ctx context.Context, task core.Task, undecided ...cor
 		q := t.queries()
 		stored, err := q.StoredTask(ctx, task.ID)
 		if notFound(err) {
-			return core.Errorf(core.KindNotFound, op, "no such task")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + task.Namespace + "/" + task.Name, En: "no such task"})
 		}
 		if err != nil {
 			return err
 		}
 		if stored.Version != task.Version {
-			return core.Errorf(core.KindStale, op, "version %d was seen, but version %d is stored; read the task again and repeat the change", task.Version, stored.Version)
+			return core.Refuse(core.KindStale, op, core.Text{
+				Zh: fmt.Sprintf("任务 %s/%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", task.Namespace, task.Name, stored.Version, task.Version),
+				En: fmt.Sprintf("version %d was seen, but version %d is stored; read the task again and repeat the change", task.Version, stored.Version),
+			})
 		}
 		switch id, err := q.TaskIDByName(ctx, task.Namespace, task.Name); {
 		case err == nil && id != task.ID:
-			return core.Errorf(core.KindConflict, op, "another task has this name")
+			return core.Refuse(core.KindConflict, op, core.Text{Zh: "另一任务已叫 " + task.Namespace + "/" + task.Name, En: "another task has this name"})
 		case err != nil && !notFound(err):
 			return err
 		}
@@ -295,7 +300,7 @@ func (s *Store) DeleteTask(ctx context.Context, id string, undecided ...core.Run
 		q := t.queries()
 		stored, err := q.StoredTask(ctx, id)
 		if notFound(err) {
-			return core.Errorf(core.KindNotFound, op, "no such task")
+			return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + id, En: "no such task"})
 		}
 		if err != nil {
 			return err
@@ -364,13 +369,14 @@ func (s *Store) scanTasks(ctx context.Context, text string, args []any) (list []
 	return list, rows.Err()
 }
 
-func (s *Store) oneTask(ctx context.Context, op string, b *sqlbuilder.SelectBuilder) (core.Task, error) {
+func (s *Store) oneTask(ctx context.Context, what string, b *sqlbuilder.SelectBuilder) (core.Task, error) {
+	op := fmt.Sprintf("read task %q", what)
 	list, err := s.tasks(ctx, op, b)
 	if err != nil {
 		return core.Task{}, err
 	}
 	if len(list) == 0 {
-		return core.Task{}, core.Errorf(core.KindNotFound, op, "no such task")
+		return core.Task{}, core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + what, En: "no such task"})
 	}
 	return list[0], nil
 }
@@ -379,14 +385,14 @@ func (s *Store) oneTask(ctx context.Context, op string, b *sqlbuilder.SelectBuil
 func (s *Store) Task(ctx context.Context, id string) (core.Task, error) {
 	b := selectTasks()
 	b.Where(b.Equal("t.id", id))
-	return s.oneTask(ctx, "read task "+id, b)
+	return s.oneTask(ctx, id, b)
 }
 
 // TaskByName gives one task, or KindNotFound.
 func (s *Store) TaskByName(ctx context.Context, namespace, name string) (core.Task, error) {
 	b := selectTasks()
 	b.Where(b.Equal("t.namespace", namespace), b.Equal("t.name", name))
-	return s.oneTask(ctx, fmt.Sprintf("read task %q", namespace+"/"+name), b)
+	return s.oneTask(ctx, namespace+"/"+name, b)
 }
 
 // Tasks gives the tasks that pass the filter, by id.
@@ -479,7 +485,7 @@ func (s *Store) TaskVersions(ctx context.Context, id string) ([]core.Task, error
 		list = append(list, t)
 	}
 	if len(list) == 0 {
-		return nil, core.Errorf(core.KindNotFound, op, "no such task")
+		return nil, core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有任务 " + id, En: "no such task"})
 	}
 	return list, nil
 }

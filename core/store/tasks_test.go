@@ -121,6 +121,33 @@ func TestADeletedTaskKeepsItsVersionsAndItsRunEnds(t *testing.T) {
 	})
 }
 
+// TestWhatCannotBeDoneIsSaidInChineseToo: by a sentence that names the thing.
+func TestWhatCannotBeDoneIsSaidInChineseToo(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.open(t)
+		task := created(t, s, "web")
+		_, byName := s.TaskByName(t.Context(), "Common", "none")
+		_, noPool := s.Resource(t.Context(), "pool", "erp")
+		_, noRun := s.Run(t.Context(), "r1")
+		stale := task
+		stale.Version = 7
+		_, staleErr := s.UpdateTask(t.Context(), stale)
+		_, there := s.CreateTask(t.Context(), task)
+		for want, err := range map[string]error{
+			"没有任务 Common/none": byName,
+			"没有池 erp":          noPool,
+			"没有运行 r1":          noRun,
+			"命名空间 Common 中还有任务（例如 web）；请先删除它们":           s.DeleteNamespace(t.Context(), "Common"),
+			"任务 Common/web 现在是版本 1，而读到的是版本 7；请重新读取后再改":   staleErr,
+			"任务 Common/web（或编号为 " + task.ID + " 的任务）已存在": there,
+		} {
+			if core.ChineseOf(err) != want {
+				t.Errorf("%v: %q; want %q", err, core.ChineseOf(err), want)
+			}
+		}
+	})
+}
+
 func TestNamespacesAreListedByName(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		s := w.open(t)

@@ -453,11 +453,11 @@ func (e *Executor) earlier(ctx context.Context, namespace string, g Graph, depth
 	}
 	switch {
 	case run.Namespace != namespace:
-		return nil, core.Errorf(core.KindNotFound, op, "namespace %s has no such run", namespace)
+		return nil, core.Refuse(core.KindNotFound, op, core.Text{Zh: "命名空间 " + namespace + " 中没有运行 " + g.Resume.Run, En: "namespace " + namespace + " has no such run"})
 	case run.TaskType != TypeName:
-		return nil, core.Errorf(core.KindInvalid, op, "it is a run of %s, not of a workflow", run.TaskType)
+		return nil, core.Refuse(core.KindInvalid, op, core.Text{Zh: "运行 " + run.ID + " 属于 " + run.TaskType + "，不是工作流", En: "it is a run of " + run.TaskType + ", not of a workflow"})
 	case run.State != core.RunEnded:
-		return nil, core.Errorf(core.KindConflict, op, "it has not ended; cancel it first")
+		return nil, core.Refuse(core.KindConflict, op, core.Text{Zh: "运行 " + run.ID + " 尚未结束；请先取消它", En: "it has not ended; cancel it first"})
 	}
 	old, found := Parse(run.Params)
 	if len(found) > 0 {

@@ -72,7 +72,7 @@ func view(g Graph, states map[string]StepState) []StepView {
 func (e *Executor) View(ctx context.Context, run core.Run) ([]StepView, error) {
 	op := "show workflow run " + run.ID
 	if run.TaskType != TypeName {
-		return nil, core.Errorf(core.KindConflict, op, "it is a run of %s, not of a workflow", run.TaskType)
+		return nil, core.Refuse(core.KindConflict, op, core.Text{Zh: "运行 " + run.ID + " 属于 " + run.TaskType + "，不是工作流", En: "it is a run of " + run.TaskType + ", not of a workflow"})
 	}
 	g, found := Parse(run.Params)
 	if len(found) > 0 {
