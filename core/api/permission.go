@@ -247,7 +247,31 @@ func denied(who Principal, r rule, where core.Text) error {
 // absent is the one answer for what is not there and for what the caller may not know of.
 func absent(hctx huma.Context) error {
 	url := hctx.URL()
-	return core.Refuse(core.KindNotFound, "", core.Text{Zh: "没有 " + url.Path + "，或您无权查看", En: "there is no " + url.Path + ", or none you may see"})
+	what := asked(url.Path)
+	return core.Refuse(core.KindNotFound, "", core.Text{
+		Zh: "没有" + what.Zh + "，或您无权查看", En: "there is no " + what.En + ", or none you may see",
+	})
+}
+
+// asked names the thing that a path is about.
+func asked(path string) core.Text {
+	parts := strings.Split(strings.TrimPrefix(path, "/v1/"), "/")
+	if len(parts) < 2 {
+		return core.Text{Zh: " " + path, En: path}
+	}
+	switch of, id := parts[0], parts[1]; {
+	case of == "runs":
+		return core.Text{Zh: "运行 " + id, En: "run " + id}
+	case of == "interventions":
+		return core.Text{Zh: "等待人工处理的运行 " + id, En: "intervention " + id}
+	case of == "tasks":
+		return core.Text{Zh: "任务 " + id, En: "task " + id}
+	case of == "namespaces" && len(parts) > 3 && parts[2] == "tasks":
+		return core.Text{Zh: "任务 " + id + "/" + parts[3], En: "task " + id + "/" + parts[3]}
+	case of == "namespaces":
+		return core.Text{Zh: "命名空间 " + id, En: "namespace " + id}
+	}
+	return core.Text{Zh: " " + path, En: path}
 }
 
 func unseen(err error, hctx huma.Context) error {

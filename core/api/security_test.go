@@ -152,7 +152,9 @@ func TestRefusalsAreInChinese(t *testing.T) {
 		status                    int
 		detail                    string
 	}{
-		{w.admin, "GET", "/v1/tasks/none", "", nil, 404, "没有 /v1/tasks/none，或您无权查看"},
+		{w.admin, "GET", "/v1/tasks/none", "", nil, 404, "没有任务 none，或您无权查看"},
+		{w.admin, "POST", "/v1/runs/none/cancel", "", nil, 404, "没有运行 none，或您无权查看"},
+		{viewer, "GET", "/v1/namespaces/Foreign/tasks/a", "", nil, 404, "没有任务 Foreign/a，或您无权查看"},
 		{w.admin, "GET", "/v1/task-types/None.Such", "", nil, 404, "没有插件或脚本提供任务类型 None.Such"},
 		{w.admin, "DELETE", "/v1/calendars/cn-holidays", "", nil, 409, "日历 cn-holidays 由系统提供，不能删除"},
 		{w.admin, "PUT", task, `{"type":"Common.Echo","schedule":{"spec":"@manual"}}`, []string{"If-Match", `"7"`}, 412, "它现在是版本 1，不是 \"7\"；请重新读取后再改"},
