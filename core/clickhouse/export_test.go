@@ -46,6 +46,9 @@ func (c *Client) Due(ctx context.Context, through, now time.Time) (int, error) {
 // Rest says how long a keeper of some age rests after a pass over some rows.
 func Rest(took, age time.Duration, rows uint64) time.Duration { return rest(took, age, rows) }
 
+// PassUntil is when a pass leaves the rest to the next.
+func PassUntil(began, looked time.Time) time.Time { return passUntil(began, looked) }
+
 // Unit is one day of a namespace to make anew.
 type Unit struct {
 	Namespace string

@@ -382,6 +382,15 @@ func TestRollUps(t *testing.T) {
 			}
 		}
 	})
+	t.Run("APassIsLongAgainstTheTimeItTakesToSeeWhatIsDue", func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		for looking, want := range map[time.Duration]time.Duration{0: 20 * time.Second, time.Second: 21 * time.Second, 27 * time.Second: 135 * time.Second} {
+			if got := clickhouse.PassUntil(began, began.Add(looking)).Sub(began); got != want {
+				t.Errorf("after %s of looking it ends in %s, want %s", looking, got, want)
+			}
+		}
+	})
 	t.Run("ABusyMachineDoesNotMakeViewsOfASmallHistoryOld", func(t *testing.T) {
 		t.Parallel()
 		for took, want := range map[time.Duration]time.Duration{200 * time.Millisecond: 30 * time.Second, 3500 * time.Millisecond: time.Minute, 20 * time.Second: time.Minute} {
