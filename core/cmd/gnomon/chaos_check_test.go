@@ -462,9 +462,12 @@ func (v *verdict) checkStep(s *subject) {
 	}
 }
 
+// inOrder is how far apart attempts end whose outcomes are certainly written in that order.
+const inOrder = int64(200 * time.Millisecond)
+
 // checkBreaker: as many failures in a row as open the breaker are followed by nobody until its cooldown is over. Only
 // moments are judged in which no fault happened, and the breaker was certainly closed before: none of its runs has failed
-// since the one that succeeded began.
+// since the one that succeeded began, and none that succeeded can have been written among the failures.
 func (v *verdict) checkBreaker() {
 	t := v.t
 	t.Helper()
@@ -479,12 +482,15 @@ func (v *verdict) checkBreaker() {
 		row := ends[i-breakerFailures : i+1] // a success and the failures after it
 		good := row[0].succeeded()
 		for j, st := range row {
-			good = good && st.ended && (j == 0 || !st.succeeded()) && (j != 1 || st.to-row[0].to > int64(50*time.Millisecond))
+			good = good && st.ended && (j == 0 || !st.succeeded()) && (j != 1 || st.to-row[0].to > inOrder)
 		}
 		since := row[0].from - int64(500*time.Millisecond) // it was let through: the breaker was closed, or this was its probe
 		opened := row[breakerFailures].to
 		for _, st := range ends[:i-breakerFailures] {
 			good = good && (st.to < since || st.succeeded())
+		}
+		for _, st := range ends[i+1:] {
+			good = good && (!st.succeeded() || st.to-opened > inOrder)
 		}
 		from, to := opened+int64(time.Second), opened+int64(breakerCooldown-500*time.Millisecond)
 		if !good || !quiet(since, to) {
