@@ -169,10 +169,9 @@ type Resource struct {
 	UpdatedBy string
 }
 
-// ResourceTitle is what a person calls a resource.
-func ResourceTitle(kind, name string) Text {
-	zh := map[string]string{"calendar": "日历", "holidays": "节假日数据", "pool": "池", "downstream": "下游"}
-	return Text{Zh: zh[kind] + " " + name, En: kind + " " + name}
+// ResourceInChinese is what a person calls a resource in Chinese.
+func ResourceInChinese(kind, name string) string {
+	return map[string]string{"calendar": "日历", "holidays": "节假日数据", "pool": "池", "downstream": "下游"}[kind] + " " + name
 }
 
 // Reference says that a task names something: what must be planned anew, or refused, when that changes.

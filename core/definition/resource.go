@@ -78,7 +78,7 @@ func (d *Definitions) begin(ctx context.Context, op, kind, name string, version 
 	}
 	if version != AnyVersion && version != there {
 		return core.Refuse(core.KindStale, op, core.Text{
-			Zh: fmt.Sprintf("%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", core.ResourceTitle(kind, name).Zh, there, version),
+			Zh: fmt.Sprintf("%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", core.ResourceInChinese(kind, name), there, version),
 			En: fmt.Sprintf("version %d was seen, and it is %d by now; read it again", version, there),
 		})
 	}
@@ -125,7 +125,7 @@ func (d *Definitions) remove(ctx context.Context, kind, name string, version int
 	}
 	if len(users) > 0 {
 		return core.Refuse(core.KindConflict, op, core.Text{
-			Zh: core.ResourceTitle(kind, name).Zh + " 正在使用：" + some(users) + "；请先从那里去掉",
+			Zh: core.ResourceInChinese(kind, name) + " 正在使用：" + some(users) + "；请先从那里去掉",
 			En: "it is in use by " + some(users) + "; take it out of there first",
 		})
 	}

@@ -4,7 +4,7 @@ package runner
 const maxFree = 64
 
 // hand begins a run in a goroutine that has done one before, if any is free, else in a new one. An attempt needs a stack of
-// 16 KiB, which a new goroutine comes to by copying it three times: a tenth of the server's time for a run that does little.
+// 16 KiB, which a new goroutine comes to by copying it three times: 8 % of the server's time for a run that does little.
 func (r *Runner) hand(l *liveRun) {
 	select {
 	case r.hands <- l:

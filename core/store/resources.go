@@ -13,7 +13,7 @@ func resourceOf(r *sqlcgen.Resource) core.Resource {
 }
 
 func noResource(op, kind, name string) error {
-	return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有" + core.ResourceTitle(kind, name).Zh, En: "no such " + kind})
+	return core.Refuse(core.KindNotFound, op, core.Text{Zh: "没有" + core.ResourceInChinese(kind, name), En: "no such " + kind})
 }
 
 func resourceOp(verb, kind, name string) string { return fmt.Sprintf("%s %s %q", verb, kind, name) }
@@ -35,7 +35,7 @@ func (s *Store) PutResource(ctx context.Context, r core.Resource) (core.Resource
 		}
 		if seen != 0 && stored != seen {
 			return core.Refuse(core.KindStale, op, core.Text{
-				Zh: fmt.Sprintf("%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", core.ResourceTitle(r.Kind, r.Name).Zh, stored, seen),
+				Zh: fmt.Sprintf("%s 现在是版本 %d，而读到的是版本 %d；请重新读取后再改", core.ResourceInChinese(r.Kind, r.Name), stored, seen),
 				En: fmt.Sprintf("version %d was seen, but version %d is stored; read it again and repeat the change", seen, stored),
 			})
 		}
