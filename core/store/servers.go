@@ -117,14 +117,24 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 	if err != nil {
 		return nil, err
 	}
-	var expired bool
+	var leases []sqlcgen.LeasesRow
 	err = s.look(ctx, op, func(ctx context.Context) (err error) {
-		expired, err = s.q.AnyExpired(ctx, before, me)
+		leases, err = s.q.Leases(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	seen := census{at: now, servers: make(map[string]bool, len(leases))}
+	expired := false
+	for _, l := range leases {
+		seen.servers[l.ID] = true
+		expired = expired || l.LeaseUntil < before && l.ID != me
+	}
+	if last := s.noOrphans.Load(); last != nil && !expired && last.holds(seen) {
+		return nil, nil
+	}
+	s.noOrphans.Store(nil)
 	if expired {
 		err := s.change(ctx, op, nil, func(ctx context.Context, q *sqlcgen.Queries) error {
 			fenced, err := q.FenceServers(ctx, before, me)
@@ -137,7 +147,32 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 			return nil, err
 		}
 	}
-	return s.lookRuns(ctx, s.reads, op, sqlcgen.OrphanRuns, int32(limit))
+	runs, err := s.lookRuns(ctx, s.reads, op, sqlcgen.OrphanRuns, int32(limit))
+	if err == nil && len(runs) == 0 && !expired {
+		s.noOrphans.Store(&seen)
+	}
+	return runs, err
+}
+
+// A census is the servers that were registered when no run was an orphan. A run is one only after its owner has gone, so
+// that until then nobody needs to look through all live runs every second.
+type census struct {
+	at      time.Time
+	servers map[string]bool
+}
+
+// censusHolds is how long a census is believed: a server may come and go between two of them.
+const censusHolds = 30 * time.Second
+
+// holds tells whether no server of c has gone since.
+func (c *census) holds(now census) bool {
+	for id := range c.servers {
+		if !now.servers[id] {
+			return false
+		}
+	}
+	age := now.at.Sub(c.at)
+	return age >= 0 && age < censusHolds
 }
 
 // Adopt gives an orphan that has certainly not started (it is queued, waiting or retrying) to a living server, with a new

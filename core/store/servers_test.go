@@ -110,6 +110,44 @@ func TestAFencedServerCannotWrite(t *testing.T) {
 	ok(t, slow.Unregister(t.Context(), "slow")) // it knows by now
 }
 
+// A look at all live runs is spared while no server has gone: one that was seen is missed at once, one that came and went
+// between two looks after half a minute.
+func TestRunsOfAServerThatGoesAreFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		seen bool
+		at   int
+	}{{"seen", true, 1}, {"unseen", false, 30}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &world{dialect: "postgres", dsn: database(t, postgres(t))}
+			brief, lasting := w.open(t), w.open(t)
+			orphans := func(sec int) []core.Run {
+				got, err := lasting.Orphans(t.Context(), at(sec), 10)
+				ok(t, err)
+				return got
+			}
+			ok(t, lasting.Register(t.Context(), "lasting", "host", at(1000)))
+			a := created(t, lasting, "a")
+			if !c.seen {
+				orphans(0)
+			}
+			ok(t, brief.Register(t.Context(), "brief", "host", at(1000)))
+			claim := claimOf(&a, at(10), at(20))
+			claim.Runs[0].Owner = "brief"
+			_, err := brief.Claim(t.Context(), []core.Claim{claim})
+			ok(t, err)
+			if c.seen {
+				orphans(0)
+			}
+			ok(t, brief.Unregister(t.Context(), "brief"))
+			if got := orphans(c.at); len(got) != 1 || got[0].ID != claim.Runs[0].ID {
+				t.Errorf("orphans %+v", got)
+			}
+		})
+	}
+}
+
 func TestOnSQLiteEveryEarlierServerIsDead(t *testing.T) {
 	t.Parallel()
 	w := &world{dialect: "sqlite", dir: t.TempDir()}

@@ -45,16 +45,17 @@ const (
 // Errors are of the kinds of package core: KindUnavailable if the database does not answer, KindDamaged if its files are
 // damaged, KindStale if this server's registration is gone (see Register).
 type Store struct {
-	dialect dialect
-	read    *sql.DB
-	reads   sqlcgen.DBTX // read, for queries whose text never changes
-	q       *sqlcgen.Queries
-	w       *writer
-	log     *slog.Logger
-	clock   core.Clock
-	server  atomic.Pointer[registration]
-	closing sync.Once
-	closed  error
+	dialect   dialect
+	read      *sql.DB
+	reads     sqlcgen.DBTX // read, for queries whose text never changes
+	q         *sqlcgen.Queries
+	w         *writer
+	log       *slog.Logger
+	clock     core.Clock
+	server    atomic.Pointer[registration]
+	noOrphans atomic.Pointer[census] // the last look that found none; nil if there may be some
+	closing   sync.Once
+	closed    error
 }
 
 // Open opens the store, creating it only where there is none, and brings its schema up to date. It fails with

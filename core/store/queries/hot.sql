@@ -48,7 +48,7 @@ WHERE task_id = sqlc.arg(task_id);
 UPDATE runs
 SET state = 'ended', verdict = $3, message = $4, output = $5, usage = $6, checkpoint = $7,
     started_at = CASE WHEN CAST($8 AS BIGINT) > 0 THEN $8 ELSE started_at END, ended_at = $9
-WHERE id = $1 AND token = $2 AND state IN ('claimed', 'running', 'retrying');
+WHERE id = $1 AND token = $2 AND (state = 'claimed' OR state = 'running' OR state = 'retrying');
 
 -- EndQueued is EndRun for a run that ends while it is queued or waits.
 -- name: EndQueued :execrows
@@ -77,7 +77,7 @@ SET state = 'retrying', attempt = attempt + 1, message = $3, output = $4, usage 
     gate = '', gate_key = '', wait_since = 0, wait_until = 0,
     stop = CASE WHEN stop = 'supersede' THEN '' ELSE stop END, stop_by = CASE WHEN stop = 'supersede' THEN '' ELSE stop_by END,
     token = COALESCE((SELECT s.token FROM task_state s WHERE s.task_id = runs.task_id), runs.token) + 1
-WHERE runs.id = $1 AND runs.token = $2 AND runs.state IN ('claimed', 'running', 'retrying')
+WHERE runs.id = $1 AND runs.token = $2 AND (runs.state = 'claimed' OR runs.state = 'running' OR runs.state = 'retrying')
 RETURNING runs.token;
 
 -- CountRetry keeps the token that RetryRun gave out.

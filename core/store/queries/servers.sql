@@ -45,5 +45,5 @@ SELECT value FROM settings WHERE name = $1;
 -- name: PutSetting :exec
 INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
--- name: AnyExpired :one
-SELECT EXISTS (SELECT 1 FROM servers WHERE lease_until < $1 AND id <> $2);
+-- name: Leases :many
+SELECT id, lease_until FROM servers;

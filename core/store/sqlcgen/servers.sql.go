@@ -9,17 +9,6 @@ import (
 	"context"
 )
 
-const AnyExpired = `-- name: AnyExpired :one
-SELECT EXISTS (SELECT 1 FROM servers WHERE lease_until < $1 AND id <> $2)
-`
-
-func (q *Queries) AnyExpired(ctx context.Context, leaseUntil int64, iD string) (bool, error) {
-	row := q.db.QueryRowContext(ctx, AnyExpired, leaseUntil, iD)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
-}
-
 const CreateToken = `-- name: CreateToken :execrows
 INSERT INTO tokens (hash, principal, grants, purpose, created_at, expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, 0)
 ON CONFLICT DO NOTHING
@@ -123,6 +112,38 @@ func (q *Queries) InsertServer(ctx context.Context, arg InsertServerParams) (int
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const Leases = `-- name: Leases :many
+SELECT id, lease_until FROM servers
+`
+
+type LeasesRow struct {
+	ID         string
+	LeaseUntil int64
+}
+
+func (q *Queries) Leases(ctx context.Context) ([]LeasesRow, error) {
+	rows, err := q.db.QueryContext(ctx, Leases)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LeasesRow
+	for rows.Next() {
+		var i LeasesRow
+		if err := rows.Scan(&i.ID, &i.LeaseUntil); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const MarkBatch = `-- name: MarkBatch :execrows
