@@ -237,9 +237,14 @@ type Column struct {
 }
 
 // QueryFunc answers a Query: head once, then row for each row, in order, until one of them fails. more says that there
-// were more rows than MaxRows. Values are what JSON can carry: nil, bool, numbers, string, and json.RawMessage of what is
-// composed; the slice may be reused after row returns. It fails with KindInvalid if the statement is wrong or does more than read.
-type QueryFunc func(ctx context.Context, query Query, head func([]Column) error, row func([]any) error) (more bool, err error)
+// were more rows than MaxRows. It fails with KindInvalid if the statement is wrong or does more than read.
+type QueryFunc func(ctx context.Context, query Query, head func([]Column) error, row func(Row) error) (more bool, err error)
+
+// Row is a row of an answer, in both forms that answers are made of. The slices are reused for the next row.
+type Row interface {
+	Cells() []json.RawMessage // each value as JSON
+	Values() []any            // nil, bool, int64, uint64, float64, string, and json.RawMessage of what is composed
+}
 
 // Logs knows what has been said and is not in history yet: package recorder.
 type Logs interface {

@@ -159,11 +159,11 @@ func (a *API) query(ctx context.Context, q Query, out *answer, running *runningQ
 	case xlsx:
 		q.MaxRows = min(q.MaxRows, sheetRows)
 	}
-	return a.opts.Query(ctx, q, out.head, func(values []any) error {
+	return a.opts.Query(ctx, q, out.head, func(row Row) error {
 		running.given.Add(1)
 		out.mu.Lock()
 		defer out.mu.Unlock()
-		return out.row(values)
+		return out.row(row)
 	})
 }
 
@@ -299,7 +299,7 @@ type answer struct {
 	w         *bufio.Writer
 	table     *csv.Writer // csv and tsv
 	sheet     *sheet      // xlsx
-	columns   []Column
+	names     [][]byte    // ndjson: as they stand before each value
 	begun     bool
 	rows      int
 	cells     []string
@@ -319,7 +319,7 @@ func newAnswer(accept string, w *bufio.Writer) *answer {
 }
 
 func (o *answer) head(columns []Column) error {
-	o.begun, o.columns = true, columns
+	o.begun = true
 	switch o.mediaType {
 	case "application/json":
 		raw, err := json.Marshal(columns)
@@ -329,6 +329,13 @@ func (o *answer) head(columns []Column) error {
 		_, err = fmt.Fprintf(o.w, `{"columns":%s,"rows":[`, raw)
 		return err
 	case ndjson:
+		for _, c := range columns {
+			name, err := json.Marshal(c.Name)
+			if err != nil {
+				return err
+			}
+			o.names = append(o.names, append(name, ':'))
+		}
 		return nil
 	case xlsx:
 		var err error
@@ -346,14 +353,14 @@ func (o *answer) head(columns []Column) error {
 	return o.table.Write(names)
 }
 
-func (o *answer) row(values []any) error {
+func (o *answer) row(row Row) error {
 	o.rows++
 	if o.sheet != nil {
-		return o.sheet.row(values)
+		return o.sheet.row(row.Values())
 	}
 	if o.table != nil {
 		o.cells = o.cells[:0]
-		for _, v := range values {
+		for _, v := range row.Values() {
 			cell, err := cellText(v)
 			if err != nil {
 				return err
@@ -371,26 +378,14 @@ func (o *answer) row(values []any) error {
 		open, closing = '{', '}'
 	}
 	_ = o.w.WriteByte(open)
-	for i, v := range values {
+	for i, cell := range row.Cells() {
 		if i > 0 {
 			_ = o.w.WriteByte(',')
 		}
 		if lines {
-			name, err := json.Marshal(o.columns[i].Name)
-			if err != nil {
-				return err
-			}
-			_, _ = o.w.Write(name)
-			_ = o.w.WriteByte(':')
+			_, _ = o.w.Write(o.names[i])
 		}
-		raw, composed := v.(json.RawMessage)
-		if !composed {
-			var err error
-			if raw, err = json.Marshal(v); err != nil {
-				return fmt.Errorf("column %s: %w", o.columns[i].Name, err)
-			}
-		}
-		_, _ = o.w.Write(raw)
+		_, _ = o.w.Write(cell)
 	}
 	err := o.w.WriteByte(closing)
 	if lines {

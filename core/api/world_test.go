@@ -549,18 +549,34 @@ func pickLines(all []core.LoggedLine, f core.LineFilter) []core.LoggedLine {
 	return list[:min(len(list), f.Limit)]
 }
 
-func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (bool, error) {
+// valuesRow is a row of an answer.
+type valuesRow []any
+
+func (r valuesRow) Cells() (cells []json.RawMessage) {
+	for _, v := range r {
+		cell, err := json.Marshal(v)
+		if err != nil {
+			panic(err)
+		}
+		cells = append(cells, cell)
+	}
+	return cells
+}
+
+func (r valuesRow) Values() []any { return r }
+
+func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func(api.Row) error) (bool, error) {
 	switch q.SQL {
 	case "SELEC":
 		return false, core.Invalid("query history", core.Finding{Path: "sql", Message: core.Text{Zh: "语法错误", En: "syntax error at position 1"}})
 	case "broken":
 		err := head([]api.Column{{Name: "n", Type: "UInt64"}})
 		for range 50000 {
-			err = errors.Join(err, row([]any{uint64(1)}))
+			err = errors.Join(err, row(valuesRow{uint64(1)}))
 		}
 		return false, errors.Join(err, errDown)
 	case "infinite":
-		return false, errors.Join(head([]api.Column{{Name: "a", Type: "Float64"}, {Name: "b", Type: "Nullable(Float32)"}}), row([]any{"-inf", "nan"}))
+		return false, errors.Join(head([]api.Column{{Name: "a", Type: "Float64"}, {Name: "b", Type: "Nullable(Float32)"}}), row(valuesRow{"-inf", "nan"}))
 	case "params":
 		var values []any
 		for _, name := range slices.Sorted(maps.Keys(q.Params)) {
@@ -570,7 +586,7 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 				values = append(values, *q.Params[name])
 			}
 		}
-		return false, errors.Join(head([]api.Column{{Name: "a", Type: "String"}, {Name: "b", Type: "String"}}), row(values))
+		return false, errors.Join(head([]api.Column{{Name: "a", Type: "String"}, {Name: "b", Type: "String"}}), row(valuesRow(values)))
 	case "stopped":
 		slow := core.Text{Zh: "语句的执行时间太长", En: "the statement takes too long"}
 		err := &core.Error{Kind: core.KindExhausted, Op: "query history", Err: errors.New(slow.En), Findings: []core.Finding{{Path: "sql", Message: slow}}}
@@ -580,7 +596,7 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		}
 		_ = head([]api.Column{{Name: "n", Type: "UInt64"}})
 		for range 50000 {
-			_ = row([]any{uint64(1)})
+			_ = row(valuesRow{uint64(1)})
 		}
 		return false, err
 	case "wordy":
@@ -596,7 +612,7 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		<-ctx.Done()
 		return false, ctx.Err()
 	case "slow": // a row, and the next when the caller goes
-		err := errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row([]any{uint64(7)}))
+		err := errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row(valuesRow{uint64(7)}))
 		<-ctx.Done()
 		return false, errors.Join(err, ctx.Err())
 	case "file":
@@ -606,10 +622,10 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		columns := []api.Column{{Name: "=n", Type: "UInt64"}, {Name: "at", Type: "Nullable(DateTime64(3, 'Asia/Shanghai'))"}, {Name: "day", Type: "Date"},
 			{Name: "text", Type: "LowCardinality(String)"}, {Name: "list", Type: "Array(UInt8)"}, {Name: "price", Type: "Decimal(9, 2)"}, {Name: "ok", Type: "Bool"}}
 		return false, errors.Join(head(columns),
-			row([]any{uint64(7), "2026-12-01T08:00:00.25+08:00", "2026-12-01", "=HYPERLINK(\"http://evil\")", json.RawMessage("[1]"), "1.25", true}),
-			row([]any{uint64(1)<<53 + 1, nil, "1899-01-01", "中文 +1", json.RawMessage("[]"), "-3", false}))
+			row(valuesRow{uint64(7), "2026-12-01T08:00:00.25+08:00", "2026-12-01", "=HYPERLINK(\"http://evil\")", json.RawMessage("[1]"), "1.25", true}),
+			row(valuesRow{uint64(1)<<53 + 1, nil, "1899-01-01", "中文 +1", json.RawMessage("[]"), "-3", false}))
 	case "early":
-		return false, errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row([]any{uint64(1)}), errDown)
+		return false, errors.Join(head([]api.Column{{Name: "n", Type: "UInt64"}}), row(valuesRow{uint64(1)}), errDown)
 	}
 	err := head([]api.Column{{Name: "n", Type: "UInt64"}, {Name: "at", Type: "DateTime64(6, 'UTC')"}, {Name: "text", Type: "Nullable(String)"}})
 	for i := range min(q.MaxRows, 3) {
@@ -617,7 +633,7 @@ func (h *history) query(ctx context.Context, q api.Query, head func([]api.Column
 		if i == 0 {
 			text = "é, \"q\"\n"
 		}
-		err = errors.Join(err, row([]any{uint64(i), "2026-12-01T00:00:00.000005Z", text}))
+		err = errors.Join(err, row(valuesRow{uint64(i), "2026-12-01T00:00:00.000005Z", text}))
 	}
 	return q.MaxRows < 3, err
 }

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"encoding/json"
 	"regexp"
 	"slices"
 	"strconv"
@@ -152,6 +153,7 @@ type Rows struct {
 	shapes  []*shape
 	cells   []byte // of the row
 	ends    []int  // where each of them ends
+	list    []json.RawMessage
 	given   int
 	bytes   int
 	more    bool
@@ -185,11 +187,11 @@ func (r *Rows) Next() bool {
 	return true
 }
 
-// Scan gives the row's values in row, which is reused if it is long enough: nil, bool, int64, uint64, float64, string, and
-// json.RawMessage of what is composed. Integers of more than 64 bits, decimals, dates, addresses and times (RFC 3339, as
+// Cells gives the row's values as JSON in cells, which is reused if it is long enough; they are good until the next row.
+// Integers of more than 64 bits, decimals, dates, addresses and times (RFC 3339, as
 // the clocks of the column's zone showed them) are strings, and so are "nan", "inf" and "-inf", bytes that are not UTF-8 are \x and
 // hexadecimal; also in what is composed. It fails with KindExhausted if the row is too long.
-func (r *Rows) Scan(row []any) ([]any, error) {
+func (r *Rows) Cells(cells []json.RawMessage) ([]json.RawMessage, error) {
 	if r.from == nil {
 		return nil, errClosed
 	}
@@ -202,11 +204,28 @@ func (r *Rows) Scan(row []any) ([]any, error) {
 		return nil, err
 	}
 	r.bytes += len(r.cells)
-	row = row[:0]
+	cells = cells[:0]
 	begin := 0
-	for i, end := range r.ends {
-		row = append(row, r.shapes[i].scalar(r.cells[begin:end]))
+	for _, end := range r.ends {
+		cells = append(cells, r.cells[begin:end:end])
 		begin = end
+	}
+	return cells, nil
+}
+
+// Value gives a cell of column i, counted from 0, as nil, bool, int64, uint64, float64 or string; what is composed stays
+// JSON. It is good for ever.
+func (r *Rows) Value(i int, cell json.RawMessage) any { return r.shapes[i].scalar(cell) }
+
+// Scan gives the row's values in row, which is reused if it is long enough: its Cells, each as Value gives it.
+func (r *Rows) Scan(row []any) ([]any, error) {
+	var err error
+	if r.list, err = r.Cells(r.list); err != nil {
+		return nil, err
+	}
+	row = row[:0]
+	for i, cell := range r.list {
+		row = append(row, r.Value(i, cell))
 	}
 	return row, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // query answers the API's questions to history.
-func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func([]any) error) (more bool, err error) {
+func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) error, row func(api.Row) error) (more bool, err error) {
 	limits := clickhouse.QueryLimits{MaxRows: q.MaxRows, QueryID: q.ID}
 	if q.Export {
 		limits.MaxBytes, limits.MaxDuration = 4<<30, 10*time.Minute
@@ -43,16 +44,33 @@ func (a *app) query(ctx context.Context, q api.Query, head func([]api.Column) er
 	if err := head(columns); err != nil {
 		return false, err
 	}
-	var values []any
+	at := queryRow{rows: rows}
 	for rows.Next() {
-		if values, err = rows.Scan(values); err != nil {
+		if at.cells, err = rows.Cells(at.cells); err != nil {
 			return false, err
 		}
-		if err := row(values); err != nil {
+		if err := row(&at); err != nil {
 			return false, err
 		}
 	}
 	return rows.More(), rows.Err()
+}
+
+// queryRow is the row that rows stand at.
+type queryRow struct {
+	rows   *clickhouse.Rows
+	cells  []json.RawMessage
+	values []any
+}
+
+func (r *queryRow) Cells() []json.RawMessage { return r.cells }
+
+func (r *queryRow) Values() []any {
+	r.values = r.values[:0]
+	for i, cell := range r.cells {
+		r.values = append(r.values, r.rows.Value(i, cell))
+	}
+	return r.values
 }
 
 // given gives the parameters of a statement as history takes them.
