@@ -92,8 +92,11 @@ func (c *chronicle) run(ctx context.Context) {
 				err = c.bring(ctx, c.gather(id))
 			}
 		}
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			continue
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		c.compare.Store(true)
 		c.log.Warn("versions of tasks and task types not in history yet", "err", err)
