@@ -151,9 +151,9 @@ type Rows struct {
 	limits  QueryLimits
 	columns []Column
 	shapes  []*shape
-	cells   []byte // of the row
-	ends    []int  // where each of them ends
-	list    []json.RawMessage
+	cells   []byte            // of the row
+	ends    []int             // where each of them ends
+	list    []json.RawMessage // Scan's
 	given   int
 	bytes   int
 	more    bool
@@ -213,21 +213,23 @@ func (r *Rows) Cells(cells []json.RawMessage) ([]json.RawMessage, error) {
 	return cells, nil
 }
 
-// Value gives a cell of column i, counted from 0, as nil, bool, int64, uint64, float64 or string; what is composed stays
-// JSON. It is good for ever.
-func (r *Rows) Value(i int, cell json.RawMessage) any { return r.shapes[i].scalar(cell) }
+// Values gives a row's cells in row, which is reused if it is long enough: nil, bool, int64, uint64, float64 or string; what
+// is composed stays JSON. They are good for ever.
+func (r *Rows) Values(row []any, cells []json.RawMessage) []any {
+	row = row[:0]
+	for i, cell := range cells {
+		row = append(row, r.shapes[i].scalar(cell))
+	}
+	return row
+}
 
-// Scan gives the row's values in row, which is reused if it is long enough: its Cells, each as Value gives it.
+// Scan gives the Values of the row's Cells.
 func (r *Rows) Scan(row []any) ([]any, error) {
 	var err error
 	if r.list, err = r.Cells(r.list); err != nil {
 		return nil, err
 	}
-	row = row[:0]
-	for i, cell := range r.list {
-		row = append(row, r.Value(i, cell))
-	}
-	return row, nil
+	return r.Values(row, r.list), nil
 }
 
 // More tells, once Next has given false, that there was more than a limit let through.

@@ -132,6 +132,8 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 		expired = expired || l.LeaseUntil < before && l.ID != me
 	}
 	if last := s.noOrphans.Load(); last != nil && !expired && last.holds(seen) {
+		seen.at = last.at
+		s.noOrphans.Store(&seen) // who has come since is missed from now on
 		return nil, nil
 	}
 	s.noOrphans.Store(nil)
@@ -154,8 +156,8 @@ func (s *Store) Orphans(ctx context.Context, now time.Time, limit int) ([]core.R
 	return runs, err
 }
 
-// A census is the servers that were registered when no run was an orphan. A run is one only after its owner has gone, so
-// that until then nobody needs to look through all live runs every second.
+// A census is the servers that have been seen since no run was an orphan, which is when at was. A run is one only after its
+// owner has gone, so that until then nobody needs to look through all live runs every second.
 type census struct {
 	at      time.Time
 	servers map[string]bool

@@ -129,9 +129,7 @@ func TestRunsOfAServerThatGoesAreFound(t *testing.T) {
 			}
 			ok(t, lasting.Register(t.Context(), "lasting", "host", at(1000)))
 			a := created(t, lasting, "a")
-			if !c.seen {
-				orphans(0)
-			}
+			orphans(0)
 			ok(t, brief.Register(t.Context(), "brief", "host", at(1000)))
 			claim := claimOf(&a, at(10), at(20))
 			claim.Runs[0].Owner = "brief"

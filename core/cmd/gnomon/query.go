@@ -66,10 +66,7 @@ type queryRow struct {
 func (r *queryRow) Cells() []json.RawMessage { return r.cells }
 
 func (r *queryRow) Values() []any {
-	r.values = r.values[:0]
-	for i, cell := range r.cells {
-		r.values = append(r.values, r.rows.Value(i, cell))
-	}
+	r.values = r.rows.Values(r.values, r.cells)
 	return r.values
 }
 

@@ -13,7 +13,7 @@ const AdmitRun = `-- name: AdmitRun :execrows
 UPDATE runs
 SET state = 'claimed', owner = $3, start_at = $4, token = $5, wait_until = 0,
     decided_at = CASE WHEN state = 'retrying' THEN decided_at ELSE CAST($4 AS BIGINT) END
-WHERE id = $1 AND token = $2 AND state IN ('queued', 'waiting', 'retrying')
+WHERE id = $1 AND token = $2 AND (state = 'queued' OR state = 'waiting' OR state = 'retrying')
 `
 
 type AdmitRunParams struct {
@@ -68,7 +68,7 @@ type ClaimFireRow struct {
 }
 
 // The statements of the writer's merged transactions: each is prepared once and run for many rows. What they return is
-// integers only.
+// integers only. States are compared one by one: for IN with three of them SQLite makes a table in each statement (sqlite3FindInIndex).
 // ClaimFire moves a task's mark and counts the runs that start; they are queued if the task had more live runs than
 // queue_above.
 func (q *Queries) ClaimFire(ctx context.Context, arg ClaimFireParams) (ClaimFireRow, error) {
@@ -310,7 +310,7 @@ UPDATE runs
 SET state = CASE WHEN state = 'retrying' THEN state ELSE 'waiting' END, gate = $3, gate_key = $4,
     wait_since = CASE WHEN wait_since = 0 THEN CAST($5 AS BIGINT) ELSE wait_since END, wait_until = $6,
     facts = $7
-WHERE id = $1 AND token = $2 AND state IN ('queued', 'waiting', 'retrying')
+WHERE id = $1 AND token = $2 AND (state = 'queued' OR state = 'waiting' OR state = 'retrying')
 `
 
 type HoldRunParams struct {
