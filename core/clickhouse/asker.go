@@ -53,6 +53,7 @@ func Readables() []Readable {
 		{"task_types", ofNamespace},
 		{"runs_hour", ofNamespace},
 		{"runs_day", ofNamespace},
+		{"namespaces_day", ofNamespace},
 		{"errors_day", ofNamespace},
 		{"servers_day", ofNamespace},
 		// What a shared process used is in it without a namespace; what a namespace's attempts were given of it is theirs.

@@ -17,9 +17,9 @@ import (
 //go:embed rollups/*.sql
 var rollupFiles embed.FS
 
-// rollups are the statements that make the days of some namespaces anew, one for each table of roll-ups. Those of all
-// namespaces together are in costs.go.
-var rollups = []string{"runs_day", "runs_hour", "errors_day", "servers_day"}
+// rollups are the statements that make the days of some namespaces anew, one for each table of roll-ups, in the order in
+// which one reads another. Those of all namespaces together are in costs.go.
+var rollups = []string{"runs_day", "namespaces_day", "runs_hour", "errors_day", "servers_day"}
 
 // Bounds of the roll-ups.
 const (

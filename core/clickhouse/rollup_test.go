@@ -161,7 +161,7 @@ func raw(t testing.TB, w *world, sql string) string {
 func figures(t testing.TB, w *world) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	for _, table := range []string{"runs_day", "runs_hour", "errors_day", "servers_day", "costs"} {
+	for _, table := range []string{"runs_day", "namespaces_day", "runs_hour", "errors_day", "servers_day", "costs"} {
 		all[table] = raw(t, w, "SELECT * EXCEPT (computed_at) FROM "+table+" FINAL ORDER BY ALL")
 	}
 	for _, v := range clickhouse.Views(t) {
@@ -310,7 +310,7 @@ func TestRollUps(t *testing.T) {
 		}
 		same := func(when string) {
 			got := figures(t, w)
-			for _, name := range []string{"runs_day", "runs_hour", "errors_day", "servers_day", "v_success_by_day", "v_resources_by_server"} {
+			for _, name := range []string{"runs_day", "namespaces_day", "runs_hour", "errors_day", "servers_day", "v_success_by_day", "v_resources_by_server"} {
 				if got[name] != before[name] || got[name] == "" {
 					t.Errorf("%s %s says\n%s\nnot\n%s", when, name, got[name], before[name])
 				}
@@ -322,6 +322,28 @@ func TestRollUps(t *testing.T) {
 		}
 		rollUp(t, w.Client)
 		same("made anew")
+	})
+	t.Run("WhatWasThereBeforeAMigrationHasItsFiguresAtOnce", func(t *testing.T) {
+		t.Parallel()
+		w := setup(t)
+		makePast(40, 2, 4, 6).write(t, w.Client, "a", 1000)
+		rollUp(t, w.Client)
+		before := figures(t, w)
+		for _, table := range []string{"runs_day", "runs_hour"} {
+			post(t, w.engine.Socket(), "ALTER TABLE gnomon."+table+" DROP COLUMN duration_count, DROP COLUMN lateness_count, DROP COLUMN waited_count, DROP COLUMN queue_count")
+		}
+		post(t, w.engine.Socket(), "DROP TABLE gnomon.namespaces_day")
+		post(t, w.engine.Socket(), "DELETE FROM gnomon.schema_migrations WHERE version >= 46")
+		later := open(t, w.engine.Socket())
+		defer later.Close()
+		if got := raw(t, w, "SELECT max(version) >= 51 FROM schema_migrations"); got != "1\n" {
+			t.Error("the migrations were not made again, so nothing is shown")
+		}
+		for name, got := range figures(t, w) {
+			if got != before[name] {
+				t.Errorf("%s says\n%.2000s\nnot\n%.2000s", name, got, before[name])
+			}
+		}
 	})
 	t.Run("WhatWasFoldedOtherwiseIsForgotten", func(t *testing.T) {
 		t.Parallel()

@@ -1,7 +1,7 @@
 -- How each namespace fared on each day: outcomes, duration, lateness and waiting of all its runs together.
 -- 每个命名空间每天的整体情况：结果、成功率、时长、延迟与等待。
 -- Read by: analysts, the overview, a namespace's page.
--- From: runs_day, the roll-up of fires, runs and attempts; its histograms are added up, so quantiles are those of all runs together, within 2.2 %.
+-- From: namespaces_day, the roll-up of runs_day; its histograms are added up, so quantiles are those of all runs together, within 2.2 %.
 -- Fresh: made anew as runs end; half a minute behind on a small history, up to ten minutes and a pass on one of 100 million runs a year; "How fresh" above says the rule. Runs that end late, and backfills of past years, are in as soon.
 -- Example:
 --   SELECT namespace, day, runs, success_rate, duration_p95_ms, lateness_p99_ms, queue_p99_ms
@@ -40,21 +40,13 @@ CREATE OR REPLACE VIEW v_namespace_by_day
     queue_max_ms    Nullable(Float64) COMMENT 'from hand-over to the beginning of the handler, of attempts: longest, milliseconds; NULL: no figure; from attempts'
 )
 AS WITH
-    (hist, p, most) -> if(empty(hist), NULL, least(pow(2, (mapKeys(hist)[arrayFirstIndex(n -> n > floor(p * arraySum(mapValues(hist))), arrayCumSum(mapValues(hist)))] + 0.5) / 16), toFloat64(most)) / 1000) AS q -- the middle of a bucket may lie beyond the greatest value
+    (us, most) -> if(us > most, toFloat64(most), us) / 1000 AS ms -- a Float32 may be rounded to beyond the greatest value
 SELECT day, namespace, tasks, runs, succeeded, failed + timed_out + crashed + lost AS failures, failed, timed_out, crashed, lost, cancelled, retried, attempts,
     if(runs = cancelled, NULL, succeeded / (runs - cancelled)) AS success_rate,
-    q(duration_hist, 0.5, duration_max_us) AS duration_p50_ms, q(duration_hist, 0.95, duration_max_us) AS duration_p95_ms, q(duration_hist, 0.99, duration_max_us) AS duration_p99_ms, if(empty(duration_hist), NULL, duration_max_us / 1000) AS duration_max_ms,
-    q(lateness_hist, 0.5, lateness_max_us) AS lateness_p50_ms, q(lateness_hist, 0.95, lateness_max_us) AS lateness_p95_ms, q(lateness_hist, 0.99, lateness_max_us) AS lateness_p99_ms, if(empty(lateness_hist), NULL, lateness_max_us / 1000) AS lateness_max_ms,
-    q(waited_hist, 0.5, waited_max_us) AS waited_p50_ms, q(waited_hist, 0.95, waited_max_us) AS waited_p95_ms, q(waited_hist, 0.99, waited_max_us) AS waited_p99_ms, if(empty(waited_hist), NULL, waited_max_us / 1000) AS waited_max_ms,
-    q(queue_hist, 0.5, queue_max_us) AS queue_p50_ms, q(queue_hist, 0.95, queue_max_us) AS queue_p95_ms, q(queue_hist, 0.99, queue_max_us) AS queue_p99_ms, if(empty(queue_hist), NULL, queue_max_us / 1000) AS queue_max_ms
-FROM
-(
-    SELECT day, namespace, count() AS tasks, sum(r.runs) AS runs, sum(r.succeeded) AS succeeded, sum(r.failed) AS failed, sum(r.timed_out) AS timed_out, sum(r.crashed) AS crashed, sum(r.lost) AS lost, sum(r.cancelled) AS cancelled, sum(r.retried) AS retried, sum(r.attempts) AS attempts,
-        sumMap(r.duration_hist) AS duration_hist, max(r.duration_max_us) AS duration_max_us,
-        sumMap(r.lateness_hist) AS lateness_hist, max(r.lateness_max_us) AS lateness_max_us,
-        sumMap(r.waited_hist) AS waited_hist, max(r.waited_max_us) AS waited_max_us,
-        sumMap(r.queue_hist) AS queue_hist, max(r.queue_max_us) AS queue_max_us
-    FROM (SELECT * FROM runs_day FINAL) AS r GROUP BY day, namespace
-)
+    ms(duration_p50_us, duration_max_us) AS duration_p50_ms, ms(duration_p95_us, duration_max_us) AS duration_p95_ms, ms(duration_p99_us, duration_max_us) AS duration_p99_ms, if(duration_count = 0, NULL, duration_max_us / 1000) AS duration_max_ms,
+    ms(lateness_p50_us, lateness_max_us) AS lateness_p50_ms, ms(lateness_p95_us, lateness_max_us) AS lateness_p95_ms, ms(lateness_p99_us, lateness_max_us) AS lateness_p99_ms, if(lateness_count = 0, NULL, lateness_max_us / 1000) AS lateness_max_ms,
+    ms(waited_p50_us, waited_max_us) AS waited_p50_ms, ms(waited_p95_us, waited_max_us) AS waited_p95_ms, ms(waited_p99_us, waited_max_us) AS waited_p99_ms, if(waited_count = 0, NULL, waited_max_us / 1000) AS waited_max_ms,
+    ms(queue_p50_us, queue_max_us) AS queue_p50_ms, ms(queue_p95_us, queue_max_us) AS queue_p95_ms, ms(queue_p99_us, queue_max_us) AS queue_p99_ms, if(queue_count = 0, NULL, queue_max_us / 1000) AS queue_max_ms
+FROM namespaces_day FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'how each namespace fared on each day'

@@ -38,14 +38,14 @@ CREATE OR REPLACE VIEW v_timing_by_day
 AS WITH
     (us, most) -> if(us > most, toFloat64(most), us) / 1000 AS ms -- a Float32 may be rounded to beyond the greatest value
 SELECT day, namespace, task, task_type, runs,
-    if(empty(duration_hist), NULL, duration_sum_us / arraySum(mapValues(duration_hist)) / 1000) AS duration_avg_ms, ms(duration_p50_us, duration_max_us) AS duration_p50_ms, ms(duration_p95_us, duration_max_us) AS duration_p95_ms, ms(duration_p99_us, duration_max_us) AS duration_p99_ms,
-    if(empty(duration_hist), NULL, duration_max_us / 1000) AS duration_max_ms,
-    if(empty(lateness_hist), NULL, lateness_sum_us / arraySum(mapValues(lateness_hist)) / 1000) AS lateness_avg_ms, ms(lateness_p50_us, lateness_max_us) AS lateness_p50_ms, ms(lateness_p95_us, lateness_max_us) AS lateness_p95_ms, ms(lateness_p99_us, lateness_max_us) AS lateness_p99_ms,
-    if(empty(lateness_hist), NULL, lateness_max_us / 1000) AS lateness_max_ms,
-    if(empty(waited_hist), NULL, waited_sum_us / arraySum(mapValues(waited_hist)) / 1000) AS waited_avg_ms, ms(waited_p50_us, waited_max_us) AS waited_p50_ms, ms(waited_p95_us, waited_max_us) AS waited_p95_ms, ms(waited_p99_us, waited_max_us) AS waited_p99_ms,
-    if(empty(waited_hist), NULL, waited_max_us / 1000) AS waited_max_ms,
-    if(empty(queue_hist), NULL, queue_sum_us / arraySum(mapValues(queue_hist)) / 1000) AS queue_avg_ms, ms(queue_p50_us, queue_max_us) AS queue_p50_ms, ms(queue_p95_us, queue_max_us) AS queue_p95_ms, ms(queue_p99_us, queue_max_us) AS queue_p99_ms,
-    if(empty(queue_hist), NULL, queue_max_us / 1000) AS queue_max_ms
+    if(duration_count = 0, NULL, duration_sum_us / duration_count / 1000) AS duration_avg_ms, ms(duration_p50_us, duration_max_us) AS duration_p50_ms, ms(duration_p95_us, duration_max_us) AS duration_p95_ms, ms(duration_p99_us, duration_max_us) AS duration_p99_ms,
+    if(duration_count = 0, NULL, duration_max_us / 1000) AS duration_max_ms,
+    if(lateness_count = 0, NULL, lateness_sum_us / lateness_count / 1000) AS lateness_avg_ms, ms(lateness_p50_us, lateness_max_us) AS lateness_p50_ms, ms(lateness_p95_us, lateness_max_us) AS lateness_p95_ms, ms(lateness_p99_us, lateness_max_us) AS lateness_p99_ms,
+    if(lateness_count = 0, NULL, lateness_max_us / 1000) AS lateness_max_ms,
+    if(waited_count = 0, NULL, waited_sum_us / waited_count / 1000) AS waited_avg_ms, ms(waited_p50_us, waited_max_us) AS waited_p50_ms, ms(waited_p95_us, waited_max_us) AS waited_p95_ms, ms(waited_p99_us, waited_max_us) AS waited_p99_ms,
+    if(waited_count = 0, NULL, waited_max_us / 1000) AS waited_max_ms,
+    if(queue_count = 0, NULL, queue_sum_us / queue_count / 1000) AS queue_avg_ms, ms(queue_p50_us, queue_max_us) AS queue_p50_ms, ms(queue_p95_us, queue_max_us) AS queue_p95_ms, ms(queue_p99_us, queue_max_us) AS queue_p99_ms,
+    if(queue_count = 0, NULL, queue_max_us / 1000) AS queue_max_ms
 FROM runs_day FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'how long the runs of each task took, how late they began and what they waited, on each day'
