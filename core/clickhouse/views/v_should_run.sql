@@ -32,7 +32,7 @@ AS SELECT
 FROM (SELECT * FROM reconciliations FINAL) AS r
 LEFT JOIN
 (
-    SELECT namespace, task_id, day, sumMap(skip_reasons) AS reasons FROM (SELECT namespace, task_id, day, skip_reasons FROM runs_day FINAL) GROUP BY namespace, task_id, day
+    SELECT namespace, task_id, day, sumMap(skip_reasons) AS reasons FROM (SELECT namespace, task_id, day, skip_reasons FROM runs_day FINAL WHERE fires_skipped > 0) GROUP BY namespace, task_id, day
 ) AS f ON f.namespace = r.namespace AND f.task_id = r.task_id AND f.day = r.day
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'what each task should have done on each day against what was decided'

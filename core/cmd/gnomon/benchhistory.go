@@ -396,7 +396,14 @@ func (b *historyBench) rollUp(ctx context.Context) error {
 		made += rolled.Days
 		progress(b.err, b.say("  汇总：还有 %d 天", "  rolling up: %d days of namespaces are left"), rolled.Left)
 		if rolled.Left == 0 {
-			for _, table := range []string{"runs_day", "namespaces_day", "runs_hour", "errors_day", "servers_day", "costs", "neighbours"} { // as the engine does within an hour or so
+			reconcile, err := b.statement("reconciliations", b.world.from.Unix(), b.world.to.Unix(), 1)
+			if err == nil {
+				err = b.send(ctx, reconcile, nil) // as the ledger does each night
+			}
+			if err != nil {
+				return fmt.Errorf("reconcile: %w", err)
+			}
+			for _, table := range []string{"runs_day", "namespaces_day", "runs_hour", "errors_day", "servers_day", "costs", "neighbours", "reconciliations"} { // as the engine does within an hour or so
 				if err := b.send(ctx, "OPTIMIZE TABLE "+table+" FINAL SETTINGS optimize_skip_merged_partitions = 1", nil); err != nil {
 					return fmt.Errorf("merge %s: %w", table, err)
 				}
