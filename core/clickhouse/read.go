@@ -166,11 +166,11 @@ const policySelect = `series, moved_from, workflow_id, step, caused_by, priority
 
 const runSelect = `SELECT namespace, task, task_type, task_id, task_version, run_id, trigger, fire_at, fire_at AS fire_through, toUInt32(1) AS fire_count,
   ` + policySelect + `, decided_at, server, created_by, outcome, '' AS reason, message, started_at, ended_at, attempts, token, params, output,
-  cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source FROM runs WHERE $WHERE`
+  cpu_us, cpu_source, peak_rss_bytes, rss_source, read_bytes, write_bytes, io_source FROM runs PREWHERE $WHERE`
 
 const skippedSelect = `SELECT namespace, task, task_type, task_id, task_version, run_id, trigger, fire_at, fire_through, fire_count,
   ` + policySelect + `, decided_at, server, created_by, 'skipped' AS outcome, reason, '' AS message, CAST(NULL AS Nullable(` + inUTC + `)) AS started_at, decided_at AS ended_at, toUInt16(0) AS attempts, toInt64(0) AS token, '' AS params, '' AS output,
-  toUInt64(0) AS cpu_us, 'unknown' AS cpu_source, toUInt64(0) AS peak_rss_bytes, 'unknown' AS rss_source, toUInt64(0) AS read_bytes, toUInt64(0) AS write_bytes, 'unknown' AS io_source FROM fires WHERE decision = 'skipped' AND $WHERE`
+  toUInt64(0) AS cpu_us, 'unknown' AS cpu_source, toUInt64(0) AS peak_rss_bytes, 'unknown' AS rss_source, toUInt64(0) AS read_bytes, toUInt64(0) AS write_bytes, 'unknown' AS io_source FROM fires PREWHERE decision = 'skipped' AND $WHERE`
 
 // scanRun reads a row of runSelect or skippedSelect.
 func scanRun(rows driver.Rows) (core.Run, error) {

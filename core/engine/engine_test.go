@@ -122,6 +122,11 @@ func TestProtocol(t *testing.T) {
 			t.Errorf("status %d, end %q", status, body[max(0, len(body)-300):])
 		}
 	})
+	t.Run("AStatementHasItsThreadsInTheMemoryThereIs", func(t *testing.T) {
+		if _, body, _ := w.ask(t, "EXPLAIN PIPELINE SELECT sum(number) FROM numbers_mt(100000000)"); !strings.Contains(body, "AggregatingTransform × 2") {
+			t.Errorf("not two threads: %s", body)
+		}
+	})
 	t.Run("QueryInTheURLAndGET", func(t *testing.T) {
 		answer, err := w.client.Get("http://engine/?query=" + url.QueryEscape("SELECT 5 FORMAT CSV"))
 		if err != nil {

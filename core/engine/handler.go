@@ -25,6 +25,10 @@ const (
 	maxWriters = 4
 )
 
+// threadMemory is how much of the engine's memory must be free for each further thread of a statement, bytes. ClickHouse's own
+// gibibyte would leave one thread to each, because all of the engine's memory is two.
+const threadMemory = 128 << 20
+
 // patience is how long a request waits for a free place.
 const patience = 30 * time.Second
 
@@ -140,6 +144,7 @@ func sessionArgs(o Options, scopeKey string) []string {
 	return []string{
 		"--max_threads=" + strconv.Itoa(o.MaxThreads),
 		"--max_insert_threads=1",
+		"--max_threads_min_free_memory_per_thread=" + strconv.Itoa(threadMemory),
 		"--implicit_select=0",
 		"--" + statement.ScopeSetting + "=" + statement.Seal(scopeKey, statement.Everything), // the server's own see all
 		"--session_timezone=UTC",

@@ -40,6 +40,7 @@ type historyBench struct {
 	detail  int // days back in which runs keep lines and samples
 	seed    uint64
 	workers int
+	ask     string // only questions with this in their name
 
 	world   benchWorld
 	log     *slog.Logger
@@ -87,6 +88,7 @@ func (s *session) benchHistory() *cobra.Command {
 	f.IntVar(&b.lines, "lines-per-run", 8, "log lines of a run on average; 0: none")
 	f.IntVar(&b.detail, "detail-days", 31, "days before the end whose runs keep lines and samples")
 	f.StringVar(&keep, "keep", "", "folder to keep the history in; one that has been filled is asked again without filling")
+	f.StringVar(&b.ask, "ask", "", "ask only questions with this in their name, such as v_cost or page")
 	f.Uint64Var(&b.seed, "seed", 1, "seed of all that is random")
 	return cmd
 }

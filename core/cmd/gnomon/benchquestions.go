@@ -131,6 +131,10 @@ func (b *historyBench) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	questions = slices.DeleteFunc(questions, func(q question) bool { return !strings.Contains(q.name, b.ask) })
+	if len(questions) == 0 {
+		return &usageError{fmt.Errorf("--ask %q: no question's name has that in it", b.ask)}
+	}
 	var all []answered
 	dropped := true
 	for i, q := range questions {
