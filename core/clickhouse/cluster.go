@@ -243,7 +243,7 @@ func (c *cluster) change(name, changes string) ([]string, error) {
 	if c.local(name) == name {
 		return all, nil
 	}
-	columns, err := lines(strings.TrimSpace(changes), []string{"ADD INDEX ", "MATERIALIZE COLUMN "}, "ADD COLUMN IF NOT EXISTS ", "MODIFY COLUMN IF EXISTS ", "COMMENT COLUMN IF EXISTS ")
+	columns, err := lines(strings.TrimSpace(changes), []string{"ADD INDEX ", "MATERIALIZE COLUMN ", "MODIFY SETTING "}, "ADD COLUMN IF NOT EXISTS ", "MODIFY COLUMN IF EXISTS ", "COMMENT COLUMN IF EXISTS ")
 	if err != nil {
 		return nil, fmt.Errorf("a change of the table %s: %w", name, err)
 	}
