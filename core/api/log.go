@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"slices"
@@ -142,7 +143,7 @@ func (a *API) logs() {
 			if err != nil {
 				return nil, err
 			}
-			f := follower{api: a, atOnce: sentAtFirst, filter: core.LineFilter{
+			f := follower{api: a, atOnce: sentAtFirst, patience: writeDeadline + rand.N(writeDeadline), filter: core.LineFilter{
 				RunID: in.RunID, Attempt: in.Attempt, AfterAttempt: after.attempt, AfterSeq: after.seq, Limit: pageAtFirst,
 			}}
 			f.filter.MinLevel, _ = core.ParseLevel(in.Level)
@@ -197,18 +198,24 @@ func (a *API) linesTogether(ctx context.Context, filter core.LineFilter) ([]core
 	}
 }
 
-// writeDeadline is how long one write to a reader may take; a slower one is cut off and never slows the run.
-const writeDeadline = 5 * time.Second
+// writeDeadline is how long one write to a reader may take, and up to as long again; a slower one is cut off and never slows the
+// run. A browser is asked to come back after comeBack, and up to as long again. It is drawn for each reader, or all who began
+// together would be cut off and come back together, each time at the cost of who reads along.
+const (
+	writeDeadline = 5 * time.Second
+	comeBack      = 2 * time.Second
+)
 
 // follower is one live log.
 type follower struct {
-	api     *API
-	filter  core.LineFilter
-	out     io.Writer
-	control *http.ResponseController
-	caught  bool // everything history has is behind us: new lines come through the spool
-	text    []byte
-	atOnce  int // about how many bytes are sent at once: more from time to time, up to sentAtOnce
+	api      *API
+	filter   core.LineFilter
+	out      io.Writer
+	control  *http.ResponseController
+	patience time.Duration // that one write may take
+	caught   bool          // everything history has is behind us: new lines come through the spool
+	text     []byte
+	atOnce   int // about how many bytes are sent at once: more from time to time, up to sentAtOnce
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -227,7 +234,7 @@ func (f *follower) run(ctx context.Context) error {
 	tail := f.api.opts.Logs.Tail(ctx, f.filter.RunID)
 	defer tail.Close()
 	quiet, polled := time.Now(), time.Time{}
-	if err := f.say(": following\nretry: 2000\n\n"); err != nil {
+	if err := f.say(fmt.Sprintf(": following\nretry: %d\n\n", (comeBack + rand.N(comeBack)).Milliseconds())); err != nil {
 		return err
 	}
 	ended := 0 // polls since the run was seen ended
@@ -377,7 +384,7 @@ func (f *follower) end(ctx context.Context) error {
 func (f *follower) say(text string) error { return f.send([]byte(text)) }
 
 func (f *follower) send(text []byte) error {
-	if err := f.control.SetWriteDeadline(time.Now().Add(writeDeadline)); err != nil {
+	if err := f.control.SetWriteDeadline(time.Now().Add(f.patience)); err != nil {
 		return err
 	}
 	if _, err := f.out.Write(text); err != nil {

@@ -161,7 +161,6 @@ func codeIs(err error, code int) bool {
 var (
 	createTable = regexp.MustCompile(`^CREATE TABLE IF NOT EXISTS (\w+)\n`)
 	alterTable  = regexp.MustCompile(`^ALTER TABLE (\w+)\s`)
-	fillTable   = regexp.MustCompile(`^INSERT INTO (\w+)\n`)
 	createFill  = regexp.MustCompile(`^CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+) TO (\w+)\n`)
 	fillSource  = regexp.MustCompile(`\nFROM (\w+)`)
 	tableEngine = regexp.MustCompile(`\nENGINE = (\w*MergeTree)(?:\(([^()\n]*)\))?\n`)
@@ -193,14 +192,6 @@ func (c *cluster) statements(file string) ([]string, error) {
 		}
 		sql = "CREATE MATERIALIZED VIEW IF NOT EXISTS " + c.in(m[1]) + c.onCluster() + " TO " + c.in(c.local(m[2])) + "\n" + sql[len(m[0]):]
 		return []string{strings.Replace(sql, from[0], "\nFROM "+c.in(c.local(from[1])), 1)}, nil
-	}
-	if m := fillTable.FindStringSubmatch(sql); m != nil {
-		for _, from := range append(readsFrom.FindAllStringSubmatch(sql, -1), []string{2: m[1]}) {
-			if c.local(from[2]) != from[2] {
-				return nil, fmt.Errorf("%s is sharded, and the table %s is filled at once", from[2], m[1])
-			}
-		}
-		return []string{sql}, nil // once: the other nodes have it from this one
 	}
 	head, _, _ := strings.Cut(sql, "\n")
 	return nil, fmt.Errorf("no form of migrations that is known on a cluster: %s", head)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gnomon-scheduler/gnomon/core"
 )
@@ -77,6 +78,9 @@ func (c *Client) rollUpAll(ctx context.Context, age time.Duration) (RolledUp, er
 	began := time.Now()
 	p, err := c.rolledUp(ctx)
 	if err != nil {
+		return RolledUp{}, serverError(op, err)
+	}
+	if err := c.addUp(ctx); err != nil {
 		return RolledUp{}, serverError(op, err)
 	}
 	due, err := c.due(ctx, p.through, p.now)
@@ -320,6 +324,30 @@ FROM (SELECT arrayJoin({namespaces:Array(String)}) AS namespace, arrayJoin({days
 LEFT JOIN (SELECT toString(namespace) AS namespace, day, sum(rows_seen) AS rows_seen FROM runs_day FINAL WHERE namespace IN {namespaces:Array(String)} AND day IN {days:Array(Date)} GROUP BY namespace, day) AS r
 USING (namespace, day)`
 	return c.conn.Exec(ctx, done, append(args[:2:2], instant("at", at))...)
+}
+
+// addUp makes the days of namespaces_day that were made of less than runs_day has: those from before there was that table, and those
+// that a server of an older version has made since, or one that read a replica which was behind.
+func (c *Client) addUp(ctx context.Context) error {
+	var behind []unit
+	err := c.each(ctx, `SELECT toString(r.namespace), r.day, r.tasks
+FROM (SELECT namespace, day, sum(rows_seen) AS seen, count() AS tasks FROM runs_day GROUP BY namespace, day) AS r
+LEFT JOIN namespaces_day AS n ON n.namespace = r.namespace AND n.day = r.day
+WHERE r.seen > n.rows_seen ORDER BY r.day DESC, r.namespace`, nil, func(rows driver.Rows) error {
+		var u unit
+		err := rows.Scan(&u.namespace, &u.day, &u.rows)
+		behind = append(behind, u)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range steps(behind) {
+		if err := c.rollUpTable(rollingUp(ctx), "namespaces_day", s.args()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // KeepRolledUp makes roll-ups anew until ctx ends, at intervals that depend on what it costs; a pass of another server

@@ -25,8 +25,8 @@ const (
 	maxWriters = 4
 )
 
-// threadMemory is how much of the engine's memory must be free for each further thread of a statement, bytes. ClickHouse's own
-// gibibyte would leave one thread to each, because all of the engine's memory is two.
+// threadMemory is how much of the engine's memory must be free for each thread of a statement, bytes; one it always has. ClickHouse's
+// own gibibyte would leave it that one, because all of the engine's memory is two.
 const threadMemory = 128 << 20
 
 // patience is how long a request waits for a free place.

@@ -1,4 +1,5 @@
--- Makes some days of some namespaces anew: what runs_day says of their tasks, which was made anew just before, added up.
+-- Makes some days of some namespaces anew: what runs_day says of their tasks, added up. PREWHERE may come before FINAL
+-- because it asks for columns of the key.
 INSERT INTO namespaces_day
 (
     namespace, day, tasks, fires_started, fires_skipped, skip_reasons, runs, succeeded, failed, timed_out, crashed, lost, cancelled,
@@ -24,7 +25,7 @@ FROM
         sum(r.cpu_us) AS cpu_us, sum(r.cpu_shared_us) AS cpu_shared_us, sum(r.cpu_unknown) AS cpu_unknown, max(r.peak_rss_bytes) AS peak_rss_bytes, sum(r.read_bytes) AS read_bytes, sum(r.write_bytes) AS write_bytes,
         sum(r.rows_seen) AS rows_seen, now64(6, 'UTC') AS computed_at
     FROM runs_day AS r FINAL
-    WHERE namespace IN {namespaces:Array(String)} AND day IN {days:Array(Date)}
+    PREWHERE namespace IN {namespaces:Array(String)} AND day IN {days:Array(Date)}
     GROUP BY namespace, day
 )
 SETTINGS do_not_merge_across_partitions_select_final = 1

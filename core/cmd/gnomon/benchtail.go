@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -200,9 +201,9 @@ func (b *bench) readSlowly(ctx context.Context, path string, taken *atomic.Int64
 			}
 		}
 		_ = conn.Close()
-		select { // as the live log asks for, and as browsers do
+		select { // as the live log asks browsers to
 		case <-ctx.Done():
-		case <-time.After(2 * time.Second):
+		case <-time.After(2*time.Second + rand.N(2*time.Second)):
 		}
 	}
 	return nil
