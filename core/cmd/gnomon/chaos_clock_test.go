@@ -170,6 +170,9 @@ func (n *node) sight(instant time.Time) time.Duration {
 		for _, l := range n.lives {
 			for _, r := range l.ran {
 				from, to := max(r.from, m.at), min(r.to, until)
+				if again := max(r.from, until); r.to > until && l.from <= until { // it has yet to notice, as it goes on after a stop
+					to = min(r.to, again+max(0, int64(noticing-l.overlap(until, again))))
+				}
 				first := min(max(from, at), to) // a fire is claimed ahead: it may have been as the setting ended
 				if from < to && at-int64(noticing) <= to && first < best {
 					best, late = first, time.Duration(max(0, first-at))
